@@ -1,0 +1,86 @@
+# How a folder becomes a target. Every folder's CMakeLists.txt calls these with explicit file lists.
+
+# bitflash_library(<folder> SOURCES ... [DEPENDS ...] [PRIVATE_DEPENDS ...])
+# Defines the library bitflash_<folder> with the alias bitflash::<folder>. Includes are rooted at the repository
+# ("data/format.h"), so that an include line names the layer it reaches into.
+function(bitflash_library folder)
+  cmake_parse_arguments(LIB "" "" "SOURCES;DEPENDS;PRIVATE_DEPENDS" ${ARGN})
+  set(target bitflash_${folder})
+  add_library(${target} ${LIB_SOURCES})
+  add_library(bitflash::${folder} ALIAS ${target})
+  set_target_properties(${target} PROPERTIES EXPORT_NAME ${folder} POSITION_INDEPENDENT_CODE ON)
+  target_include_directories(${target} PUBLIC
+    $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}/bitflash>)
+  target_link_libraries(${target} PUBLIC ${LIB_DEPENDS} PRIVATE ${LIB_PRIVATE_DEPENDS})
+  bitflash_compile_options(${target})
+  set_property(GLOBAL APPEND PROPERTY BITFLASH_LIBRARIES ${target})
+endfunction()
+
+# The options that every target of ours is compiled with.
+function(bitflash_compile_options target)
+  target_compile_features(${target} PUBLIC cxx_std_20)
+  # Bits: a*b + c must stay two roundings unless the source says std::fma, on every compiler and every target.
+  target_compile_options(${target} PRIVATE -Wall -Wextra -Wpedantic -Wshadow -Wno-missing-field-initializers
+    -ffp-contract=off)
+  if(BITFLASH_SANITIZE)
+    target_compile_options(${target} PRIVATE -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
+    target_link_options(${target} PUBLIC -fsanitize=address,undefined)
+  endif()
+endfunction()
+
+# bitflash_test(<folder> SOURCES ... [DEPENDS ...])
+# One executable per folder. Cases in the doctest suite "slow" become the ctest entry <folder>_slow, label slow.
+function(bitflash_test folder)
+  if(NOT BITFLASH_TESTS)
+    return()
+  endif()
+  cmake_parse_arguments(TEST "" "" "SOURCES;DEPENDS" ${ARGN})
+  set(target ${folder}_test)
+  add_executable(${target} ${TEST_SOURCES} ${PROJECT_SOURCE_DIR}/cmake/doctest_main.cc)
+  target_link_libraries(${target} PRIVATE bitflash::${folder} ${TEST_DEPENDS} doctest::doctest)
+  target_compile_definitions(${target} PRIVATE BITFLASH_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  bitflash_compile_options(${target})
+  add_test(NAME ${folder} COMMAND ${target} --test-suite-exclude=slow)
+  add_test(NAME ${folder}_slow COMMAND ${target} --test-suite=slow)
+  set_tests_properties(${folder} PROPERTIES LABELS "fast;${folder}" TIMEOUT 600)
+  set_tests_properties(${folder}_slow PROPERTIES LABELS "slow;${folder}" TIMEOUT 7200)
+endfunction()
+
+# bitflash_bench(<folder> SOURCES ... [DEPENDS ...]): one Google Benchmark executable per folder.
+function(bitflash_bench folder)
+  if(NOT BITFLASH_BENCH)
+    return()
+  endif()
+  cmake_parse_arguments(BENCH "" "" "SOURCES;DEPENDS" ${ARGN})
+  add_executable(${folder}_bench ${BENCH_SOURCES})
+  target_link_libraries(${folder}_bench PRIVATE bitflash::${folder} ${BENCH_DEPENDS} benchmark::benchmark_main)
+  bitflash_compile_options(${folder}_bench)
+endfunction()
+
+# bitflash_fuzz(<folder> <name> SOURCES ...): one libFuzzer executable per reader.
+function(bitflash_fuzz folder name)
+  if(NOT BITFLASH_FUZZ)
+    return()
+  endif()
+  cmake_parse_arguments(FUZZ "" "" "SOURCES" ${ARGN})
+  add_executable(${name} ${FUZZ_SOURCES})
+  target_link_libraries(${name} PRIVATE bitflash::${folder})
+  bitflash_compile_options(${name})
+  target_compile_options(${name} PRIVATE -fsanitize=fuzzer)
+  target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+endfunction()
+
+# bitflash_embed(<target> <accessor> <file> ...)
+# Compiles the files into <target>. `const std::vector<EmbeddedFile>& <accessor>()` (data/embedded.h) lists them by
+# name, so that an installed binary needs no files beside it.
+function(bitflash_embed target accessor)
+  set(out ${CMAKE_CURRENT_BINARY_DIR}/${accessor}.cc)
+  set(files)
+  foreach(file IN LISTS ARGN)
+    list(APPEND files ${CMAKE_CURRENT_SOURCE_DIR}/${file})
+  endforeach()
+  add_custom_command(OUTPUT ${out}
+    COMMAND ${CMAKE_COMMAND} -DOUT=${out} -DACCESSOR=${accessor} "-DFILES=${files}" -P ${PROJECT_SOURCE_DIR}/cmake/embed.cmake
+    DEPENDS ${files} ${PROJECT_SOURCE_DIR}/cmake/embed.cmake VERBATIM)
+  target_sources(${target} PRIVATE ${out})
+endfunction()

@@ -1,0 +1,28 @@
+# Third-party packages: the system's by find_package first, else a pinned release by FetchContent.
+# Nothing is vendored. The Debian 12 package names are in run.sh.
+include(FetchContent)
+
+# bitflash_dependency(<package> <minimum version> TARGET <imported target> GIT <repository> TAG <tag>)
+macro(bitflash_dependency package version)
+  cmake_parse_arguments(DEP "" "TARGET;GIT;TAG" "" ${ARGN})
+  find_package(${package} ${version} QUIET)
+  if(NOT TARGET ${DEP_TARGET})
+    message(STATUS "${package} ${version} or newer is not installed: fetching ${DEP_TAG} of ${DEP_GIT}")
+    FetchContent_Declare(${package} GIT_REPOSITORY ${DEP_GIT} GIT_TAG ${DEP_TAG} GIT_SHALLOW ON SYSTEM)
+    FetchContent_MakeAvailable(${package})
+  endif()
+endmacro()
+
+bitflash_dependency(nlohmann_json 3.11 TARGET nlohmann_json::nlohmann_json GIT https://github.com/nlohmann/json.git TAG v3.11.2)
+bitflash_dependency(hwy 1.0.3 TARGET hwy::hwy GIT https://github.com/google/highway.git TAG 1.0.3)
+bitflash_dependency(Eigen3 3.4 TARGET Eigen3::Eigen GIT https://gitlab.com/libeigen/eigen.git TAG 3.4.0)
+bitflash_dependency(fmt 9.1 TARGET fmt::fmt GIT https://github.com/fmtlib/fmt.git TAG 9.1.0)
+bitflash_dependency(CLI11 2.1 TARGET CLI11::CLI11 GIT https://github.com/CLIUtils/CLI11.git TAG v2.1.2)
+find_package(ZLIB REQUIRED)
+find_package(OpenMP REQUIRED COMPONENTS CXX)
+if(BITFLASH_TESTS)
+  bitflash_dependency(doctest 2.4.9 TARGET doctest::doctest GIT https://github.com/doctest/doctest.git TAG v2.4.9)
+endif()
+if(BITFLASH_BENCH)
+  bitflash_dependency(benchmark 1.7 TARGET benchmark::benchmark GIT https://github.com/google/benchmark.git TAG v1.7.1)
+endif()
