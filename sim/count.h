@@ -1,0 +1,42 @@
+// The counting machine's result: what a kernel costs, launch by launch, without executing it.
+#ifndef BITFLASH_SIM_COUNT_H_
+#define BITFLASH_SIM_COUNT_H_
+
+#include <string>
+#include <vector>
+
+#include "data/attention.h"
+#include "data/gpu.h"
+#include "sim/kernels/kernels.h"
+#include "sim/ledger.h"
+#include "sim/occupancy.h"
+#include "sim/tiling.h"
+
+namespace bitflash::sim {
+
+struct LaunchCount {
+  std::string name;        // "fa2_forward"
+  Grid grid;
+  Resources resources;
+  Occupancy occupancy;     // on the GPU that was asked about
+  double waves = 0;        // blocks / (SMs * blocks per SM)
+  Ledger ledger;
+};
+
+struct Count {
+  std::vector<LaunchCount> launches;
+  Ledger total;
+};
+
+// Costs one evaluation of the kernel's text per distinct block, never per tile: microseconds to milliseconds.
+// Throws UsageError when the kernel does not take the problem, when the tiling is infeasible on the GPU (naming the
+// limit it breaks), or when a count would not fit 63 bits.
+Count CountKernel(const Kernel& kernel, const Attention& attention, const Tiling& tiling, const Gpu& gpu);
+
+// Why `tiling` (or the problem itself) is not possible for the kernel on the GPU: one sentence with the limit, what is
+// needed and what there is; empty when it is possible.
+std::string Infeasible(const Kernel& kernel, const Attention& attention, const Tiling& tiling, const Gpu& gpu);
+
+}  // namespace bitflash::sim
+
+#endif  // BITFLASH_SIM_COUNT_H_

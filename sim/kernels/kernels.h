@@ -1,0 +1,41 @@
+// The list of simulated kernels.
+#ifndef BITFLASH_SIM_KERNELS_KERNELS_H_
+#define BITFLASH_SIM_KERNELS_KERNELS_H_
+
+#include <string_view>
+#include <vector>
+
+#include "data/attention.h"
+#include "data/gpu.h"
+#include "sim/stream.h"
+#include "sim/tiling.h"
+
+namespace bitflash::sim {
+
+using data::Attention;
+using data::Gpu;
+
+// An entry of the list: what people call the kernel, where it is published, what it needs, and its text.
+struct Kernel {
+  std::string_view name;     // "fa2"; what --kernel takes
+  std::string_view title;    // "FlashAttention-2 forward"
+  std::string_view source;   // paper and algorithm
+  std::string_view summary;  // one sentence: its idea
+  int min_arch;              // 80: sm80 and newer
+  std::vector<Format> formats;
+
+  // The tile that the published kernel takes for this problem on this GPU.
+  Tiling (*DefaultTiling)(const Attention& attention, const Gpu& gpu);
+
+  // The launches, in order.
+  void (*Run)(Stream& stream, const Attention& attention, const Tiling& tiling);
+};
+
+const std::vector<Kernel>& Kernels();
+
+// Throws UsageError with the accepted names.
+const Kernel& FindKernel(std::string_view name);
+
+}  // namespace bitflash::sim
+
+#endif  // BITFLASH_SIM_KERNELS_KERNELS_H_
