@@ -6,7 +6,9 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <random>
+#include <string>
 #include <vector>
 
 #include "data/convert_test_util.h"
@@ -19,7 +21,7 @@ template <class Body>
 void ForEachTarget(const Body& body) {
   for (const int64_t target : hwy::SupportedAndGeneratedTargets()) {
     hwy::SetSupportedTargetsForTest(target);
-    CAPTURE(hwy::TargetName(target));
+    CAPTURE(std::string(hwy::TargetName(target)));
     body();
   }
   hwy::SetSupportedTargetsForTest(0);
