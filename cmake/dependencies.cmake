@@ -30,7 +30,7 @@ function(bitflash_dependency package version)
     # A SOURCE_SUBDIR without a CMakeLists.txt: downloaded, never configured.
     FetchContent_Declare(${package} URL ${DEP_URL} SOURCE_SUBDIR headers-only)
   else()
-    FetchContent_Declare(${package} URL ${DEP_URL} SYSTEM)
+    FetchContent_Declare(${package} URL ${DEP_URL})
   endif()
   FetchContent_MakeAvailable(${package})
   string(TOLOWER ${package} lower)
@@ -42,6 +42,9 @@ function(bitflash_dependency package version)
     string(REGEX REPLACE "^.*::" "" plain ${DEP_TARGET})  # Highway 1.0.3 has no alias of its own
     add_library(${DEP_TARGET} ALIAS ${plain})
   endif()
+  # The option SYSTEM of FetchContent_Declare would do this, but CMake 3.25 takes it for a second URL.
+  get_target_property(real ${DEP_TARGET} ALIASED_TARGET)
+  set_property(TARGET ${real} PROPERTY SYSTEM ON)
 endfunction()
 
 # bitflash_system_package(<package> <Debian package> [<argument of find_package> ...]): must come from the system.
