@@ -20,10 +20,11 @@ endfunction()
 function(bitflash_compile_options target)
   target_compile_features(${target} PUBLIC cxx_std_20)
   # Bits: a*b + c must stay two roundings unless the source says std::fma, on every compiler and every target.
-  # (nvcc hands the option to the host compiler; device code says __fmul_rn or __fmaf_rn where it matters.)
+  # (nvcc hands the option to the host compiler; device code says __fmul_rn or __fmaf_rn where it matters.
+  # CMake 3.25 does not know that nvcc has C++20, so the property CUDA_STANDARD cannot ask for it.)
   target_compile_options(${target} PRIVATE
     "$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wpedantic;-Wshadow;-Wno-missing-field-initializers;-ffp-contract=off>"
-    "$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra,-Wno-missing-field-initializers,-ffp-contract=off>")
+    "$<$<COMPILE_LANGUAGE:CUDA>:-std=c++20;-Xcompiler=-Wall,-Wextra,-Wno-missing-field-initializers,-ffp-contract=off>")
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
     # g++ 12 sees an overlap in every `"literal" + string` (GCC bug 105651).
     target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CXX>:-Wno-restrict>")

@@ -8,6 +8,7 @@ endif()
 include(CMakePackageConfigHelpers)
 
 if(TARGET bitflash)
+  set_target_properties(bitflash PROPERTIES INSTALL_RPATH "$ORIGIN/../${CMAKE_INSTALL_LIBDIR}")
   install(TARGETS bitflash RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endif()
 
@@ -27,6 +28,7 @@ set(BITFLASH_FIND_DEPENDENCIES)
 foreach(library IN LISTS libraries)
   string(REGEX REPLACE "^bitflash_" "" folder ${library})
   list(APPEND BITFLASH_COMPONENTS ${folder})
+  set_target_properties(${library} PROPERTIES INSTALL_RPATH "$ORIGIN")
   install(TARGETS ${library} EXPORT bitflash-targets
     ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
     RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
