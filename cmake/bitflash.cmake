@@ -65,7 +65,8 @@ function(bitflash_bench folder)
   bitflash_compile_options(${folder}_bench)
 endfunction()
 
-# bitflash_fuzz(<folder> <name> SOURCES ...): one libFuzzer executable per reader, in <build>/fuzz (test.sh runs them all).
+# bitflash_fuzz(<folder> <name> SOURCES ...): one libFuzzer executable per reader, in <build>/fuzz (test.sh runs them
+# all).
 function(bitflash_fuzz folder name)
   if(NOT BITFLASH_FUZZ)
     return()

@@ -1,6 +1,6 @@
-# Script: every command of compile_commands.json (COMMANDS) that compiles a file of ours under ROOT has -ffp-contract=off as its
-# last word on contraction, and none trades exactness or portability for speed. Options that a folder or a single file adds
-# are seen here; what the compiler makes of them is seen by fp_contract_test.cc.
+# Script: every command of compile_commands.json (COMMANDS) that compiles a file of ours under ROOT has
+# -ffp-contract=off as its last word on contraction, and none trades exactness or portability for speed. Options that
+# a folder or a single file adds are seen here; what the compiler makes of them is seen by fp_contract_test.cc.
 cmake_minimum_required(VERSION 3.25)
 file(STRINGS "${COMMANDS}" lines REGEX "\"command\":")
 set(checked 0)

@@ -36,8 +36,8 @@ add_test(NAME arrows_refuses COMMAND ${CMAKE_COMMAND} -DSCRIPT=${checks}/check_a
   -DWORK=${PROJECT_BINARY_DIR}/arrows_refuses -P ${checks}/check_arrows_test.cmake)
 set_tests_properties(arrows arrows_refuses PROPERTIES LABELS "fast;build")
 
-# Floating-point options: fp_contract_<folder> is compiled with the library's own options. fp_contract_broken, compiled with
-# contraction on, must fail: it proves that the check sees what it is there for.
+# Floating-point options: fp_contract_<folder> is compiled with the library's own options. fp_contract_broken,
+# compiled with contraction on, must fail: it proves that the check sees what it is there for.
 include(CheckCXXCompilerFlag)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   set(fma_option -mfma)  # arm64 has fused multiply-add in its base
@@ -67,7 +67,8 @@ if(CMAKE_EXPORT_COMPILE_COMMANDS)
   set_tests_properties(fp_flags PROPERTIES LABELS "fast;build")
 endif()
 
-# Consumers: the installed package, and bitflash as a subproject (configured in the fast tests, compiled in the slow ones).
+# Consumers: the installed package, and bitflash as a subproject (configured in the fast tests, compiled in the slow
+# ones).
 function(bitflash_consumer_test name label mode compile)
   add_test(NAME ${name} COMMAND ${CMAKE_COMMAND} -DMODE=${mode} -DCOMPILE=${compile} -DSOURCE=${PROJECT_SOURCE_DIR}
     -DBUILD=${PROJECT_BINARY_DIR} -DWORK=${PROJECT_BINARY_DIR}/${name} -DCOMPILER=${CMAKE_CXX_COMPILER}

@@ -3,10 +3,10 @@
 include(FetchContent)
 set(CMAKE_FIND_PACKAGE_TARGETS_GLOBAL ON)  # a project that includes us links our libraries from another directory
 
-# bitflash_dependency(<package> <minimum version> TARGET <imported target> RELEASE <tag> URL <archive of the tag's commit>
-#                     [HEADERS <directory>] [OPTIONS <name>=<value> ...])
-# An archive named by commit cannot move as a tag can, and needs neither git nor the history. OPTIONS hold for the fetched
-# project only. HEADERS: do not configure the fetched project at all; the target is that include directory.
+# bitflash_dependency(<package> <minimum version> TARGET <imported target> RELEASE <tag>
+#                     URL <archive of the tag's commit> [HEADERS <directory>] [OPTIONS <name>=<value> ...])
+# An archive named by commit cannot move as a tag can, and needs neither git nor the history. OPTIONS hold for the
+# fetched project only. HEADERS: do not configure the fetched project at all; the target is that include directory.
 # FETCHCONTENT_SOURCE_DIR_<PACKAGE> (upper case) names a local copy instead of the download.
 function(bitflash_dependency package version)
   cmake_parse_arguments(DEP "" "TARGET;RELEASE;URL;HEADERS" "OPTIONS" ${ARGN})
@@ -16,8 +16,8 @@ function(bitflash_dependency package version)
   endif()
   message(STATUS "${package} ${version} or newer is not installed: fetching release ${DEP_RELEASE} from ${DEP_URL}")
   set_property(GLOBAL APPEND PROPERTY BITFLASH_FETCHED ${package})
-  # Options as ordinary variables of this function, whatever policies the fetched project asks for: they leave no trace in
-  # the cache of the project that includes us.
+  # Options as ordinary variables of this function, whatever policies the fetched project asks for: we set
+  # nothing in the cache of a project that includes us.
   set(CMAKE_POLICY_DEFAULT_CMP0077 NEW)
   set(CMAKE_POLICY_DEFAULT_CMP0126 NEW)
   set(BUILD_TESTING OFF)

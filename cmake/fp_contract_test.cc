@@ -1,5 +1,5 @@
-// Compiled with the options of one library and, where the host has it, with FMA instructions enabled: a*b + c must be two
-// roundings, subnormals must survive, and no fast-math mode may be on. The same bits on every host depend on it.
+// Compiled with the options of one library and, where the host has it, with FMA instructions enabled: a*b + c must be
+// two roundings, subnormals must survive, and no fast-math mode may be on. The same bits on every host depend on it.
 #include <cfloat>
 #include <cmath>
 #include <cstdio>

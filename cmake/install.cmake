@@ -1,6 +1,6 @@
-# Install and export. find_package(bitflash) gives bitflash::data, bitflash::reference, bitflash::sim and bitflash::verify;
-# headers keep their include paths ("data/format.h") under include/bitflash/. Tables are compiled in, so the executable
-# needs no files beside it. Proved by cmake/consumer_test.
+# Install and export. find_package(bitflash) gives bitflash::data, bitflash::reference, bitflash::sim and
+# bitflash::verify; headers keep their include paths ("data/format.h") under include/bitflash/. Tables are compiled
+# in, so the executable needs no files beside it. Proved by cmake/consumer_test.
 option(BITFLASH_INSTALL "Generate the install rules" ${PROJECT_IS_TOP_LEVEL})
 if(NOT BITFLASH_INSTALL)
   return()
@@ -12,7 +12,8 @@ if(TARGET bitflash)
   install(TARGETS bitflash RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endif()
 
-# An export must be able to say where a dependency is. One that we fetched and built ourselves is in no place of its own.
+# An export must be able to say where a dependency is. One that we fetched and built ourselves is in no place of its
+# own.
 get_property(fetched GLOBAL PROPERTY BITFLASH_FETCHED)
 list(REMOVE_ITEM fetched doctest CLI11 benchmark)  # no installed library refers to these
 if(fetched)
@@ -32,8 +33,12 @@ foreach(library IN LISTS libraries)
   install(TARGETS ${library} EXPORT bitflash-targets
     ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
     RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
-  install(DIRECTORY ${PROJECT_SOURCE_DIR}/${folder} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/bitflash
-    FILES_MATCHING PATTERN "*.h" PATTERN "cli" EXCLUDE PATTERN "python" EXCLUDE PATTERN "probes" EXCLUDE)
+  file(GLOB_RECURSE headers CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/${folder}/*.h)
+  list(FILTER headers EXCLUDE REGEX "/(cli|python|probes|fuzz|testdata)/|_test")
+  foreach(header IN LISTS headers)
+    get_filename_component(directory ${header} DIRECTORY)
+    install(FILES ${PROJECT_SOURCE_DIR}/${header} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/bitflash/${directory})
+  endforeach()
 
   # A static library's private dependencies are linked by the consumer, so all of them must be found again there.
   get_target_property(links ${library} LINK_LIBRARIES)

@@ -62,8 +62,8 @@ missing() {
   done
 }
 
-# require PACKAGE...: makes them present if it can and says what it cannot. Never fails: configuring decides whether what is
-# there is enough (cmake/dependencies.cmake fetches most libraries when there is a network).
+# require PACKAGE...: makes them present if it can and says what it cannot. Never fails: configuring decides whether
+# what is there is enough (cmake/dependencies.cmake fetches most libraries when there is a network).
 require() {
   local package missing_tools log="$root/build/packages.log"
   local -a wanted
