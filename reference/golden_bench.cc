@@ -2,7 +2,11 @@
 // Eigen with the same instructions, over a whole head at once and with no softmax between.
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
+#include <memory>
+#include <new>
 #include <string>
+#include <vector>
 
 #include "reference/golden.h"
 #include "reference/golden_isa.h"
@@ -40,32 +44,32 @@ void GoldenHeads(benchmark::State& state, std::string isa, data::Mask mask) {
 
 void EigenProducts(benchmark::State& state, std::string isa) {
   const BlockSteps& steps = ChooseBlockSteps(isa);
-  const auto aligned = [](int64_t count) {
-    return static_cast<double*>(::operator new (8 * count, std::align_val_t{64}));
-  };
   const Problem p = NormalProblem({.seqlen_q = kSeqlen, .seqlen_k = kSeqlen}, 1);
-  double* S = aligned(kSeqlen * kSeqlen);
-  double* O = aligned(kSeqlen * kHeadDim);
-  std::fill_n(O, kSeqlen * kHeadDim, 0.0);
+  const auto aligned = [](const std::vector<double>& from) {
+    auto* to = static_cast<double*>(::operator new (sizeof(double) * from.size(), std::align_val_t{64}));
+    std::copy(from.begin(), from.end(), to);
+    return std::unique_ptr<double, void (*)(double*)>(to,
+                                                      [](double* x) { ::operator delete (x, std::align_val_t{64}); });
+  };
+  const auto Q = aligned(p.Q), K = aligned(p.K), V = aligned(p.V);
+  const auto S = aligned(std::vector<double>(kSeqlen * kSeqlen)), O = aligned(std::vector<double>(p.Q.size()));
   const Block b = {.rows = kSeqlen,
                    .keys = kSeqlen,
                    .keys_padded = kSeqlen,
                    .head_dim = kHeadDim,
                    .head_dim_v = kHeadDim,
                    .scale = 1e-6,
-                   .Q = p.Q.data(),
-                   .K = p.K.data(),
-                   .V = p.V.data(),
-                   .S = S,
-                   .O = O};
+                   .Q = Q.get(),
+                   .K = K.get(),
+                   .V = V.get(),
+                   .S = S.get(),
+                   .O = O.get()};
   for (auto _ : state) {
     steps.scores(b);
     steps.accumulate(b);
     benchmark::ClobberMemory();
   }
   ReportFlops(state, kHeadFlops);
-  ::operator delete (S, std::align_val_t{64});
-  ::operator delete (O, std::align_val_t{64});
 }
 
 const int kRegistered = [] {
