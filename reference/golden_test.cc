@@ -107,7 +107,7 @@ void AddProblem(const Problem& p, std::vector<Tally>& tallies) {
 
 TEST_CASE("problems of every kind agree with long double within the stated bound, yet no better than fp64 can") {
   std::vector<Tally> tallies(GoldenIsas().size());
-  for (uint64_t seed = 0; seed < 300; ++seed) AddProblem(RandomProblem(seed), tallies);
+  for (uint64_t seed = 0; seed < 200; ++seed) AddProblem(RandomProblem(seed), tallies);
   // Shapes that Eigen blocks otherwise: latent attention's long rows, and one query against many keys.
   AddProblem(NormalProblem({.heads_q = 3,
                             .seqlen_q = 5,
@@ -124,7 +124,7 @@ TEST_CASE("problems of every kind agree with long double within the stated bound
     const double correct = static_cast<double>(t.correctly_rounded) / static_cast<double>(t.elements);
     INFO(std::string(GoldenIsas()[isa]) << ": worst O " << t.worst_O << " and LSE " << t.worst_LSE << " of the bound, "
                                         << correct << " of " << t.elements << " elements correctly rounded");
-    CHECK(t.elements > 500000);
+    CHECK(t.elements > 300000);
     CHECK(t.empty_rows > 1000);
     CHECK(t.wrong_empty_rows == 0);
     CHECK(t.worst_O <= 1);
