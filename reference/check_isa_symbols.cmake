@@ -1,5 +1,5 @@
 # Script, the test reference_isa_symbols: LIBRARY's objects with instructions that not every processor has define no
-# function that another translation unit could take for its own (golden_block-inl.h says why). NM is binutils' or LLVM's.
+# function that another translation unit could take for its own (golden_block-inl.h says why). NM: binutils' or LLVM's.
 execute_process(COMMAND ${NM} -A --defined-only --extern-only ${LIBRARY}
   OUTPUT_VARIABLE symbols RESULT_VARIABLE result)
 if(NOT result EQUAL 0)

@@ -42,50 +42,63 @@ void GoldenHeads(benchmark::State& state, std::string isa, data::Mask mask) {
   ReportFlops(state, kHeads * kHeadFlops * visible);
 }
 
+struct Free {
+  void operator()(double* x) const { ::operator delete (x, std::align_val_t{64}); }
+};
+using Aligned = std::unique_ptr<double, Free>;
+
+Aligned AlignedCopy(const std::vector<double>& from) {
+  Aligned to(static_cast<double*>(::operator new (sizeof(double) * from.size(), std::align_val_t{64})));
+  std::copy(from.begin(), from.end(), to.get());
+  return to;
+}
+
+// Every thread multiplies a whole head of its own.
 void EigenProducts(benchmark::State& state, std::string isa) {
   const BlockSteps& steps = ChooseBlockSteps(isa);
   const Problem p = NormalProblem({.seqlen_q = kSeqlen, .seqlen_k = kSeqlen}, 1);
-  const auto aligned = [](const std::vector<double>& from) {
-    auto* to = static_cast<double*>(::operator new (sizeof(double) * from.size(), std::align_val_t{64}));
-    std::copy(from.begin(), from.end(), to);
-    return std::unique_ptr<double, void (*)(double*)>(to,
-                                                      [](double* x) { ::operator delete (x, std::align_val_t{64}); });
-  };
-  const auto Q = aligned(p.Q), K = aligned(p.K), V = aligned(p.V);
-  const auto S = aligned(std::vector<double>(kSeqlen * kSeqlen)), O = aligned(std::vector<double>(p.Q.size()));
-  const Block b = {.rows = kSeqlen,
-                   .keys = kSeqlen,
-                   .keys_padded = kSeqlen,
-                   .head_dim = kHeadDim,
-                   .head_dim_v = kHeadDim,
-                   .scale = 1e-6,
-                   .Q = Q.get(),
-                   .K = K.get(),
-                   .V = V.get(),
-                   .S = S.get(),
-                   .O = O.get()};
+  const Aligned Q = AlignedCopy(p.Q), K = AlignedCopy(p.K), V = AlignedCopy(p.V);
+  const int threads = static_cast<int>(state.range(0));
+  std::vector<Aligned> S, O;
+  for (int thread = 0; thread < threads; ++thread) {
+    S.push_back(AlignedCopy(std::vector<double>(kSeqlen * kSeqlen)));
+    O.push_back(AlignedCopy(std::vector<double>(kSeqlen * kHeadDim)));
+  }
   for (auto _ : state) {
-    steps.scores(b);
-    steps.accumulate(b);
+#pragma omp parallel for num_threads(threads)
+    for (int thread = 0; thread < threads; ++thread) {
+      const Block b = {.rows = kSeqlen,
+                       .keys = kSeqlen,
+                       .keys_padded = kSeqlen,
+                       .head_dim = kHeadDim,
+                       .head_dim_v = kHeadDim,
+                       .scale = 1e-6,
+                       .Q = Q.get(),
+                       .K = K.get(),
+                       .V = V.get(),
+                       .S = S[thread].get(),
+                       .O = O[thread].get()};
+      steps.scores(b);
+      steps.accumulate(b);
+    }
     benchmark::ClobberMemory();
   }
-  ReportFlops(state, kHeadFlops);
+  ReportFlops(state, threads * kHeadFlops);
 }
 
 const int kRegistered = [] {
   for (const std::string_view view : GoldenIsas()) {
     const std::string isa(view);
-    benchmark::RegisterBenchmark(("limit: Eigen products, 1 thread, " + isa).c_str(), EigenProducts, isa)
-        ->Unit(benchmark::kMillisecond);
-    benchmark::RegisterBenchmark(("golden full " + isa + ", threads").c_str(), GoldenHeads, isa, data::Mask::Full())
-        ->Arg(1)
-        ->Arg(2)
-        ->Unit(benchmark::kMillisecond)
-        ->UseRealTime();
-    benchmark::RegisterBenchmark(("golden causal " + isa + ", threads").c_str(), GoldenHeads, isa, data::Mask::Causal())
-        ->Arg(2)
-        ->Unit(benchmark::kMillisecond)
-        ->UseRealTime();
+    const auto add = [&](const std::string& name, auto function, auto... arguments) {
+      benchmark::RegisterBenchmark((name + ", " + isa + ", threads").c_str(), function, isa, arguments...)
+          ->Arg(1)
+          ->Arg(2)
+          ->Unit(benchmark::kMillisecond)
+          ->UseRealTime();
+    };
+    add("limit: Eigen products", EigenProducts);
+    add("golden full", GoldenHeads, data::Mask::Full());
+    add("golden causal", GoldenHeads, data::Mask::Causal());
   }
   return 0;
 }();
