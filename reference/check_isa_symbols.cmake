@@ -9,7 +9,7 @@ string(REPLACE "\n" ";" symbols "${symbols}")
 set(checked 0)
 foreach(line IN LISTS symbols)
   # Code only (T, W): data holds no instruction.
-  if(NOT line MATCHES "golden_block_(avx2|avx512)\\.cc\\.o.* [TW] ")
+  if(NOT line MATCHES "golden_block_([a-z0-9]+)\\.cc\\.o.* [TW] ")
     continue()
   endif()
   set(isa ${CMAKE_MATCH_1})
