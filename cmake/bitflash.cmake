@@ -34,6 +34,10 @@ function(bitflash_compile_options target)
       "$<$<COMPILE_LANGUAGE:CXX>:-fsanitize=address,undefined;-fno-sanitize-recover=all;-fno-omit-frame-pointer>")
     target_link_options(${target} PUBLIC -fsanitize=address,undefined)
   endif()
+  if(BITFLASH_FUZZ)
+    # The fuzzer steers by the coverage of the library under test, not only of its own few lines.
+    target_compile_options(${target} PRIVATE -fsanitize=fuzzer-no-link)
+  endif()
 endfunction()
 
 # bitflash_test(<folder> SOURCES ... [DEPENDS ...])
