@@ -85,24 +85,6 @@ uint32_t AddToNearest(uint32_t product, uint32_t c) {
   return std::isnan(sum) ? 0x7FFFFFFFu : std::bit_cast<uint32_t>(sum);
 }
 
-// The pattern of an accumulator of that format that an fp32 holds, and back.
-uint32_t FromFloat(Format accumulator, float value) {
-  const uint32_t bits = std::bit_cast<uint32_t>(value);
-  if (accumulator == Format::kFp32) return bits;
-  const Decoded d = Decode(Format::kFp32, bits);
-  if (d.kind != Kind::kFinite) return EncodeSpecial(Format::kFp16, d);
-  return RoundToFp16(d.negative, static_cast<uint64_t>(d.significand), d.exponent - kFractionBits);
-}
-
-float ToFloat(Format accumulator, uint32_t bits) {
-  if (accumulator == Format::kFp32) return std::bit_cast<float>(bits);
-  const Decoded d = Decode(Format::kFp16, bits);
-  if (d.kind == Kind::kNan) return std::bit_cast<float>(0x7FFFE000u);
-  if (d.kind == Kind::kInfinity) return d.negative ? -INFINITY : INFINITY;
-  const float magnitude = std::ldexp(static_cast<float>(d.significand), d.exponent - kFractionBits);
-  return d.negative ? -magnitude : magnitude;
-}
-
 }  // namespace
 
 Decoded Decode(Format format, uint32_t bits) {
@@ -160,15 +142,12 @@ uint32_t FusedStep(const TensorCore& core, std::span<const Decoded> a, std::span
   return bits == 0x80000000u ? 0 : bits;
 }
 
-uint32_t DotProductAdd(const TensorCore& core, std::span<const uint32_t> a, std::span<const uint32_t> b, uint32_t c) {
+uint32_t DotProductAdd(const TensorCore& core, std::span<const Decoded> a, std::span<const Decoded> b, uint32_t c) {
   assert(a.size() == b.size());
-  std::vector<Decoded> da, db;
-  for (const uint32_t bits : a) da.push_back(Decode(core.input, bits));
-  for (const uint32_t bits : b) db.push_back(Decode(core.input, bits));
   const auto chain = [&](size_t begin, size_t end, uint32_t d) {
     for (size_t k = begin; k < end; k += core.products) {
       const size_t length = std::min<size_t>(core.products, end - k);
-      d = FusedStep(core, std::span(da).subspan(k, length), std::span(db).subspan(k, length), d);
+      d = FusedStep(core, a.subspan(k, length), b.subspan(k, length), d);
     }
     return d;
   };
@@ -179,16 +158,42 @@ uint32_t DotProductAdd(const TensorCore& core, std::span<const uint32_t> a, std:
   return c;
 }
 
+uint32_t DotProductAdd(const TensorCore& core, std::span<const uint32_t> a, std::span<const uint32_t> b, uint32_t c) {
+  std::vector<Decoded> da, db;
+  for (const uint32_t bits : a) da.push_back(Decode(core.input, bits));
+  for (const uint32_t bits : b) db.push_back(Decode(core.input, bits));
+  return DotProductAdd(core, std::span<const Decoded>(da), std::span<const Decoded>(db), c);
+}
+
+uint32_t AccumulatorPattern(Format accumulator, float value) {
+  const uint32_t bits = std::bit_cast<uint32_t>(value);
+  if (accumulator == Format::kFp32) return bits;
+  const Decoded d = Decode(Format::kFp32, bits);
+  if (d.kind != Kind::kFinite) return EncodeSpecial(Format::kFp16, d);
+  return RoundToFp16(d.negative, static_cast<uint64_t>(d.significand), d.exponent - kFractionBits);
+}
+
+float AccumulatorValue(Format accumulator, uint32_t bits) {
+  if (accumulator == Format::kFp32) return std::bit_cast<float>(bits);
+  const Decoded d = Decode(Format::kFp16, bits);
+  if (d.kind == Kind::kNan) return std::bit_cast<float>(0x7FFFE000u);
+  if (d.kind == Kind::kInfinity) return d.negative ? -INFINITY : INFINITY;
+  const float magnitude = std::ldexp(static_cast<float>(d.significand), d.exponent - kFractionBits);
+  return d.negative ? -magnitude : magnitude;
+}
+
 void MultiplyAddScalar(const TensorCore& core, const MatrixView& a, const MatrixView& b, float* accumulator,
                        int64_t row_stride) {
   assert(a.format == core.input && b.format == core.input && a.columns == b.rows);
-  std::vector<uint32_t> row(a.columns), column(a.columns);
+  std::vector<Decoded> row(a.columns), column(a.columns);
   for (int64_t j = 0; j < b.columns; ++j) {
-    for (int64_t k = 0; k < b.rows; ++k) column[k] = b.Bits(k, j);
+    for (int64_t k = 0; k < b.rows; ++k) column[k] = Decode(core.input, b.Bits(k, j));
     for (int64_t i = 0; i < a.rows; ++i) {
-      for (int64_t k = 0; k < a.columns; ++k) row[k] = a.Bits(i, k);
+      for (int64_t k = 0; k < a.columns; ++k) row[k] = Decode(core.input, a.Bits(i, k));
       float& d = accumulator[i * row_stride + j];
-      d = ToFloat(core.accumulator, DotProductAdd(core, row, column, FromFloat(core.accumulator, d)));
+      d = AccumulatorValue(core.accumulator,
+                           DotProductAdd(core, std::span<const Decoded>(row), std::span<const Decoded>(column),
+                                         AccumulatorPattern(core.accumulator, d)));
     }
   }
 }

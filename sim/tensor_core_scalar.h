@@ -28,11 +28,19 @@ Decoded Decode(data::Format format, uint32_t bits);
 // padded with zeros, which take no part.
 uint32_t FusedStep(const TensorCore& core, std::span<const Decoded> a, std::span<const Decoded> b, uint32_t c);
 
-// A whole chain over k = a.size() == b.size() patterns of core.input, in ascending k.
+// A whole chain over k = a.size() == b.size() operands, in ascending k: the pattern of D.
+uint32_t DotProductAdd(const TensorCore& core, std::span<const Decoded> a, std::span<const Decoded> b, uint32_t c);
+
+// The same on patterns of core.input.
 uint32_t DotProductAdd(const TensorCore& core, std::span<const uint32_t> a, std::span<const uint32_t> b, uint32_t c);
 
+// Accumulators in memory are fp32 whatever the format: the pattern of the accumulator that `value` holds, and back.
+// The NaN of fp16, 0x7FFF, is held as 0x7FFFE000.
+uint32_t AccumulatorPattern(data::Format accumulator, float value);
+float AccumulatorValue(data::Format accumulator, uint32_t bits);
+
 // D = A B + C in place: a [m x k] and b [k x n] of core.input; accumulator [m x n], rows `row_stride` floats apart,
-// holds C and receives D. An fp16 accumulator is held as the fp32 of the same value; its NaN, 0x7FFF, as 0x7FFFE000.
+// holds C and receives D.
 void MultiplyAddScalar(const TensorCore& core, const MatrixView& a, const MatrixView& b, float* accumulator,
                        int64_t row_stride);
 
