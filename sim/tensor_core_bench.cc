@@ -1,0 +1,99 @@
+// Multiply-adds per second of the simulated tensor core, one thread, beside the fp32 FMA peak of the same run.
+#include <benchmark/benchmark.h>
+
+#include <string>
+#include <vector>
+
+#include "sim/simd_targets.h"
+#include "sim/tensor_core_cases.h"
+#include "sim/tensor_core_scalar.h"
+#include "sim/tensor_core_simd.h"
+
+namespace bitflash::sim {
+namespace {
+
+using data::Format;
+
+// Patterns like those of attention: a fraction of any bits, exponents over 16 binades below 2.
+std::vector<uint32_t> Operands(Format format, int64_t count, uint64_t seed) {
+  Random random(seed);
+  const int below_top = (1 << data::Info(format).exponent_bits) - 1 - data::Info(format).bias;
+  std::vector<uint32_t> patterns;
+  for (int64_t i = 0; i < count; ++i) patterns.push_back(RandomPattern(random, format, {16, below_top}));
+  return patterns;
+}
+
+std::vector<uint16_t> Operands16(Format format, int64_t count, uint64_t seed) {
+  const auto patterns = Operands(format, count, seed);
+  return {patterns.begin(), patterns.end()};
+}
+
+void CountMultiplyAdds(benchmark::State& state, int64_t per_iteration) {
+  state.counters["multiply_adds"] =
+      benchmark::Counter(static_cast<double>(per_iteration), benchmark::Counter::kIsIterationInvariantRate);
+}
+
+void Scalar(benchmark::State& state, Format format) {
+  const TensorCore& core = FindTensorCore("sm90", format);
+  const int64_t m = 16, n = 16, k = 64;
+  const auto a = Operands16(format, m * k, 1), b = Operands16(format, k * n, 2);
+  std::vector<float> d(m * n);
+  for (auto _ : state) {
+    MultiplyAddScalar(core, MatrixView::RowMajor(a.data(), format, m, k), MatrixView::RowMajor(b.data(), format, k, n),
+                      d.data(), n);
+    benchmark::DoNotOptimize(d.data());
+  }
+  CountMultiplyAdds(state, m * n * k);
+}
+
+enum class Packing { kOnce, kEveryTime };
+
+// One tile product of an attention kernel: 128 query rows, 128 keys, head_dim 128; K arrives row-major, so packed
+// transposed.
+void Tile(benchmark::State& state, int64_t target, Format format, Packing packing) {
+  const UseTarget use(target);
+  const TensorCore& core = FindTensorCore("sm90", format);
+  const int64_t m = 128, n = 128, k = 128;
+  const auto a = Operands16(format, m * k, 1), b = Operands16(format, k * n, 2);
+  const MatrixView rows = MatrixView::RowMajor(a.data(), format, m, k);
+  const MatrixView columns = MatrixView::RowMajor(b.data(), format, n, k).Transposed();
+  PackedRows packed_rows;
+  PackedColumns packed_columns;
+  packed_rows.Pack(rows);
+  packed_columns.Pack(columns);
+  std::vector<float> d(m * n);
+  for (auto _ : state) {
+    if (packing == Packing::kEveryTime) {
+      packed_rows.Pack(rows);
+      packed_columns.Pack(columns);
+    }
+    std::fill(d.begin(), d.end(), 0.0f);
+    MultiplyAdd(core, packed_rows, packed_columns, d.data(), n);
+    benchmark::DoNotOptimize(d.data());
+  }
+  CountMultiplyAdds(state, m * n * k);
+}
+
+void FmaPeak(benchmark::State& state, int64_t target) {
+  const UseTarget use(target);
+  int64_t multiply_adds = 0;
+  for (auto _ : state) multiply_adds += RunFmaLoop();
+  state.counters["multiply_adds"] = benchmark::Counter(static_cast<double>(multiply_adds), benchmark::Counter::kIsRate);
+}
+
+[[maybe_unused]] const bool kRegistered = [] {
+  for (const int64_t target : UsableTargets()) {
+    const std::string name = hwy::TargetName(target);
+    benchmark::RegisterBenchmark(("fp32_fma_peak/" + name).c_str(), FmaPeak, target);
+    for (const Format format : {Format::kBf16, Format::kFp16}) {
+      const std::string suffix = std::string(data::Name(format)) + "/" + name;
+      benchmark::RegisterBenchmark(("tile/" + suffix).c_str(), Tile, target, format, Packing::kOnce);
+      benchmark::RegisterBenchmark(("tile_and_packing/" + suffix).c_str(), Tile, target, format, Packing::kEveryTime);
+    }
+  }
+  benchmark::RegisterBenchmark("scalar/bf16", Scalar, Format::kBf16);
+  return true;
+}();
+
+}  // namespace
+}  // namespace bitflash::sim
