@@ -18,24 +18,29 @@ int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 Tile Block::Shared(TensorId tensor, Format format, int64_t rows, int64_t cols, int64_t stages) {
   Tile tile{Space::kShared, format, tensor, static_cast<int32_t>(rows), static_cast<int32_t>(cols), 1, tiles_++};
   shared_bytes_ += tile.bytes() * stages;
+  DoMakeTile(tile);
   return tile;
 }
 
 Tile Block::Registers(TensorId tensor, int64_t rows, int64_t cols, Format format) {
   Tile tile{Space::kRegister, format, tensor, static_cast<int32_t>(rows), static_cast<int32_t>(cols), 1, tiles_++};
   register_bytes_ += tile.bytes();
+  DoMakeTile(tile);
   return tile;
 }
 
 Tile Block::RowVector(int64_t rows, int64_t lanes) {
   // Row vectors are not charged to register_bytes_: the handful of them is part of kRegisterOverhead.
-  return {Space::kRegister, Format::kFp32, TensorId::kM, static_cast<int32_t>(rows), 1, static_cast<int32_t>(lanes),
-          tiles_++};
+  const Tile tile{Space::kRegister, Format::kFp32, TensorId::kM, static_cast<int32_t>(rows), 1,
+                  static_cast<int32_t>(lanes), tiles_++};
+  DoMakeTile(tile);
+  return tile;
 }
 
 Tile Block::Alias(const Tile& tile, TensorId tensor, Format format, int64_t rows, int64_t cols) {
   Tile alias{tile.space, format, tensor, static_cast<int32_t>(rows), static_cast<int32_t>(cols), 1, tiles_++};
   assert(alias.bytes() <= tile.bytes());
+  DoMakeTile(alias);
   return alias;
 }
 
@@ -210,13 +215,17 @@ void Block::MulRows(const Tile& x, const Tile& r) {
   DoMulRows(x, r);
 }
 
-void Block::DivideRows(const Tile& x, const Tile& l) {
-  assert(IsVectorOf(l, x));
-  ChargeElements(l, 0, 1);  // one reciprocal a row, then a multiplication an element
+void Block::MulScalar(const Tile& x, float b) {
   ChargeElements(x, 1);
   ChargeRead(x);
   ChargeWrite(x);
-  DoDivideRows(x, l);
+  DoMulScalar(x, b);
+}
+
+void Block::Invert(const Tile& out, const Tile& l, const Recipe& recipe) {
+  assert(SameShape(out, l));
+  ChargeElements(out, 0, 1);
+  DoInvert(out, l, recipe);
 }
 
 void Block::SubRows(const Tile& x, const Tile& r) {
@@ -241,12 +250,18 @@ void Block::FmaColumn(const Tile& x, const Tile& y, const Tile& w, int64_t colum
   DoFmaColumn(x, y, w, column);
 }
 
-void Block::Exp2(const Tile& out, const Tile& a) {
+void Block::AddColumn(const Tile& x, const Tile& w, int64_t column) {
+  assert(w.rows == x.rows && x.cols == 1 && column < w.cols);
+  ChargeElements(x, 1);
+  DoAddColumn(x, w, column);
+}
+
+void Block::Exp2(const Tile& out, const Tile& a, const Recipe& recipe) {
   assert(SameShape(out, a));
   ChargeElements(out, 0, 1);
   ChargeRead(a);
   ChargeWrite(out);
-  DoExp2(out, a);
+  DoExp2(out, a, recipe);
 }
 
 void Block::AddToLanes(const Tile& l, const Tile& P) {
@@ -256,10 +271,22 @@ void Block::AddToLanes(const Tile& l, const Tile& P) {
   DoAddToLanes(l, P);
 }
 
-void Block::SumQuad(const Tile& l) {
+void Block::FmaVector(const Tile& out, const Tile& a, const Tile& b, const Tile& c) {
+  assert(SameShape(out, a) && SameShape(out, b) && SameShape(out, c));
+  ChargeElements(out, 1);
+  DoFmaVector(out, a, b, c);
+}
+
+void Block::RescaleAndAddToLanes(const Tile& l, const Tile& r, const Tile& P) {
+  assert(IsVectorOf(l, P) && SameShape(l, r));
+  ChargeElements(P, 1);
+  DoRescaleAndAddToLanes(l, r, P);
+}
+
+void Block::SumQuad(const Tile& l, const Recipe& recipe) {
   assert(l.lanes == 4);
   ChargeElements(l, 2);
-  DoSumQuad(l);
+  DoSumQuad(l, recipe);
 }
 
 void Block::SumLanes(const Tile& l) {
@@ -282,10 +309,10 @@ void Block::Convert(const Tile& out, const Tile& in) {
   DoConvert(out, in);
 }
 
-void Block::LogSumExp(const Tile& out, const Tile& m, const Tile& l, float scale) {
+void Block::LogSumExp(const Tile& out, const Tile& m, const Tile& l, float scale, const Recipe& recipe) {
   assert(SameShape(out, m) && SameShape(out, l));
   ChargeElements(out, 1, 1);
-  DoLogSumExp(out, m, l, scale);
+  DoLogSumExp(out, m, l, scale, recipe);
 }
 
 // --- What it took --------------------------------------------------------------------------------------------------

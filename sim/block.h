@@ -10,6 +10,7 @@
 
 #include "sim/ledger.h"
 #include "sim/occupancy.h"
+#include "sim/recipe.h"
 #include "sim/runs.h"
 #include "sim/tile.h"
 
@@ -93,19 +94,25 @@ class Block {
   void Mul(const Tile& out, const Tile& a, const Tile& b);       // likewise
   void Move(const Tile& out, const Tile& a);                     // out = a
   void MulRows(const Tile& x, const Tile& r);                    // x[row, :] *= r[row]
-  void DivideRows(const Tile& x, const Tile& l);                 // x[row, :] *= 1 / l[row], 0 for l == 0
+  void MulScalar(const Tile& x, float b);                        // x *= b
+  // out = 1 / l as the recipe divides, and its value for a row without a key.
+  void Invert(const Tile& out, const Tile& l, const Recipe& recipe);
   void FmaRows(const Tile& x, float scale, const Tile& addend);  // x = fma(x, scale, addend[row])
   void SubRows(const Tile& x, const Tile& r);                    // x[row, :] -= r[row]
   void FmaColumn(const Tile& x, const Tile& y, const Tile& w, int64_t column);  // x = fma(y, w[row, column], x)
-  void Exp2(const Tile& out, const Tile& a);                                    // ex2.approx.ftz
+  void AddColumn(const Tile& x, const Tile& w, int64_t column);                  // x[row] += w[row, column]
+  void Exp2(const Tile& out, const Tile& a, const Recipe& recipe);             // 2^a by the recipe's exponential
   // l[row, lane] += the row's elements that the lane owns, in column order: every lane of l has a sum of its own.
   void AddToLanes(const Tile& l, const Tile& P);
-  void SumQuad(const Tile& l);   // l[row] = (l0 + l2) + (l1 + l3), in all four lanes
+  void FmaVector(const Tile& out, const Tile& a, const Tile& b, const Tile& c);  // out = fma(a, b, c)
+  // The same with the lane's first element fused: l = fma(l, r, P_first), then the others added in column order.
+  void RescaleAndAddToLanes(const Tile& l, const Tile& r, const Tile& P);
+  void SumQuad(const Tile& l, const Recipe& recipe);  // l[row] = the sum of its four lanes, in all of them
   void SumLanes(const Tile& l);  // the same over more lanes: a butterfly inside each warp, then warps in order
   void Add(const Tile& x, const Tile& y);         // x += y
   void Convert(const Tile& out, const Tile& in);  // to out.format, nearest-even
-  // out = m * scale + log(l); -inf for a row without a key.
-  void LogSumExp(const Tile& out, const Tile& m, const Tile& l, float scale);
+  // out = m * scale + log(l) as the recipe computes it, and its value for a row without a key.
+  void LogSumExp(const Tile& out, const Tile& m, const Tile& l, float scale, const Recipe& recipe);
 
   // --- Loops -------------------------------------------------------------------------------------------------------
   // Calls body(tile) for the tiles of `runs`, in order.
@@ -129,6 +136,7 @@ class Block {
   Loops loops() const { return loops_; }
 
  private:
+  virtual void DoMakeTile(const Tile&) {}
   virtual void DoFill(const Tile&, float) {}
   virtual void DoCopy(const Tile&, const GlobalTile&) {}
   virtual void DoCopy(const GlobalTile&, const Tile&) {}
@@ -145,17 +153,21 @@ class Block {
   virtual void DoMul(const Tile&, const Tile&, const Tile&) {}
   virtual void DoMove(const Tile&, const Tile&) {}
   virtual void DoMulRows(const Tile&, const Tile&) {}
-  virtual void DoDivideRows(const Tile&, const Tile&) {}
+  virtual void DoMulScalar(const Tile&, float) {}
+  virtual void DoInvert(const Tile&, const Tile&, const Recipe&) {}
   virtual void DoFmaRows(const Tile&, float, const Tile&) {}
   virtual void DoSubRows(const Tile&, const Tile&) {}
+  virtual void DoAddColumn(const Tile&, const Tile&, int64_t) {}
   virtual void DoFmaColumn(const Tile&, const Tile&, const Tile&, int64_t) {}
-  virtual void DoExp2(const Tile&, const Tile&) {}
+  virtual void DoExp2(const Tile&, const Tile&, const Recipe&) {}
+  virtual void DoFmaVector(const Tile&, const Tile&, const Tile&, const Tile&) {}
+  virtual void DoRescaleAndAddToLanes(const Tile&, const Tile&, const Tile&) {}
   virtual void DoAddToLanes(const Tile&, const Tile&) {}
-  virtual void DoSumQuad(const Tile&) {}
+  virtual void DoSumQuad(const Tile&, const Recipe&) {}
   virtual void DoSumLanes(const Tile&) {}
   virtual void DoAdd(const Tile&, const Tile&) {}
   virtual void DoConvert(const Tile&, const Tile&) {}
-  virtual void DoLogSumExp(const Tile&, const Tile&, const Tile&, float) {}
+  virtual void DoLogSumExp(const Tile&, const Tile&, const Tile&, float, const Recipe&) {}
 
   template <class Run>
   void EnterRun(const Run& run) {

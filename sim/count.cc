@@ -71,7 +71,7 @@ std::string BadTile(const Kernel& kernel, const Tiling& t) {
 
 CountStream Evaluate(const Kernel& kernel, const Attention& a, const Tiling& t) {
   CountStream stream;
-  kernel.Run(stream, a, t);
+  kernel.Run(stream, a, t, kernel.recipe);
   if (stream.overflowed()) {
     throw data::UsageError("the counts of this problem do not fit 63 bits: expected a smaller problem than " +
                            data::ToString(a));

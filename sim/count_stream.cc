@@ -5,7 +5,16 @@
 namespace bitflash::sim {
 namespace {
 
-// Adds what the blocks of the launch moved together: the span of each shared matrix, once per matrix.
+void KeepMost(Resources& most, const Resources& r) {
+  most.threads = std::max(most.threads, r.threads);
+  most.registers_per_thread = std::max(most.registers_per_thread, r.registers_per_thread);
+  most.registers_needed = std::max(most.registers_needed, r.registers_needed);
+  most.registers_limit = r.registers_limit;
+  most.shared_bytes = std::max(most.shared_bytes, r.shared_bytes);
+}
+
+}  // namespace
+
 bool AddSpans(PerTensor& compulsory, const std::array<Block::Span, kTensorCount>& spans, int64_t Traffic::*direction) {
   bool overflowed = false;
   for (int tensor = 0; tensor < kTensorCount; ++tensor) {
@@ -20,16 +29,6 @@ bool AddSpans(PerTensor& compulsory, const std::array<Block::Span, kTensorCount>
   }
   return overflowed;
 }
-
-void KeepMost(Resources& most, const Resources& r) {
-  most.threads = std::max(most.threads, r.threads);
-  most.registers_per_thread = std::max(most.registers_per_thread, r.registers_per_thread);
-  most.registers_needed = std::max(most.registers_needed, r.registers_needed);
-  most.registers_limit = r.registers_limit;
-  most.shared_bytes = std::max(most.shared_bytes, r.shared_bytes);
-}
-
-}  // namespace
 
 void CountStream::Launch(const LaunchSpec& spec, const Body& body) {
   Launched& launch = launched_.emplace_back(Launched{std::string(spec.name), spec.grid, spec.persistent, {}, {}});

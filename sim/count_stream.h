@@ -9,6 +9,9 @@
 
 namespace bitflash::sim {
 
+// Adds what the blocks of a launch moved together: the span of each shared matrix, once per matrix. True on overflow.
+bool AddSpans(PerTensor& compulsory, const std::array<Block::Span, kTensorCount>& spans, int64_t Traffic::*direction);
+
 class CountStream : public Stream {
  public:
   struct Launched {

@@ -20,8 +20,8 @@ TEST_CASE("counting by runs equals visiting every tile of every block") {
     CAPTURE(data::ToString(p.attention));
     CAPTURE(ToString(p.tiling));
     CountStream by_run(Loops::kByRun), by_tile(Loops::kByTile);
-    kernel.Run(by_run, p.attention, p.tiling);
-    kernel.Run(by_tile, p.attention, p.tiling);
+    kernel.Run(by_run, p.attention, p.tiling, kernel.recipe);
+    kernel.Run(by_tile, p.attention, p.tiling, kernel.recipe);
     REQUIRE(by_run.launched().size() == by_tile.launched().size());
     for (size_t n = 0; n < by_run.launched().size(); ++n) {
       CAPTURE(by_run.launched()[n].name);

@@ -29,8 +29,18 @@ Operands MakeOperands(const Attention& a, const Tiling& t) {
 
 int64_t Heads(const Attention& a, const Tiling& t) { return a.batch * (t.pack_gqa ? a.heads_kv : a.heads_q); }
 
+int64_t SplitParts(const Attention& a, const Tiling& t) {
+  const int64_t tiles = (a.seqlen_k + t.Bc - 1) / t.Bc;
+  const int64_t per_part = (tiles + t.splits - 1) / t.splits;
+  return tiles == 0 ? 0 : (tiles + per_part - 1) / per_part;
+}
+
 int64_t PaddedDim(int64_t head_dim) { return (head_dim + 15) / 16 * 16; }
 
-float ScaleLog2(const Attention& a) { return static_cast<float>(a.scale() * std::numbers::log2e); }
+float ScaleLog2(const Attention& a, const Recipe& recipe) {
+  const float scale = static_cast<float>(a.scale());
+  if (recipe.scale_log2 == Recipe::ScaleLog2::kFromFloat) return scale * static_cast<float>(std::numbers::log2e);
+  return static_cast<float>(static_cast<double>(scale) * std::numbers::log2e);
+}
 
 }  // namespace bitflash::sim

@@ -2,6 +2,7 @@
 #ifndef BITFLASH_SIM_OPERANDS_H_
 #define BITFLASH_SIM_OPERANDS_H_
 
+#include "sim/recipe.h"
 #include "sim/tile.h"
 #include "sim/tiling.h"
 
@@ -23,11 +24,14 @@ Operands MakeOperands(const Attention& a, const Tiling& t);
 // Heads that run the same blocks: batch x heads_q, or batch x heads_kv when query heads are packed.
 int64_t Heads(const Attention& a, const Tiling& t);
 
+// Parts of the keys that hold at least one tile: rounding up can leave the last of Tiling::splits without any.
+int64_t SplitParts(const Attention& a, const Tiling& t);
+
 // Columns of a tile that holds `head_dim` columns: a multiple of 16, the depth of one matrix instruction.
 int64_t PaddedDim(int64_t head_dim);
 
-// softmax_scale * log2(e), rounded once: exponentials are taken to base 2.
-float ScaleLog2(const Attention& a);
+// softmax_scale * log2(e): exponentials are taken to base 2.
+float ScaleLog2(const Attention& a, const Recipe& recipe);
 
 }  // namespace bitflash::sim
 

@@ -89,7 +89,7 @@ uint32_t AddToNearest(uint32_t product, uint32_t c) {
 
 Decoded Decode(Format format, uint32_t bits) {
   const data::FormatInfo& info = data::Info(format);
-  assert(info.storage_bytes <= 4);
+  assert(data::StorageBytes(core.input) <= 4);
   if (format == Format::kTf32) bits >>= 13;
   const int fraction_bits = info.fraction_bits;
   const uint32_t fraction = bits & ((1u << fraction_bits) - 1);

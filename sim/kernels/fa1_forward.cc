@@ -24,9 +24,9 @@ void InitBlock(Block& b, const Attention& a, const Tiling& t, const Operands& g,
   b.Copy(Rows(g.l, queries.rows), l);
 }
 
-void Fa1Block(Block& b, const Attention& a, const Tiling& t, const Operands& g) {
+void Fa1Block(Block& b, const Attention& a, const Tiling& t, const Recipe& recipe, const Operands& g) {
   const int64_t d = PaddedDim(a.head_dim), dv = PaddedDim(a.head_dim_v);
-  const float scale_log2 = ScaleLog2(a);
+  const float scale_log2 = ScaleLog2(a, recipe);
   // Every key tile reads and writes these again.
   const GlobalMatrix Q_hbm = With(g.Q, Reuse::kShared), O_hbm = With(g.O, Reuse::kShared);
   const GlobalMatrix m_hbm = With(g.m, Reuse::kShared), l_hbm = With(g.l, Reuse::kShared);
@@ -55,20 +55,21 @@ void Fa1Block(Block& b, const Attention& a, const Tiling& t, const Operands& g) 
       b.FiniteOrZero(c, m_new);
       b.Sub(r, m, c);
       b.Mul(r, r, scale_log2);
-      b.Exp2(r, r);
+      b.Exp2(r, r, recipe);
       b.Mul(c, c, -scale_log2);
       b.FmaRows(S, scale_log2, c);
-      b.Exp2(S, S);
+      b.Exp2(S, S, recipe);
       b.Fill(l_tile, 0);
       b.AddToLanes(l_tile, S);
-      b.SumQuad(l_tile);
+      b.SumQuad(l_tile, recipe);
       // O = (l r O + P V) / l_new: the stored O is normalised, so it is weighted by the old sum first.
       b.MulRows(l, r);
       b.MulRows(O, l);
       b.Add(l, l_tile);
       b.Convert(P, S);
       b.Mma(O, P, Vj);
-      b.DivideRows(O, l);
+      b.Invert(r, l, recipe);
+      b.MulRows(O, r);
       b.Convert(Oe, O);
       b.Copy(Rows(O_hbm, i.rows), Oe);
       b.Copy(Rows(m_hbm, i.rows), m_new);
@@ -77,7 +78,7 @@ void Fa1Block(Block& b, const Attention& a, const Tiling& t, const Operands& g) 
   });
 }
 
-void Run(Stream& stream, const Attention& a, const Tiling& t) {
+void Run(Stream& stream, const Attention& a, const Tiling& t, const Recipe& recipe) {
   const Operands g = MakeOperands(a, t);
   const int64_t heads = Heads(a, t);
   LaunchSpec init{.name = "fa1_init",
@@ -92,7 +93,7 @@ void Run(Stream& stream, const Attention& a, const Tiling& t) {
                      .block = {.warps = t.warps},
                      .heads = heads,
                      .blocks = {{}}};
-  stream.Launch(forward, [&](Block& b, const BlockIndex&, const KeyRuns&) { Fa1Block(b, a, t, g); });
+  stream.Launch(forward, [&](Block& b, const BlockIndex&, const KeyRuns&) { Fa1Block(b, a, t, recipe, g); });
 }
 
 // The paper's rule, line 1 of the algorithm: Bc = ceil(M / 4d), Br = min(Bc, d) with M the on-chip elements; cut to

@@ -7,7 +7,7 @@
 namespace bitflash::sim {
 namespace {
 
-void Fa2Block(Block& b, const Attention& a, const Tiling& t, const Operands& g, int64_t i, const KeyRuns& keys) {
+void Fa2Block(Block& b, const Attention& a, const Tiling& t, const Recipe& recipe, const Operands& g, int64_t i, const KeyRuns& keys) {
   const QueryTile queries = QueryTileAt(a, t, i);
   const int64_t d = PaddedDim(a.head_dim), dv = PaddedDim(a.head_dim_v);
   const Tile Qi = b.Shared(TensorId::kQ, a.format, t.Br, d);
@@ -23,34 +23,32 @@ void Fa2Block(Block& b, const Attention& a, const Tiling& t, const Operands& g, 
   b.For(keys, [&](const KeyTile& j) {
     b.Copy(Kj, Rows(g.K, j.rows));
     b.MmaTransposed(S, Qi, Kj);  // S = Qi Kj^T
-    softmax.Apply(b, a, S, O, queries, j);
+    softmax.Apply(b, a, recipe, S, O, queries, j);
     b.Convert(P, S);
     if (!a.v_is_in_k) b.Copy(Vj, Rows(g.V, j.rows));
     b.Mma(O, P, Vj);  // into the live O
   });
 
-  b.SumQuad(softmax.l);
-  b.DivideRows(O, softmax.l);
+  softmax.Finish(b, a, recipe, O);
   const Tile Oe = b.Alias(O, TensorId::kO, a.format, t.Br, dv);
   // Out through Q's shared memory, so that the stores fill whole lines.
   const Tile Os = dv <= d ? b.Alias(Qi, TensorId::kO, a.format, t.Br, dv) : b.Shared(TensorId::kO, a.format, t.Br, dv);
   b.Convert(Oe, O);
   b.Copy(Os, Oe);
   b.Copy(Rows(g.O, queries.rows), Os);
-  b.LogSumExp(softmax.r, softmax.m, softmax.l, static_cast<float>(a.scale()));
   b.Copy(Rows(g.LSE, queries.rows), softmax.r);
 }
 
-void Run(Stream& stream, const Attention& a, const Tiling& t) {
+void Run(Stream& stream, const Attention& a, const Tiling& t, const Recipe& recipe) {
   const Operands g = MakeOperands(a, t);
   LaunchSpec launch{
       .name = "fa2_forward",
       .grid = {QueryTileCount(a, t), t.pack_gqa ? a.heads_kv : a.heads_q, a.batch},
       .block = {.mma = MmaInstruction::kMmaSync, .warps = t.warps},
       .heads = Heads(a, t),
-      .blocks = QueryBlocks(a, t, Order::kDescending),
-      .keys = [&](const BlockIndex& at) { return KeyTiles(a, t, QueryTileAt(a, t, at.i), Order::kDescending); }};
-  stream.Launch(launch, [&](Block& b, const BlockIndex& at, const KeyRuns& keys) { Fa2Block(b, a, t, g, at.i, keys); });
+      .blocks = QueryBlocks(a, t, recipe.key_order),
+      .keys = [&](const BlockIndex& at) { return KeyTiles(a, t, QueryTileAt(a, t, at.i), recipe.key_order); }};
+  stream.Launch(launch, [&](Block& b, const BlockIndex& at, const KeyRuns& keys) { Fa2Block(b, a, t, recipe, g, at.i, keys); });
 }
 
 // The tiles of the published kernel, Dao-AILab/flash-attention 0251105,

@@ -16,7 +16,7 @@ bool QueriesInRegisters(const Tiling& t, int64_t d, int64_t dv, int64_t bytes) {
   return words + kRegisterOverhead <= ConsumerRegisters(t.Br / 64);
 }
 
-void Fa3Block(Block& b, const Attention& a, const Tiling& t, const Operands& g, int64_t i, const KeyRuns& keys) {
+void Fa3Block(Block& b, const Attention& a, const Tiling& t, const Recipe& recipe, const Operands& g, int64_t i, const KeyRuns& keys) {
   const QueryTile queries = QueryTileAt(a, t, i);
   const int64_t d = PaddedDim(a.head_dim), dv = PaddedDim(a.head_dim_v);
   const int64_t bytes = data::StorageBytes(a.format);
@@ -36,14 +36,13 @@ void Fa3Block(Block& b, const Attention& a, const Tiling& t, const Operands& g, 
   b.For(keys, [&](const KeyTile& j) {
     b.Copy(Kj, Rows(g.K, j.rows));
     b.MmaTransposed(S, Qr, Kj);  // S = Qi Kj^T
-    softmax.Apply(b, a, S, O, queries, j);
+    softmax.Apply(b, a, recipe, S, O, queries, j);
     b.Convert(P, S);
     if (!a.v_is_in_k) b.Copy(Vj, Rows(g.V, j.rows));
     b.Mma(O, P, Vj);  // into the live O, A from registers
   });
 
-  b.SumQuad(softmax.l);
-  b.DivideRows(O, softmax.l);
+  softmax.Finish(b, a, recipe, O);
   // O has its own staging buffer, so that the next Q can be loaded meanwhile; where that does not fit it takes Q's.
   const bool fits =
       t.Br * d * bytes + t.stages * t.Bc * (d + (a.v_is_in_k ? 0 : dv)) * bytes + t.Br * dv * bytes <= kSharedLimit;
@@ -53,11 +52,10 @@ void Fa3Block(Block& b, const Attention& a, const Tiling& t, const Operands& g, 
   b.Convert(Oe, O);
   b.Copy(Os, Oe);
   b.Copy(Rows(g.O, queries.rows), Os);
-  b.LogSumExp(softmax.r, softmax.m, softmax.l, static_cast<float>(a.scale()));
   b.Copy(Rows(g.LSE, queries.rows), softmax.r);
 }
 
-void Run(Stream& stream, const Attention& a, const Tiling& t) {
+void Run(Stream& stream, const Attention& a, const Tiling& t, const Recipe& recipe) {
   const Operands g = MakeOperands(a, t);
   LaunchSpec launch{
       .name = "fa3_forward",
@@ -65,9 +63,9 @@ void Run(Stream& stream, const Attention& a, const Tiling& t) {
       .persistent = true,
       .block = {.mma = MmaInstruction::kWgmma, .warps = t.warps, .threads = 32 * t.warps + 128},
       .heads = Heads(a, t),
-      .blocks = QueryBlocks(a, t, Order::kDescending),
-      .keys = [&](const BlockIndex& at) { return KeyTiles(a, t, QueryTileAt(a, t, at.i), Order::kDescending); }};
-  stream.Launch(launch, [&](Block& b, const BlockIndex& at, const KeyRuns& keys) { Fa3Block(b, a, t, g, at.i, keys); });
+      .blocks = QueryBlocks(a, t, recipe.key_order),
+      .keys = [&](const BlockIndex& at) { return KeyTiles(a, t, QueryTileAt(a, t, at.i), recipe.key_order); }};
+  stream.Launch(launch, [&](Block& b, const BlockIndex& at, const KeyRuns& keys) { Fa3Block(b, a, t, recipe, g, at.i, keys); });
 }
 
 // Tiles that were built without spills and ran fastest on an H200 for head_dim 64 and 128; for the others the largest

@@ -7,6 +7,7 @@
 
 #include "data/attention.h"
 #include "data/gpu.h"
+#include "sim/recipe.h"
 #include "sim/stream.h"
 #include "sim/tiling.h"
 
@@ -27,7 +28,9 @@ struct Kernel {
   Tiling (*DefaultTiling)(const Attention& attention, const Gpu& gpu);
 
   // The launches, in order.
-  void (*Run)(Stream& stream, const Attention& attention, const Tiling& tiling);
+  void (*Run)(Stream& stream, const Attention& attention, const Tiling& tiling, const Recipe& recipe);
+
+  Recipe recipe = {};  // the choices that decide bits
 };
 
 const std::vector<Kernel>& Kernels();

@@ -13,36 +13,69 @@
 namespace bitflash::sim {
 
 struct OnlineSoftmax {
-  Tile m, l;         // state: maximum of the raw scores, sum of exponentials in four lanes a row
-  Tile m_new, c, r;  // of the current tile: new maximum, the same with -inf replaced by 0, rescale factor
+  Tile m, l;  // state: maximum of the raw scores, sum of exponentials in four lanes a row
+  Tile m_new, c, n, r, sum;  // of one tile: new maximum, the same with -inf as 0, its multiple, rescale factor, row sum
 
   OnlineSoftmax(Block& b, int64_t rows)
-      : m(b.RowVector(rows)),
-        l(b.RowVector(rows)),
-        m_new(b.RowVector(rows)),
-        c(b.RowVector(rows)),
-        r(b.RowVector(rows)) {
+      : m(b.RowVector(rows)), l(b.RowVector(rows)), m_new(b.RowVector(rows)), c(b.RowVector(rows)),
+        n(b.RowVector(rows)), r(b.RowVector(rows)), sum(b.RowVector(rows)) {
     b.Fill(m, -std::numeric_limits<float>::infinity());
     b.Fill(l, 0);
   }
 
   // Turns the scores S into unnormalised probabilities and rescales O, which earlier tiles left, to the new maximum.
-  void Apply(Block& b, const Attention& a, const Tile& S, const Tile& O, const QueryTile& Qi, const KeyTile& Kj) {
-    const float scale_log2 = ScaleLog2(a);
+  void Apply(Block& b, const Attention& a, const Recipe& recipe, const Tile& S, const Tile& O, const QueryTile& Qi,
+             const KeyTile& Kj) {
+    const float cs = ScaleLog2(a, recipe);
     if (a.softcap > 0) b.Softcap(S, static_cast<float>(a.scale()), static_cast<float>(a.softcap));
     if (Kj.masked) b.Mask(S, Qi, Kj);
     b.RowMax(m_new, S, m);
     b.FiniteOrZero(c, m_new);  // -inf minus -inf is NaN: a row that has seen no key yet
-    b.Sub(r, m, c);
-    b.Mul(r, r, scale_log2);
-    b.Exp2(r, r);  // 2^((m - m_new) scale): 1 when the maximum stays, 0 at the first tile
-    b.Mul(c, c, -scale_log2);
-    b.FmaRows(S, scale_log2, c);  // one rounding, as ffma
-    b.Exp2(S, S);
-    b.MulRows(l, r);
-    b.AddToLanes(l, S);
+
+    if (recipe.rescale == Recipe::Rescale::kDifference) {
+      b.Sub(r, m, c);
+      b.Mul(r, r, cs);
+    } else {
+      b.Mul(r, m, cs);
+      b.Mul(n, c, cs);
+      b.Sub(r, r, n);
+    }
+    b.Exp2(r, r, recipe);  // 2^((m - m_new) cs): 1 when the maximum stays, 0 at the first tile
+
+    if (recipe.exponent == Recipe::Exponent::kFused) {
+      b.Mul(n, c, -cs);
+      b.FmaRows(S, cs, n);  // one rounding, as ffma
+    } else {
+      b.Mul(n, c, cs);
+      b.MulScalar(S, cs);
+      b.SubRows(S, n);
+    }
+    b.Exp2(S, S, recipe);
+
+    switch (recipe.row_sum) {
+      case Recipe::RowSum::kRescaleThenAdd:
+        b.MulRows(l, r);
+        b.AddToLanes(l, S);
+        break;
+      case Recipe::RowSum::kFirstFused:
+        b.RescaleAndAddToLanes(l, r, S);
+        break;
+      case Recipe::RowSum::kTileThenFused:
+        b.Fill(sum, 0);
+        b.AddToLanes(sum, S);
+        b.FmaVector(l, l, r, sum);
+        break;
+    }
     b.MulRows(O, r);
     std::swap(m, m_new);
+  }
+
+  // Divides O by the row sums; LSE ends in `r`.
+  void Finish(Block& b, const Attention& a, const Recipe& recipe, const Tile& O) {
+    b.SumQuad(l, recipe);
+    b.Invert(n, l, recipe);
+    b.MulRows(O, n);
+    b.LogSumExp(r, m, l, static_cast<float>(a.scale()), recipe);
   }
 };
 

@@ -21,13 +21,7 @@ Range PartTiles(const Attention& a, const Tiling& t, int64_t split) {
   return {split * per_part, per_part};
 }
 
-// Parts that hold at least one tile: rounding up can leave the last of the requested ones without any.
-int64_t Parts(const Attention& a, const Tiling& t) {
-  const int64_t tiles = CeilDiv(a.seqlen_k, t.Bc);
-  return tiles == 0 ? 0 : CeilDiv(tiles, CeilDiv(tiles, t.splits));
-}
-
-void SplitBlock(Block& b, const Attention& a, const Tiling& t, const Operands& g, const BlockIndex& at,
+void SplitBlock(Block& b, const Attention& a, const Tiling& t, const Recipe& recipe, const Operands& g, const BlockIndex& at,
                 const KeyRuns& keys) {
   const QueryTile queries = QueryTileAt(a, t, at.i);
   const int64_t d = PaddedDim(a.head_dim), dv = PaddedDim(a.head_dim_v);
@@ -47,45 +41,60 @@ void SplitBlock(Block& b, const Attention& a, const Tiling& t, const Operands& g
     if (t.page_size > 0) b.LoadIndices(Rows(g.BlockTable, Pages(t, j.rows)));
     b.Copy(Kj, Rows(g.K, j.rows));
     b.MmaTransposed(S, Qi, Kj);
-    softmax.Apply(b, a, S, O, queries, j);
+    softmax.Apply(b, a, recipe, S, O, queries, j);
     b.Convert(P, S);
     if (!a.v_is_in_k) b.Copy(Vj, Rows(g.V, j.rows));
     b.Mma(O, P, Vj);
   });
 
-  b.SumQuad(softmax.l);
+  b.SumQuad(softmax.l, recipe);
   const Range part{at.split, 1};
   b.Copy(Part(g.OPartial, queries.rows, {at.split * a.head_dim_v, a.head_dim_v}), O);
   b.Copy(Part(g.m, queries.rows, part), softmax.m);
   b.Copy(Part(g.l, queries.rows, part), softmax.l);
 }
 
-// One row: O = sum of w_c O_c / sum of w_c l_c with w_c = 2^((m_c - max m) scale log2 e), parts in ascending order.
-void CombineBlock(Block& b, const Attention& a, const Operands& g, Range row) {
+// One row: O = sum of w_c O_c / sum of w_c l_c with w_c = 2^((m_c - max m) scale log2 e). Four groups of threads take a
+// contiguous quarter of the parts each, in ascending order; then the four sums are added in order.
+void CombineBlock(Block& b, const Attention& a, const Recipe& recipe, const Operands& g, Range row) {
+  constexpr int64_t kGroups = 4;
   const int64_t parts = g.m.cols;
-  const Tile m = b.Shared(TensorId::kM, Format::kFp32, 1, parts), l = b.Shared(TensorId::kL, Format::kFp32, 1, parts);
-  const Tile Oc = b.Registers(TensorId::kO, 1, a.head_dim_v), O = b.Registers(TensorId::kO, 1, a.head_dim_v);
-  const Tile M = b.RowVector(1, 1), L = b.RowVector(1, 1), lse = b.RowVector(1, 1);
-  b.Fill(O, 0);
-  b.Fill(L, 0);
+  const Tile w = b.Shared(TensorId::kM, Format::kFp32, 1, parts), l = b.Shared(TensorId::kL, Format::kFp32, 1, parts);
+  const Tile Oc = b.Registers(TensorId::kO, 1, a.head_dim_v);
+  const Tile O = b.Registers(TensorId::kO, 1, a.head_dim_v), Og = b.Registers(TensorId::kO, 1, a.head_dim_v);
+  const Tile M = b.RowVector(1, 1), L = b.RowVector(1, 1), Lg = b.RowVector(1, 1), r = b.RowVector(1, 1);
   b.Fill(M, -std::numeric_limits<float>::infinity());
-  b.Copy(m, Rows(g.m, row));
+  b.Copy(w, Rows(g.m, row));
   b.Copy(l, Rows(g.l, row));
-  b.RowMax(M, m, M);
+  b.RowMax(M, w, M);
   b.FiniteOrZero(M, M);
-  b.SubRows(m, M);
-  b.Mul(m, m, ScaleLog2(a));
-  b.Exp2(m, m);  // m now holds the weights
-  b.Mul(l, l, m);
-  b.AddToLanes(L, l);
-  b.For(Slices({0, parts}, 1), [&](const Range& part) {
-    b.Copy(Oc, Part(g.OPartial, row, {part.begin * a.head_dim_v, a.head_dim_v}));
-    b.FmaColumn(O, Oc, m, part.begin);
-  });
-  b.DivideRows(O, L);
+  b.SubRows(w, M);
+  b.MulScalar(w, ScaleLog2(a, recipe));
+  b.Exp2(w, w, recipe);
+  b.Mul(l, l, w);
+  for (int64_t group = 0; group < kGroups; ++group) {
+    const int64_t quarter = CeilDiv(parts, kGroups);
+    const int64_t begin = std::min(parts, group * quarter);
+    b.Fill(Og, 0);
+    b.Fill(Lg, 0);
+    b.For(Slices({begin, std::min(quarter, parts - begin)}, 1), [&](const Range& part) {
+      b.Copy(Oc, Part(g.OPartial, row, {part.begin * a.head_dim_v, a.head_dim_v}));
+      b.FmaColumn(Og, Oc, w, part.begin);
+      b.AddColumn(Lg, l, part.begin);
+    });
+    if (group == 0) {
+      b.Move(O, Og);
+      b.Move(L, Lg);
+    } else {
+      b.Add(O, Og);
+      b.Add(L, Lg);
+    }
+  }
+  b.Invert(r, L, recipe);
+  b.MulRows(O, r);
   b.CopyConvert(Rows(g.O, row), O);
-  b.LogSumExp(lse, M, L, static_cast<float>(a.scale()));
-  b.Copy(Rows(g.LSE, row), lse);
+  b.LogSumExp(r, M, L, static_cast<float>(a.scale()), recipe);
+  b.Copy(Rows(g.LSE, row), r);
 }
 
 KeyRuns PartKeys(const Attention& a, const Tiling& t, const BlockIndex& at) {
@@ -105,8 +114,8 @@ std::vector<BlockRun> SplitBlocks(const Attention& a, const Tiling& t, int64_t p
   return blocks;
 }
 
-void Run(Stream& stream, const Attention& a, const Tiling& t) {
-  const int64_t parts = Parts(a, t);
+void Run(Stream& stream, const Attention& a, const Tiling& t, const Recipe& recipe) {
+  const int64_t parts = SplitParts(a, t);
   const int64_t rows = QueryRows(a, t);
   const int64_t heads_per_sequence = t.pack_gqa ? a.heads_kv : a.heads_q;
   Operands g = MakeOperands(a, t);
@@ -119,14 +128,14 @@ void Run(Stream& stream, const Attention& a, const Tiling& t) {
                  .heads = Heads(a, t),
                  .blocks = SplitBlocks(a, t, parts),
                  .keys = [&](const BlockIndex& at) { return PartKeys(a, t, at); }},
-                [&](Block& b, const BlockIndex& at, const KeyRuns& keys) { SplitBlock(b, a, t, g, at, keys); });
+                [&](Block& b, const BlockIndex& at, const KeyRuns& keys) { SplitBlock(b, a, t, recipe, g, at, keys); });
   stream.Launch({.name = "split_kv_combine",
                  .grid = {rows, heads_per_sequence, a.batch},
                  .block = {.warps = kCombineWarps},
                  .heads = Heads(a, t),
                  .blocks = {{{}, {.i = 1}, rows, {}}}},
                 [&](Block& b, const BlockIndex& at, const KeyRuns&) {
-                  CombineBlock(b, a, g, {at.i, 1});
+                  CombineBlock(b, a, recipe, g, {at.i, 1});
                 });
 }
 

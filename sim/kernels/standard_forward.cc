@@ -36,8 +36,8 @@ void ScoresBlocks(Block& b, const Attention& a, const Tiling& t, const Operands&
 }
 
 // P = softmax(scale S) of one row that fits on chip: S is read once.
-void SoftmaxOnChip(Block& b, const Attention& a, const Operands& g, Range row, Range keys) {
-  const float scale_log2 = ScaleLog2(a);
+void SoftmaxOnChip(Block& b, const Attention& a, const Recipe& recipe, const Operands& g, Range row, Range keys) {
+  const float scale_log2 = ScaleLog2(a, recipe);
   const Tile x = keys.count <= kRegisterRow ? b.Registers(TensorId::kS, 1, keys.count)
                                             : b.Shared(TensorId::kS, Format::kFp32, 1, keys.count);
   const Tile m = b.RowVector(1, kSoftmaxThreads), l = b.RowVector(1, kSoftmaxThreads),
@@ -49,18 +49,19 @@ void SoftmaxOnChip(Block& b, const Attention& a, const Operands& g, Range row, R
   b.FiniteOrZero(c, m);
   b.Mul(c, c, -scale_log2);
   b.FmaRows(x, scale_log2, c);
-  b.Exp2(x, x);
+  b.Exp2(x, x, recipe);
   b.AddToLanes(l, x);
   b.SumLanes(l);
-  b.DivideRows(x, l);
+  b.Invert(c, l, recipe);
+  b.MulRows(x, c);
   b.CopyConvert(Part(g.P, row, keys), x);
-  b.LogSumExp(c, m, l, static_cast<float>(a.scale()));
+  b.LogSumExp(c, m, l, static_cast<float>(a.scale()), recipe);
   b.Copy(Rows(g.LSE, row), c);
 }
 
 // The same for a row that does not fit: S is read twice, first for its maximum and sum, then for its probabilities.
-void SoftmaxTwoPasses(Block& b, const Attention& a, const Operands& g, Range row, Range keys) {
-  const float scale_log2 = ScaleLog2(a);
+void SoftmaxTwoPasses(Block& b, const Attention& a, const Recipe& recipe, const Operands& g, Range row, Range keys) {
+  const float scale_log2 = ScaleLog2(a, recipe);
   const Tile x = b.Registers(TensorId::kS, 1, kRegisterRow);
   const Tile m = b.RowVector(1, kSoftmaxThreads), l = b.RowVector(1, kSoftmaxThreads),
              c = b.RowVector(1, kSoftmaxThreads);
@@ -73,10 +74,10 @@ void SoftmaxTwoPasses(Block& b, const Attention& a, const Operands& g, Range row
     b.FiniteOrZero(c, m_new);
     b.Sub(r, m, c);
     b.Mul(r, r, scale_log2);
-    b.Exp2(r, r);
+    b.Exp2(r, r, recipe);
     b.Mul(c, c, -scale_log2);
     b.FmaRows(x, scale_log2, c);
-    b.Exp2(x, x);
+    b.Exp2(x, x, recipe);
     b.MulRows(l, r);
     b.AddToLanes(l, x);
     b.Move(m, m_new);
@@ -84,14 +85,15 @@ void SoftmaxTwoPasses(Block& b, const Attention& a, const Operands& g, Range row
   b.SumLanes(l);
   b.FiniteOrZero(c, m);
   b.Mul(c, c, -scale_log2);
+  b.Invert(r, l, recipe);
   b.For(Slices(keys, kRegisterRow), [&](const Range& slice) {
     b.CopyConvert(x, Part(With(g.S, Reuse::kAgain), row, slice));
     b.FmaRows(x, scale_log2, c);
-    b.Exp2(x, x);
-    b.DivideRows(x, l);
+    b.Exp2(x, x, recipe);
+    b.MulRows(x, r);
     b.CopyConvert(Part(g.P, row, slice), x);
   });
-  b.LogSumExp(c, m, l, static_cast<float>(a.scale()));
+  b.LogSumExp(c, m, l, static_cast<float>(a.scale()), recipe);
   b.Copy(Rows(g.LSE, row), c);
 }
 
@@ -114,7 +116,7 @@ void OutputBlock(Block& b, const Attention& a, const Tiling& t, const Operands& 
   b.CopyConvert(Part(g.O, i.rows, columns), O);
 }
 
-void Run(Stream& stream, const Attention& a, const Tiling& t) {
+void Run(Stream& stream, const Attention& a, const Tiling& t, const Recipe& recipe) {
   const Operands g = MakeOperands(a, t);
   const int64_t query_tiles = QueryTileCount(a, t);
   const int64_t output_tiles = (a.head_dim_v + kOutputColumns - 1) / kOutputColumns;
@@ -150,7 +152,7 @@ void Run(Stream& stream, const Attention& a, const Tiling& t) {
                 [&](Block& b, const BlockIndex& at, const KeyRuns&) {
                   const Range row{at.i * t.Br + at.j, 1};
                   const Range keys = keys_of(at).keys();
-                  t.row_on_chip ? SoftmaxOnChip(b, a, g, row, keys) : SoftmaxTwoPasses(b, a, g, row, keys);
+                  t.row_on_chip ? SoftmaxOnChip(b, a, recipe, g, row, keys) : SoftmaxTwoPasses(b, a, recipe, g, row, keys);
                 });
   stream.Launch({.name = "standard_output",
                  .grid = {query_tiles * output_tiles, a.heads_q, a.batch},
