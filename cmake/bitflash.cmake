@@ -22,6 +22,12 @@ function(bitflash_compile_options target)
   # Bits: a*b + c must stay two roundings unless the source says std::fma, on every compiler and every target.
   target_compile_options(${target} PRIVATE -Wall -Wextra -Wpedantic -Wshadow -Wno-missing-field-initializers
     -ffp-contract=off)
+  # GCC 12 warns about "literal" + std::string itself (https://gcc.gnu.org/bugzilla/show_bug.cgi?id=105651).
+  target_compile_options(${target} PRIVATE $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>)
+  if(BITFLASH_FUZZ)
+    # Coverage of the libraries is what guides the fuzzer; bitflash_fuzz adds its main to the executables only.
+    target_compile_options(${target} PRIVATE -fsanitize=fuzzer-no-link)
+  endif()
   if(BITFLASH_SANITIZE)
     target_compile_options(${target} PRIVATE -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
     target_link_options(${target} PUBLIC -fsanitize=address,undefined)
