@@ -31,7 +31,7 @@ inline std::string Testdata(const std::string& name) {
 // `value` as a little-endian number of `bytes` bytes.
 inline std::string LittleEndian(uint64_t value, int bytes) {
   std::string text;
-  for (int i = 0; i < bytes; ++i) text += static_cast<char>(value >> (8 * i) & 0xFF);
+  for (int i = 0; i < bytes; ++i) text += i < 8 ? static_cast<char>(value >> (8 * i) & 0xFF) : char{0};
   return text;
 }
 
