@@ -315,6 +315,14 @@ void Block::LogSumExp(const Tile& out, const Tile& m, const Tile& l, float scale
   DoLogSumExp(out, m, l, scale, recipe);
 }
 
+void Block::CombineLogSumExp(const Tile& lse, const Tile& w, int64_t threads) {
+  ChargeElements(w, 3, 2);  // maximum, difference, sum; one exponential each for the sum and for the weight
+  ChargeElements(lse, 1, 1);
+  ChargeRead(w);
+  ChargeWrite(w);
+  DoCombineLogSumExp(lse, w, threads);
+}
+
 // --- What it took --------------------------------------------------------------------------------------------------
 
 Resources Block::resources() const {

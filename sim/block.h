@@ -114,6 +114,10 @@ class Block {
   // out = m * scale + log(l) as the recipe computes it, and its value for a row without a key.
   void LogSumExp(const Tile& out, const Tile& m, const Tile& l, float scale, const Recipe& recipe);
 
+  // w holds the log-sum-exps of a row's parts: lse = log(sum of exp(w_c)), then w_c = exp(w_c - lse). `threads` threads
+  // share the parts in turn and add their sums in a butterfly, as FlashAttention-2's combine kernel does.
+  void CombineLogSumExp(const Tile& lse, const Tile& w, int64_t threads);
+
   // --- Loops -------------------------------------------------------------------------------------------------------
   // Calls body(tile) for the tiles of `runs`, in order.
   template <class Runs, class Body>
@@ -167,6 +171,7 @@ class Block {
   virtual void DoSumLanes(const Tile&) {}
   virtual void DoAdd(const Tile&, const Tile&) {}
   virtual void DoConvert(const Tile&, const Tile&) {}
+  virtual void DoCombineLogSumExp(const Tile&, const Tile&, int64_t) {}
   virtual void DoLogSumExp(const Tile&, const Tile&, const Tile&, float, const Recipe&) {}
 
   template <class Run>

@@ -23,8 +23,8 @@ std::string Unsupported(const Kernel& kernel, const Attention& a, const Gpu& gpu
     return "kernel " + name + " needs sm" + std::to_string(kernel.min_arch) + " or newer, " + gpu.name + " is " +
            gpu.arch;
   }
-  if (name == "fa3" && gpu.arch != "sm90") {
-    return "kernel fa3 needs wgmma, which only sm90 has; " + gpu.name + " is " + gpu.arch;
+  if (kernel.mma == MmaInstruction::kWgmma && gpu.arch != "sm90") {
+    return "kernel " + name + " needs wgmma, which only sm90 has; " + gpu.name + " is " + gpu.arch;
   }
   if (std::find(kernel.formats.begin(), kernel.formats.end(), a.format) == kernel.formats.end()) {
     return "kernel " + name + " does not take " + std::string(data::Name(a.format)) + ": expected one of " +
@@ -41,7 +41,7 @@ std::string BadTile(const Kernel& kernel, const Tiling& t) {
   const auto require = [](bool holds, const std::string& field, int64_t value, const std::string& expected) {
     return holds ? std::string() : field + " is " + std::to_string(value) + ": expected " + expected;
   };
-  const bool wgmma = kernel.name == "fa3";
+  const bool wgmma = kernel.mma == MmaInstruction::kWgmma;
   const int64_t rows = wgmma ? 64 : 16;
   for (const std::string& reason : {
            require(t.Br >= rows && t.Br % rows == 0 && t.Br <= 1024, "Br", t.Br,
@@ -55,14 +55,14 @@ std::string BadTile(const Kernel& kernel, const Tiling& t) {
            require(t.page_size >= 0 && t.page_size <= (1 << 20), "page_size", t.page_size, "0 (contiguous) to 1048576"),
            require(t.page_size == 0 || t.page_size % t.Bc == 0 || t.Bc % t.page_size == 0, "page_size", t.page_size,
                    "a divisor or a multiple of Bc, which is " + std::to_string(t.Bc)),
-           require(t.splits == 1 || kernel.name == "split-kv", "splits", t.splits,
-                   "1: only kernel split-kv splits the keys"),
-           require(t.page_size == 0 || kernel.name == "split-kv", "page_size", t.page_size,
-                   "0: only kernel split-kv reads a paged cache"),
-           require(!t.fp32_scores || kernel.name == "standard", "fp32_scores", 1,
-                   "0: only kernel standard stores scores"),
-           require(!t.pack_gqa || (kernel.name != "standard" && kernel.name != "fa1"), "pack_gqa", 1,
-                   "0: kernels standard and fa1 do not pack heads"),
+           require(t.splits == 1 || kernel.splits_keys, "splits", t.splits,
+                   "1: this kernel does not split the keys"),
+           require(t.page_size == 0 || kernel.pages, "page_size", t.page_size,
+                   "0: this kernel does not read a paged cache"),
+           require(!t.fp32_scores || kernel.stores_scores, "fp32_scores", 1,
+                   "0: this kernel stores no scores"),
+           require(!t.pack_gqa || kernel.packs_heads, "pack_gqa", 1,
+                   "0: this kernel does not pack heads"),
        }) {
     if (!reason.empty()) return "kernel " + std::string(kernel.name) + ": " + reason;
   }
@@ -132,7 +132,7 @@ Tiling ResolveTiling(const Kernel& kernel, const Attention& a, const Gpu& gpu, c
   if (choice.warps) {
     t.warps = *choice.warps;
   } else if (choice.Br || choice.Bc) {
-    if (kernel.name == "fa3") {
+    if (kernel.mma == MmaInstruction::kWgmma) {
       t.warps = std::max<int64_t>(1, t.Br / 16);
     } else {
       // The fewest warps, of those that published kernels use, whose registers hold the tile.

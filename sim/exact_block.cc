@@ -1,6 +1,7 @@
 #include "sim/exact_block.h"
 
 #include <algorithm>
+#include <bit>
 #include <cassert>
 #include <cmath>
 #include <cstring>
@@ -21,6 +22,19 @@ constexpr float kLn2 = 0x1.62e430p-1f;  // 0x3F317218
 
 Function FunctionOf(const Recipe& recipe) {
   return recipe.exponential == Recipe::Exponential::kEx2 ? Function::kEx2 : Function::kExp2f;
+}
+
+// expf without fast-math, as nvcc 13.0 compiles it for sm_90 (read from machine code): the argument is reduced to a
+// whole and a fractional power of two, MUFU.EX2 takes the fraction.
+float Expf(float x) {
+  if (std::isnan(x)) return CanonicalNan();
+  const float scaled = std::fma(x, std::bit_cast<float>(0x3BBB989Du), 0.5f);
+  const double saturated = std::clamp(scaled, 0.0f, 1.0f);
+  // fma.rm: at this magnitude one ulp is 1, so rounding down is a floor.
+  const float t = static_cast<float>(std::floor(saturated * 252.0 + 12582913.0));
+  const float whole = t + std::bit_cast<float>(0xCB40007Fu);
+  const float fraction = std::fma(x, std::bit_cast<float>(0x32A57060u), std::fma(x, std::bit_cast<float>(0x3FB8AA3Bu), -whole));
+  return Ex2(fraction) * std::bit_cast<float>(std::bit_cast<uint32_t>(t) << 23);
 }
 
 // Rows of `x` that are computed.
@@ -327,6 +341,21 @@ void ExactBlock::DoLogSumExp(const Tile& out, const Tile& m, const Tile& l, floa
         break;
     }
   }
+}
+
+void ExactBlock::DoCombineLogSumExp(const Tile& lse, const Tile& w, int64_t threads) {
+  const std::span<float> parts = FloatRow(w, 0);
+  float most = RowMaximum(parts, -kInfinity);
+  if (most == -kInfinity) most = 0;
+  std::vector<float> sums(threads, 0.0f);
+  for (size_t c = 0; c < parts.size(); ++c) sums[c % threads] += Expf(parts[c] - most);
+  for (int64_t distance = threads / 2; distance >= 1; distance /= 2) {
+    for (int64_t thread = 0; thread < distance; ++thread) sums[thread] += sums[thread + distance];
+  }
+  const bool empty = sums[0] == 0 || std::isnan(sums[0]);
+  const float all = empty ? kInfinity : Logf(sums[0]) + most;
+  for (float& part : parts) part = Expf(part - all);
+  Floats(lse)[0] = all;
 }
 
 }  // namespace bitflash::sim

@@ -86,6 +86,7 @@ class ExactBlock final : public Block {
   void DoSumLanes(const Tile& l) override;
   void DoAdd(const Tile& x, const Tile& y) override;
   void DoConvert(const Tile& out, const Tile& in) override;
+  void DoCombineLogSumExp(const Tile& lse, const Tile& w, int64_t threads) override;
   void DoLogSumExp(const Tile& out, const Tile& m, const Tile& l, float scale, const Recipe& recipe) override;
 
   TileStorage& At(const Tile& tile) { return *pool_[tile.id]; }

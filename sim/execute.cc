@@ -129,24 +129,7 @@ class ExecuteStream final : public Stream {
   std::vector<Block::Spans> spans_;
 };
 
-struct Scratch {
-  TensorId tensor;
-  Format format;
-  int64_t rows, cols;
-};
-
-// What a kernel keeps in global memory between its launches.
-std::vector<Scratch> ScratchOf(const Kernel& kernel, const Attention& a, const Tiling& t) {
-  const int64_t rows = QueryRows(a, t);
-  if (kernel.name == "standard") {
-    return {{TensorId::kS, t.fp32_scores ? Format::kFp32 : a.format, rows, a.seqlen_k}, {TensorId::kP, a.format, rows, a.seqlen_k}};
-  }
-  if (kernel.name == "fa1") return {{TensorId::kM, Format::kFp32, rows, 1}, {TensorId::kL, Format::kFp32, rows, 1}};
-  const int64_t parts = SplitParts(a, t);
-  return {{TensorId::kOPartial, Format::kFp32, rows, parts * a.head_dim_v},
-          {TensorId::kM, Format::kFp32, rows, parts},
-          {TensorId::kL, Format::kFp32, rows, parts}};
-}
+int64_t RowBytes(const GlobalMatrix& m) { return m.cols * data::StorageBytes(m.format); }
 
 }  // namespace
 
@@ -158,7 +141,7 @@ Executed Execute(const Kernel& kernel, const Attention& a, const Tiling& t, std:
     throw data::UsageError("heads " + std::to_string(options.head_begin) + ":" + std::to_string(head_end) +
                            ": expected BEGIN:END with 0 <= BEGIN < END <= " + std::to_string(a.heads_q));
   }
-  const bool wgmma = kernel.name == "fa3";
+  const bool wgmma = kernel.mma == MmaInstruction::kWgmma;
   const TensorCore& core = FindTensorCore(arch, a.format, Format::kFp32, wgmma ? "wgmma" : "mma.sync");
   const int threads = options.threads > 0 ? options.threads : omp_get_max_threads();
 
@@ -171,13 +154,12 @@ Executed Execute(const Kernel& kernel, const Attention& a, const Tiling& t, std:
   }
 
   // Without scratch all heads are one chunk.
-  const bool needs_scratch = kernel.name == "standard" || kernel.name == "fa1" || kernel.name == "split-kv";
-  const std::vector<Scratch> scratch = needs_scratch ? ScratchOf(kernel, a, t) : std::vector<Scratch>();
-  const size_t chunk = needs_scratch ? std::min<size_t>(heads.size(), threads) : heads.size();
-  std::vector<std::vector<AlignedArray<std::byte>>> buffers(needs_scratch ? chunk : 0);
+  const std::vector<GlobalMatrix> scratch = kernel.Scratch ? kernel.Scratch(a, t) : std::vector<GlobalMatrix>();
+  const size_t chunk = scratch.empty() ? heads.size() : std::min<size_t>(heads.size(), threads);
+  std::vector<std::vector<AlignedArray<std::byte>>> buffers(scratch.empty() ? 0 : chunk);
   for (auto& of_head : buffers) {
     of_head.resize(scratch.size());
-    for (size_t s = 0; s < scratch.size(); ++s) of_head[s].Resize(scratch[s].rows * scratch[s].cols * data::StorageBytes(scratch[s].format));
+    for (size_t s = 0; s < scratch.size(); ++s) of_head[s].Resize(scratch[s].rows * RowBytes(scratch[s]));
   }
 
   const HeadMemory memory(a, t, inputs, outputs);
@@ -190,7 +172,7 @@ Executed Execute(const Kernel& kernel, const Attention& a, const Tiling& t, std:
       std::array<int64_t, kTensorCount> row_bytes{};
       for (size_t s = 0; s < scratch.size(); ++s) {
         data[static_cast<int>(scratch[s].tensor)] = buffers[n - begin][s].data();
-        row_bytes[static_cast<int>(scratch[s].tensor)] = scratch[s].cols * data::StorageBytes(scratch[s].format);
+        row_bytes[static_cast<int>(scratch[s].tensor)] = RowBytes(scratch[s]);
       }
       matrices.push_back(memory.Of(heads[n], data, row_bytes));
     }

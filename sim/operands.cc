@@ -27,6 +27,13 @@ Operands MakeOperands(const Attention& a, const Tiling& t) {
   return g;
 }
 
+Operands SplitOperands(const Attention& a, const Tiling& t) {
+  Operands g = MakeOperands(a, t);
+  g.m.cols = g.l.cols = SplitParts(a, t);
+  g.OPartial.cols = SplitParts(a, t) * a.head_dim_v;
+  return g;
+}
+
 int64_t Heads(const Attention& a, const Tiling& t) { return a.batch * (t.pack_gqa ? a.heads_kv : a.heads_q); }
 
 int64_t SplitParts(const Attention& a, const Tiling& t) {

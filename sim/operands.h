@@ -14,12 +14,15 @@ namespace bitflash::sim {
 struct Operands {
   GlobalMatrix Q, K, V, O, LSE;
   GlobalMatrix S, P;        // [rows, seqlen_k], `standard` only
-  GlobalMatrix m, l;        // [rows, 1], fp32: row statistics in HBM, `fa1` and (of one part) `split-kv`
-  GlobalMatrix OPartial;    // [rows, head_dim_v] of one part, fp32, unnormalised, `split-kv` only
+  GlobalMatrix m, l;        // [rows, 1], fp32: row statistics in HBM, `fa1`; one column a part for split keys
+  GlobalMatrix OPartial;    // fp32 outputs of the parts side by side, split keys only
   GlobalMatrix BlockTable;  // [pages, 1], 4 bytes an entry, `split-kv` with pages only
 };
 
 Operands MakeOperands(const Attention& a, const Tiling& t);
+
+// The same for a kernel that splits the keys into SplitParts parts.
+Operands SplitOperands(const Attention& a, const Tiling& t);
 
 // Heads that run the same blocks: batch x heads_q, or batch x heads_kv when query heads are packed.
 int64_t Heads(const Attention& a, const Tiling& t);

@@ -20,7 +20,7 @@ inline RandomProblem MakeRandomProblem(std::mt19937_64& rng, const Kernel& kerne
   RandomProblem p;
   Attention& a = p.attention;
   Tiling& t = p.tiling;
-  const bool wgmma = kernel.name == "fa3";
+  const bool wgmma = kernel.mma == MmaInstruction::kWgmma;
   t.Br = wgmma ? 64 * pick(1, 3) : 16 * pick(1, 8);
   t.Bc = 16 * pick(1, 8);
   t.warps = wgmma ? t.Br / 16 : int64_t{4} << pick(0, 1);
@@ -53,15 +53,15 @@ inline RandomProblem MakeRandomProblem(std::mt19937_64& rng, const Kernel& kerne
       a.mask = data::Mask::Window(left, side());
     }
   }
-  if (kernel.name == "standard") {
+  if (kernel.stores_scores) {
     t.fp32_scores = pick(0, 1);
     t.row_on_chip = pick(0, 1);
-  } else if (kernel.name != "fa1") {
+  } else if (kernel.packs_heads) {
     t.pack_gqa = pick(0, 1);
-    a.v_is_in_k = a.head_dim_v <= a.head_dim && pick(0, 3) == 0;
+    a.v_is_in_k = kernel.name != "pytorch-fa2" && a.head_dim_v <= a.head_dim && pick(0, 3) == 0;
   }
-  if (kernel.name == "split-kv") {
-    t.splits = pick(1, 9);
+  if (kernel.splits_keys) t.splits = pick(1, 9);
+  if (kernel.pages) {
     t.page_size = pick(0, 1) ? 0 : pick(0, 1) ? t.Bc * pick(1, 4) : t.Bc >> pick(0, 4);
   }
   return p;

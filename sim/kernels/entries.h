@@ -11,6 +11,8 @@ Kernel Fa1Forward();       // fa1_forward.cc
 Kernel Fa2Forward();       // fa2_forward.cc
 Kernel Fa3Forward();       // fa3_forward.cc
 Kernel SplitKvDecode();    // split_kv_decode.cc
+Kernel PytorchFa2();       // pytorch_fa2.cc
+Kernel CudnnForward();     // cudnn_forward.cc
 
 }  // namespace bitflash::sim
 

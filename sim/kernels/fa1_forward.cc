@@ -109,6 +109,11 @@ Tiling DefaultTiling(const Attention& a, const Gpu& gpu) {
   return t;
 }
 
+std::vector<GlobalMatrix> Scratch(const Attention& a, const Tiling& t) {
+  const Operands g = MakeOperands(a, t);
+  return {g.m, g.l};
+}
+
 }  // namespace
 
 Kernel Fa1Forward() {
@@ -119,7 +124,9 @@ Kernel Fa1Forward() {
           .min_arch = 75,
           .formats = {Format::kFp16, Format::kBf16},
           .DefaultTiling = DefaultTiling,
-          .Run = Run};
+          .Run = Run,
+          .packs_heads = false,
+          .Scratch = Scratch};
 }
 
 }  // namespace bitflash::sim

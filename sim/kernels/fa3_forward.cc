@@ -94,7 +94,8 @@ Kernel Fa3Forward() {
       .min_arch = 90,
       .formats = {Format::kFp16, Format::kBf16, Format::kE4m3, Format::kE5m2},
       .DefaultTiling = DefaultTiling,
-      .Run = Run};
+      .Run = Run,
+          .mma = MmaInstruction::kWgmma};
 }
 
 }  // namespace bitflash::sim

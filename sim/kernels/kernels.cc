@@ -9,7 +9,7 @@ namespace bitflash::sim {
 
 const std::vector<Kernel>& Kernels() {
   static const std::vector<Kernel> kernels = {
-      StandardForward(), Fa1Forward(), Fa2Forward(), Fa3Forward(), SplitKvDecode(),
+      StandardForward(), Fa1Forward(), Fa2Forward(), Fa3Forward(), SplitKvDecode(), PytorchFa2(), CudnnForward(),
   };
   return kernels;
 }

@@ -118,9 +118,7 @@ void Run(Stream& stream, const Attention& a, const Tiling& t, const Recipe& reci
   const int64_t parts = SplitParts(a, t);
   const int64_t rows = QueryRows(a, t);
   const int64_t heads_per_sequence = t.pack_gqa ? a.heads_kv : a.heads_q;
-  Operands g = MakeOperands(a, t);
-  g.m.cols = g.l.cols = parts;
-  g.OPartial.cols = parts * a.head_dim_v;
+  const Operands g = SplitOperands(a, t);
 
   stream.Launch({.name = "split_kv_decode",
                  .grid = {QueryTileCount(a, t), parts, heads_per_sequence * a.batch},
@@ -151,6 +149,11 @@ Tiling DefaultTiling(const Attention& a, const Gpu& gpu) {
   return t;
 }
 
+std::vector<GlobalMatrix> Scratch(const Attention& a, const Tiling& t) {
+  const Operands g = SplitOperands(a, t);
+  return {g.OPartial, g.m, g.l};
+}
+
 }  // namespace
 
 Kernel SplitKvDecode() {
@@ -163,7 +166,10 @@ Kernel SplitKvDecode() {
       .min_arch = 80,
       .formats = {Format::kFp16, Format::kBf16},
       .DefaultTiling = DefaultTiling,
-      .Run = Run};
+      .Run = Run,
+          .splits_keys = true,
+          .pages = true,
+          .Scratch = Scratch};
 }
 
 }  // namespace bitflash::sim

@@ -173,6 +173,11 @@ Tiling DefaultTiling(const Attention& a, const Gpu& gpu) {
   return t;
 }
 
+std::vector<GlobalMatrix> Scratch(const Attention& a, const Tiling& t) {
+  const Operands g = MakeOperands(a, t);
+  return {g.S, g.P};
+}
+
 }  // namespace
 
 Kernel StandardForward() {
@@ -183,7 +188,10 @@ Kernel StandardForward() {
           .min_arch = 70,
           .formats = {Format::kFp32, Format::kTf32, Format::kFp16, Format::kBf16, Format::kE4m3, Format::kE5m2},
           .DefaultTiling = DefaultTiling,
-          .Run = Run};
+          .Run = Run,
+          .packs_heads = false,
+          .stores_scores = true,
+          .Scratch = Scratch};
 }
 
 }  // namespace bitflash::sim

@@ -1,0 +1,40 @@
+// cuDNN 9.19's fused forward kernel for sm90, as PyTorch 2.11's CUDNN_ATTENTION backend calls it. Closed source: the
+// recipe was found from recorded outputs alone.
+#include "sim/kernels/entries.h"
+
+namespace bitflash::sim {
+namespace {
+
+// 128-row query tiles, as its grid shows; key tiles of 128, ascending.
+Tiling DefaultTiling(const Attention& a, const Gpu&) {
+  return {.Br = 128, .Bc = 128, .warps = 8, .stages = std::max(a.head_dim, a.head_dim_v) <= 128 ? 2 : 1};
+}
+
+void Run(Stream& stream, const Attention& a, const Tiling& t, const Recipe& recipe) { Fa3Forward().Run(stream, a, t, recipe); }
+
+}  // namespace
+
+Kernel CudnnForward() {
+  return {.name = "cudnn-9.19-sm90",
+          .title = "cuDNN 9.19 fused attention (Hopper), PyTorch's CUDNN_ATTENTION backend",
+          .source = "closed source; recipe found from outputs recorded on an H200",
+          .summary = "key tiles of 128 ascending, unfused exponent, approximate reciprocal",
+          .min_arch = 90,
+          .formats = {Format::kFp16, Format::kBf16},
+          .DefaultTiling = DefaultTiling,
+          .Run = Run,
+          .recipe = {.name = "cudnn-9.19-sm90",
+                     .scale_log2 = Recipe::ScaleLog2::kFromFloat,
+                     .key_order = Order::kAscending,
+                     .exponent = Recipe::Exponent::kUnfused,
+                     .rescale = Recipe::Rescale::kProducts,
+                     .exponential = Recipe::Exponential::kEx2,
+                     .row_sum = Recipe::RowSum::kTileThenFused,
+                     .quad_sum = Recipe::QuadSum::kNeighbors,
+                     .reciprocal = Recipe::Reciprocal::kRcp,
+                     .empty_row = Recipe::EmptyRow::kZero,
+                     .log_sum_exp = Recipe::LogSumExp::kFastLog},
+          .mma = MmaInstruction::kWgmma};
+}
+
+}  // namespace bitflash::sim
