@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "sim/fma_peak.h"
 #include "sim/simd_targets.h"
 #include "sim/tensor_core_cases.h"
 #include "sim/tensor_core_scalar.h"
