@@ -1,4 +1,4 @@
-#include "sim/simd_targets.h"
+#include "sim/fma_peak.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "sim/fma_peak.cc"

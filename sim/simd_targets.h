@@ -1,4 +1,4 @@
-// For benchmarks and tests: run on one SIMD target, and measure what its fp32 units can do.
+// For benchmarks and tests: run on one SIMD target at a time.
 #ifndef BITFLASH_SIM_SIMD_TARGETS_H_
 #define BITFLASH_SIM_SIMD_TARGETS_H_
 
@@ -32,9 +32,6 @@ class UseTarget {
   UseTarget(const UseTarget&) = delete;
   UseTarget& operator=(const UseTarget&) = delete;
 };
-
-// Some microseconds of independent fp32 multiply-adds in registers; how many it did. Benchmarks only.
-int64_t RunFmaLoop();
 
 }  // namespace bitflash::sim
 

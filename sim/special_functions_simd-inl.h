@@ -33,8 +33,7 @@ constexpr int kHidden = 1 << 23;
 template <int j, class D, class V>
 HWY_INLINE V SquareTerm(D d, V x) {
   const V below = hn::Add(hn::And(x, hn::Set(d, (1 << j) - 1)), hn::Set(d, 1 << (j - 1)));
-  const auto has_bit = hn::Ne(hn::And(x, hn::Set(d, 1 << j)), hn::Zero(d));
-  return hn::IfThenElseZero(has_bit, hn::ShiftRight<18 - j>(below));
+  return hn::IfThenElseZero(hn::TestBit(x, hn::Set(d, 1 << j)), hn::ShiftRight<18 - j>(below));
 }
 
 // The unit's squarer without its loop over all pairs of bits: bits below 10 add nothing to the columns kept.
@@ -47,6 +46,17 @@ HWY_INLINE V Square(D d, V x) {
 }
 
 // ---- ex2
+
+// Truncates what lies in int32. Highway's ConvertTo saturates, which costs x86 three more instructions.
+HWY_INLINE VI TruncateInRange(VF v) {
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+  return VI{_mm512_cvttps_epi32(v.raw)};
+#elif HWY_TARGET == HWY_AVX2
+  return VI{_mm256_cvttps_epi32(v.raw)};
+#else
+  return hn::ConvertTo(DI(), v);
+#endif
+}
 
 // The coefficients of 16 or more rows at once: 64 rows live in registers where a permutation reaches them, else in
 // memory.
@@ -88,7 +98,7 @@ HWY_INLINE VF Ex2(const Ex2Table& table, VF x) {
   const VF magnitude = hn::Abs(x);
   const auto in_range = hn::Lt(magnitude, hn::Set(df, 128.0f));  // false for NaN
   // 7.23 fixed point; a negative number is complemented bit by bit unless its fraction is zero: then exactly negated.
-  const VI fixed = hn::ConvertTo(di, hn::Mul(hn::IfThenElseZero(in_range, magnitude), hn::Set(df, float{kHidden})));
+  const VI fixed = TruncateInRange(hn::Mul(hn::IfThenElseZero(in_range, magnitude), hn::Set(df, float{kHidden})));
   const VI sign = hn::ShiftRight<31>(hn::BitCast(di, x));
   const auto whole = hn::Eq(hn::And(fixed, hn::Set(di, kHidden - 1)), hn::Zero(di));
   const VI t = hn::Sub(hn::Xor(fixed, sign), hn::IfThenElseZero(whole, sign));
@@ -102,7 +112,7 @@ HWY_INLINE VF Ex2(const Ex2Table& table, VF x) {
   const VI c12 = table.C12(row);
   const VI c1 = hn::And(c12, hn::Set(di, 0xFFFF)), c2 = hn::ShiftRight<16>(c12);
   const VI xm = hn::And(offset, hn::Set(di, 0xFFFF));
-  const auto high_bit = hn::Ne(hn::And(offset, hn::Set(di, 0x10000)), hn::Zero(di));
+  const auto high_bit = hn::TestBit(offset, hn::Set(di, 0x10000));
   VI rest = hn::Add(hn::Mul(c1, xm), hn::Mul(c2, Square(di, offset)));
   rest = hn::Add(rest, hn::Add(hn::ShiftLeft<13>(hn::And(k, hn::Set(di, 3))), hn::Set(di, 6114)));
   const hn::RebindToUnsigned<DI> du;
@@ -262,11 +272,11 @@ void EvaluateSpan(Function function, const data::SfuTables& tables, const float*
   const DI32 di32;
   switch (function) {
     case Function::kEx2: {
-      const Ex2Table table(tables.ex2);
+      static const Ex2Table table(tables.ex2);
       return ForEachVector(df, x, y, count, [&](VF v) HWY_ATTR { return Ex2(table, v); });
     }
     case Function::kExp2f: {
-      const Ex2Table table(tables.ex2);
+      static const Ex2Table table(tables.ex2);
       return ForEachVector(df, x, y, count, [&](VF v) HWY_ATTR { return Exp2f(table, v); });
     }
     case Function::kRcp:

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "sim/fma_peak.h"
 #include "sim/simd_targets.h"
 #include "sim/tensor_core_cases.h"
 #include "sim/tensor_core_scalar.h"
@@ -74,6 +75,47 @@ void Tile(benchmark::State& state, int64_t target, Format format, Packing packin
   CountMultiplyAdds(state, m * n * k);
 }
 
+// Random bit patterns: exponents everywhere, so hardly any step takes the fast path.
+void TileOfAnyBits(benchmark::State& state, int64_t target) {
+  const UseTarget use(target);
+  const int64_t m = 128, n = 128, k = 128;
+  Random random(1);
+  std::vector<uint16_t> a, b;
+  for (int64_t i = 0; i < m * k; ++i) {
+    a.push_back(static_cast<uint16_t>(RandomPattern(random, Format::kBf16, {250, 1})));
+    b.push_back(static_cast<uint16_t>(RandomPattern(random, Format::kBf16, {250, 1})));
+  }
+  PackedRows rows;
+  PackedColumns columns;
+  rows.Pack(MatrixView::RowMajor(a.data(), Format::kBf16, m, k));
+  columns.Pack(MatrixView::RowMajor(b.data(), Format::kBf16, k, n));
+  std::vector<float> d(m * n);
+  for (auto _ : state) {
+    std::fill(d.begin(), d.end(), 0.0f);
+    MultiplyAdd(FindTensorCore("sm90", Format::kBf16), rows, columns, d.data(), n);
+    benchmark::DoNotOptimize(d.data());
+  }
+  CountMultiplyAdds(state, m * n * k);
+}
+
+enum class Operand { kRows, kColumns, kTransposedColumns };
+
+void Pack(benchmark::State& state, int64_t target, Operand operand) {
+  const UseTarget use(target);
+  const int64_t m = 128, k = 128;
+  const auto a = Operands16(Format::kBf16, m * k, 1);
+  const MatrixView view = MatrixView::RowMajor(a.data(), Format::kBf16, m, k);
+  PackedRows rows;
+  PackedColumns columns;
+  for (auto _ : state) {
+    if (operand == Operand::kRows) rows.Pack(view);
+    if (operand == Operand::kColumns) columns.Pack(view);
+    if (operand == Operand::kTransposedColumns) columns.Pack(view.Transposed());
+    benchmark::ClobberMemory();
+  }
+  state.SetItemsProcessed(state.iterations() * m * k);
+}
+
 void FmaPeak(benchmark::State& state, int64_t target) {
   const UseTarget use(target);
   int64_t multiply_adds = 0;
@@ -85,6 +127,11 @@ void FmaPeak(benchmark::State& state, int64_t target) {
   for (const int64_t target : UsableTargets()) {
     const std::string name = hwy::TargetName(target);
     benchmark::RegisterBenchmark(("fp32_fma_peak/" + name).c_str(), FmaPeak, target);
+    benchmark::RegisterBenchmark(("tile_of_any_bits/bf16/" + name).c_str(), TileOfAnyBits, target);
+    benchmark::RegisterBenchmark(("pack_rows/" + name).c_str(), Pack, target, Operand::kRows);
+    benchmark::RegisterBenchmark(("pack_columns/" + name).c_str(), Pack, target, Operand::kColumns);
+    benchmark::RegisterBenchmark(("pack_transposed_columns/" + name).c_str(), Pack, target,
+                                 Operand::kTransposedColumns);
     for (const Format format : {Format::kBf16, Format::kFp16}) {
       const std::string suffix = std::string(data::Name(format)) + "/" + name;
       benchmark::RegisterBenchmark(("tile/" + suffix).c_str(), Tile, target, format, Packing::kOnce);

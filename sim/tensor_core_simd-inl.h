@@ -21,6 +21,7 @@
 
 #include "hwy/highway.h"
 #include "sim/tensor_core_panel.h"
+#include "sim/tensor_core_slow_step-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace bitflash::sim {
@@ -45,131 +46,8 @@ void MultiplyPanel(const PanelProduct& p) {
 
 #else
 
-using D16 = hn::CappedTag<int16_t, kPanelColumns>;  // one vector of exponents goes with two of values
-using D16Pairs = hn::Repartition<int32_t, D16>;
-using D16Half = hn::Half<D16>;
-using DI = hn::Rebind<int32_t, D16Half>;
-using DF = hn::RebindToFloat<DI>;
-using VI = hn::Vec<DI>;
-using VF = hn::Vec<DF>;
-
 constexpr int kLeastFast = -100;
 constexpr int kGreatestFast = 120;  // 16 products below 2^(120 + 2), and c, stay below 2^127
-constexpr int kBias = 127;
-
-// Truncates what is known to lie in int32, or whose result does not matter. Highway's ConvertTo saturates, which costs
-// x86 three more instructions.
-HWY_INLINE VI TruncateToInt(VF v) {
-#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
-  return VI{_mm512_cvttps_epi32(v.raw)};
-#elif HWY_TARGET == HWY_AVX2
-  return VI{_mm256_cvttps_epi32(v.raw)};
-#elif HWY_TARGET == HWY_SSE4 || HWY_TARGET == HWY_SSSE3 || HWY_TARGET == HWY_SSE2
-  return VI{_mm_cvttps_epi32(v.raw)};
-#else
-  return hn::ConvertTo(DI(), v);
-#endif
-}
-
-// 2^e for e in [-126, 127].
-HWY_INLINE VF PowerOfTwo(VI e) { return hn::BitCast(DF(), hn::ShiftLeft<23>(hn::Add(e, hn::Set(DI(), kBias)))); }
-
-// value / 2^e: a significand in [1, 2), or below 1 for a subnormal. Two factors, because 2^-e may be out of range; any
-// e of a zero.
-HWY_INLINE VF Significand(VF value, VI e) {
-  const VI bounded = hn::Max(hn::Min(e, hn::Set(DI(), 200)), hn::Set(DI(), -200));
-  const VI half = hn::ShiftRight<1>(bounded);
-  return hn::Mul(hn::Mul(value, PowerOfTwo(hn::Neg(half))), PowerOfTwo(hn::Sub(half, bounded)));
-}
-
-// a + b; collects in `overflow` a sign bit where the sum left int32.
-HWY_INLINE VI AddChecked(VI a, VI b, VI& overflow) {
-  const VI sum = hn::Add(a, b);
-  overflow = hn::Or(overflow, hn::And(hn::Xor(a, sum), hn::Xor(b, sum)));
-  return sum;
-}
-
-// One step of one row for the lanes at c, whatever the exponents: they stay integers until a term is aligned.
-// Lanes with NaN or infinity, and those whose sum leaves int32, take the scalar definition.
-HWY_NOINLINE void SlowStep(const TensorCore& core, const float* a_values, const int32_t* a_exponents,
-                           const float* b_values, const int16_t* b_exponents, float* c) {
-  const DI di;
-  const DF df;
-  const D16Half d16;
-  const int products = core.products;
-  const VI zero = hn::Zero(di);
-  const VI c_bits = hn::BitCast(di, hn::LoadU(df, c));
-  const VI c_field = hn::And(hn::ShiftRight<23>(c_bits), hn::Set(di, 0xFF));
-  const VI c_magnitude = hn::And(c_bits, hn::Set(di, 0x7FFFFFFF));
-  const auto c_is_zero = hn::Eq(c_magnitude, zero);
-  VI c_exponent = hn::Sub(hn::Max(c_field, hn::Set(di, 1)), hn::Set(di, kBias));
-  c_exponent = hn::IfThenElse(c_is_zero, hn::Set(di, 2 * kExponentOfZero), c_exponent);
-
-  VI p_max = hn::Set(di, 2 * kExponentOfZero);
-  for (int k = 0; k < products; ++k) {
-    const VI eb = hn::PromoteTo(di, hn::LoadU(d16, b_exponents + k * kPanelColumns));
-    p_max = hn::Max(p_max, hn::Add(eb, hn::Set(di, static_cast<int16_t>(a_exponents[k]))));
-  }
-  const VI emax = hn::Max(p_max, c_exponent);
-  const auto special = hn::Or(hn::Gt(p_max, hn::Set(di, 1000)), hn::Eq(c_field, hn::Set(di, 0xFF)));
-
-  // Terms below 2^(emax - F) vanish whatever their exponent; -40 keeps 2^shift in range.
-  const auto align = [&](VF significand, VI exponent) HWY_ATTR {
-    const VI shift = hn::Add(hn::Sub(exponent, emax), hn::Set(di, core.alignment_bits));
-    const VI bounded = hn::Min(hn::Max(shift, hn::Set(di, -40)), hn::Set(di, core.alignment_bits));
-    return TruncateToInt(hn::Mul(significand, PowerOfTwo(bounded)));
-  };
-  const VF c_subnormal =
-      hn::Mul(hn::ConvertTo(df, hn::And(c_bits, hn::Set(di, 0x7FFFFF))), PowerOfTwo(hn::Set(di, -23)));
-  const VF c_normal = hn::BitCast(df, hn::Or(hn::And(c_bits, hn::Set(di, 0x7FFFFF)), hn::Set(di, kBias << 23)));
-  const VF c_significand = hn::CopySign(
-      hn::IfThenElse(hn::RebindMask(df, hn::Eq(c_field, zero)), c_subnormal, c_normal), hn::BitCast(df, c_bits));
-  VI sum = align(c_significand, c_exponent);
-  VI overflow = zero;  // sign bit: two terms of one sign gave a sum of the other
-  for (int k = 0; k < products; ++k) {
-    const VI ea = hn::Set(di, static_cast<int16_t>(a_exponents[k]));
-    const VI eb = hn::PromoteTo(di, hn::LoadU(d16, b_exponents + k * kPanelColumns));
-    const VF product = hn::Mul(Significand(hn::Set(df, a_values[k]), ea),
-                               Significand(hn::LoadU(df, b_values + k * kPanelColumns), eb));
-    const VI term = align(product, hn::Add(ea, eb));
-    sum = AddChecked(sum, term, overflow);
-  }
-
-  // sum * 2^(emax - F): an exponent past fp32's is infinity, even truncating; then three factors, as emax - F may be
-  // -277.
-  const VF whole = hn::ConvertTo(df, sum);
-  const VI scale = hn::Sub(emax, hn::Set(di, core.alignment_bits));
-  const VI whole_exponent =
-      hn::Sub(hn::And(hn::ShiftRight<23>(hn::BitCast(di, whole)), hn::Set(di, 0xFF)), hn::Set(di, kBias));
-  const auto too_large = hn::And(hn::Ne(sum, zero), hn::Gt(hn::Add(whole_exponent, scale), hn::Set(di, 127)));
-  VF result = whole;
-  VI left = scale;
-  for (int factor = 0; factor < 3; ++factor) {
-    const VI e = hn::Min(hn::Max(left, hn::Set(di, -100)), hn::Set(di, 100));
-    result = hn::Mul(result, PowerOfTwo(e));
-    left = hn::Sub(left, e);
-  }
-  result = hn::IfThenElse(hn::RebindMask(df, too_large), hn::CopySign(hn::BitCast(df, hn::Set(di, 0x7F800000)), whole),
-                          result);
-  if (core.rounding == ResultRounding::kTruncateFp32To13)
-    result = hn::And(result, hn::BitCast(df, hn::Set(di, ~0x3FF)));
-  result = hn::Add(result, hn::Zero(df));                                                               // -0 becomes +0
-  result = hn::IfThenElse(hn::RebindMask(df, hn::Lt(emax, hn::Set(di, -1000))), hn::Zero(df), result);  // no term
-
-  const auto one_by_one = hn::Or(special, hn::Lt(overflow, zero));
-  if (hn::AllFalse(di, one_by_one)) {
-    hn::StoreU(result, df, c);
-    return;
-  }
-  HWY_ALIGN float results[hn::MaxLanes(DF())];
-  HWY_ALIGN int32_t flags[hn::MaxLanes(DI())];
-  hn::Store(result, df, results);
-  hn::Store(hn::VecFromMask(di, one_by_one), di, flags);
-  for (size_t lane = 0; lane < hn::Lanes(df); ++lane) {
-    c[lane] = flags[lane] ? PanelStepOneByOne(core, a_values, a_exponents, b_values + lane, b_exponents + lane, c[lane])
-                          : results[lane];
-  }
-}
 
 // The largest exponents of a step's products, for all lanes of a vector of exponents.
 template <int kProducts>
@@ -213,6 +91,27 @@ HWY_INLINE VI AddTerm(VI sum, VF a, VF b, VI scale_field) {
   return hn::Add(sum, TruncateToInt(hn::Mul(hn::Mul(a, b), hn::BitCast(DF(), scale_field))));
 }
 
+// Adds kProducts aligned products of one or two rows of A to the sums: sum<row><half of the columns>. (A lambda would
+// read better, but clang 14 calls it instead of inlining it, which costs half of the speed.)
+template <int kProducts, int kRows>
+HWY_INLINE void AddTerms(const float* HWY_RESTRICT a0, const float* HWY_RESTRICT a1, const float* HWY_RESTRICT b,
+                         VI scale00, VI scale01, VI scale10, VI scale11, VI& sum00, VI& sum01, VI& sum10, VI& sum11) {
+  const DF df;
+  const size_t lanes = hn::Lanes(df);
+  HWY_UNROLL(32)
+  for (int k = 0; k < kProducts; ++k) {
+    const VF b0 = hn::Load(df, b + k * kPanelColumns), b1 = hn::Load(df, b + k * kPanelColumns + lanes);
+    const VF ak0 = hn::Set(df, a0[k]);
+    sum00 = AddTerm(sum00, ak0, b0, scale00);
+    sum01 = AddTerm(sum01, ak0, b1, scale01);
+    if constexpr (kRows == 2) {
+      const VF ak1 = hn::Set(df, a1[k]);
+      sum10 = AddTerm(sum10, ak1, b0, scale10);
+      sum11 = AddTerm(sum11, ak1, b1, scale11);
+    }
+  }
+}
+
 // kRows rows of the panel. Two at a time share the loads of B and hide each other's latency.
 template <int kProducts, bool kTo13Bits, int kRows>
 HWY_INLINE void MultiplyRows(const PanelProduct& p, int64_t row, float* d0, float* d1) {
@@ -234,7 +133,8 @@ HWY_INLINE void MultiplyRows(const PanelProduct& p, int64_t row, float* d0, floa
     const float* HWY_RESTRICT b = p.b_values + column;
     const int16_t* HWY_RESTRICT eb = p.b_exponents + column;
     for (int64_t step = 0; step < steps; ++step) {
-      VI refused = hn::Zero(di), scale00, scale01, scale10, scale11;
+      VI refused = hn::Zero(di), scale00, scale01;
+      VI scale10 = refused, scale11 = refused;
       {
         const auto largest = LargestExponents<kProducts>(ea0, eb);
         scale00 = ScaleField(hn::PromoteTo(di, hn::LowerHalf(d16_half, largest)), c00, alignment_bits, refused);
@@ -246,27 +146,14 @@ HWY_INLINE void MultiplyRows(const PanelProduct& p, int64_t row, float* d0, floa
         scale11 = ScaleField(hn::PromoteTo(di, hn::UpperHalf(d16_half, largest)), c11, alignment_bits, refused);
       }
       VI sum00 = hn::Zero(di), sum01 = hn::Zero(di), sum10 = hn::Zero(di), sum11 = hn::Zero(di);
-      const auto add_terms = [&](int begin, int end) HWY_ATTR {
-        HWY_UNROLL(16)
-        for (int k = begin; k < end; ++k) {
-          const VF b0 = hn::Load(df, b + k * kPanelColumns), b1 = hn::Load(df, b + k * kPanelColumns + lanes);
-          const VF ak0 = hn::Set(df, a0[k]);
-          sum00 = AddTerm(sum00, ak0, b0, scale00);
-          sum01 = AddTerm(sum01, ak0, b1, scale01);
-          if constexpr (kRows == 2) {
-            const VF ak1 = hn::Set(df, a1[k]);
-            sum10 = AddTerm(sum10, ak1, b0, scale10);
-            sum11 = AddTerm(sum11, ak1, b1, scale11);
-          }
-        }
-      };
       if constexpr (kProducts <= 16 || kTo13Bits) {
-        add_terms(0, kProducts);
+        AddTerms<kProducts, kRows>(a0, a1, b, scale00, scale01, scale10, scale11, sum00, sum01, sum10, sum11);
       } else {  // 16 terms below 2^27 cannot leave int32, 32 can
-        add_terms(0, 16);
+        AddTerms<16, kRows>(a0, a1, b, scale00, scale01, scale10, scale11, sum00, sum01, sum10, sum11);
         const VI half00 = sum00, half01 = sum01, half10 = sum10, half11 = sum11;
         sum00 = sum01 = sum10 = sum11 = hn::Zero(di);
-        add_terms(16, kProducts);
+        AddTerms<16, kRows>(a0 + 16, a1 + 16, b + 16 * kPanelColumns, scale00, scale01, scale10, scale11, sum00, sum01,
+                            sum10, sum11);
         sum00 = AddChecked(half00, sum00, refused), sum01 = AddChecked(half01, sum01, refused);
         sum10 = AddChecked(half10, sum10, refused), sum11 = AddChecked(half11, sum11, refused);
       }
