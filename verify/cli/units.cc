@@ -78,8 +78,9 @@ std::string Seconds(double seconds) {
   if (!std::isfinite(seconds)) return fmt::format("{} s", seconds);
   constexpr const char* kUnits[] = {"ns", "us", "ms"};
   double value = seconds * 1e9;
+  if (value < 0.9995) return fmt::format("{:.3g} ns", value);
   for (const char* unit : kUnits) {
-    if (value < 999.5) return (value < 1 ? fmt::format("{:.3g}", value) : ThreeDigits(value)) + " " + unit;
+    if (value < 999.5) return ThreeDigits(value) + " " + unit;
     value /= 1000;
   }
   return (value < 999.5 ? ThreeDigits(value) : WithSeparators(fmt::format("{:.0f}", value))) + " s";

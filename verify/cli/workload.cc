@@ -39,9 +39,28 @@ void Refuse(bool contradiction, std::string_view one, std::string_view other, st
   if (contradiction) throw UsageError(fmt::format("{} contradicts {}: {}", one, other, why));
 }
 
+// The kernels to which a tiling flag means something; a flag that is not listed means something to all.
+struct FlagKernels {
+  std::string_view flag;
+  std::vector<std::string_view> kernels;
+};
+const FlagKernels kFlagKernels[] = {{"--splits", {"split-kv"}},
+                                    {"--page-size", {"split-kv"}},
+                                    {"--pack-gqa", {"fa2", "fa3", "split-kv"}},
+                                    {"--fp32-scores", {"standard"}}};
+
+bool Takes(const sim::Kernel& kernel, std::string_view flag) {
+  for (const FlagKernels& entry : kFlagKernels) {
+    if (entry.flag == flag) {
+      return std::find(entry.kernels.begin(), entry.kernels.end(), kernel.name) != entry.kernels.end();
+    }
+  }
+  return true;
+}
+
 class Resolver {
  public:
-  Resolver(const WorkloadFlags& flags, WorkloadFeatures features) : f_(flags), features_(features) {}
+  Resolver(const WorkloadFlags& flags, const WorkloadFeatures& features) : f_(flags), features_(features) {}
 
   Workload Resolve() {
     CheckContradictions();
@@ -105,7 +124,9 @@ class Resolver {
   void ResolveKernels() {
     std::vector<std::string> accepted;
     for (const sim::Kernel& kernel : sim::Kernels()) accepted.emplace_back(kernel.name);
-    for (std::string_view rest = f_.kernel ? std::string_view(*f_.kernel) : std::string_view(); f_.kernel;) {
+    if (!f_.kernel) Assume("kernel = " + features_.default_kernel);
+    const std::string names = f_.kernel.value_or(features_.default_kernel);
+    for (std::string_view rest = names;;) {
       const size_t comma = rest.find(',');
       const std::string name(rest.substr(0, comma));
       if (std::find(accepted.begin(), accepted.end(), name) == accepted.end()) {
@@ -129,6 +150,23 @@ class Resolver {
     w_.tiling.page_size = count("--page-size", f_.page_size, 0, 1 << 20);
     w_.tiling.pack_gqa = f_.pack_gqa;
     w_.tiling.fp32_scores = f_.fp32_scores;
+    RequireMeaning("--splits", f_.splits.has_value());
+    RequireMeaning("--page-size", f_.page_size.has_value());
+    RequireMeaning("--pack-gqa", f_.pack_gqa);
+    RequireMeaning("--fp32-scores", f_.fp32_scores);
+  }
+
+  // With several kernels a flag goes to those that it means something to; there must be one.
+  void RequireMeaning(std::string_view flag, bool given) const {
+    if (!given) return;
+    for (const sim::Kernel* kernel : w_.kernels) {
+      if (Takes(*kernel, flag)) return;
+    }
+    std::string takers;
+    for (const FlagKernels& entry : kFlagKernels) {
+      if (entry.flag == flag) takers = fmt::format("{}", fmt::join(entry.kernels, ", "));
+    }
+    throw UsageError(fmt::format("{} means something only with --kernel {}", flag, takers));
   }
 
   // The group of --layers, by name or by the start of its name; else the first without a window, whose cost grows
@@ -288,30 +326,31 @@ class Resolver {
   }
 
   const WorkloadFlags& f_;
-  const WorkloadFeatures features_;
+  const WorkloadFeatures& features_;
   Workload w_;
 };
 
 }  // namespace
 
-sim::Tiling TilingChoice::Apply(sim::Tiling tiling) const {
-  tiling.Br = Br.value_or(tiling.Br);
-  tiling.Bc = Bc.value_or(tiling.Bc);
-  tiling.warps = warps.value_or(tiling.warps);
-  tiling.stages = stages.value_or(tiling.stages);
-  tiling.splits = splits.value_or(tiling.splits);
-  tiling.page_size = page_size.value_or(tiling.page_size);
-  tiling.pack_gqa |= pack_gqa;
-  tiling.fp32_scores |= fp32_scores;
-  return tiling;
-}
-
-Workload ResolveWorkload(const WorkloadFlags& flags, WorkloadFeatures features) {
+Workload ResolveWorkload(const WorkloadFlags& flags, const WorkloadFeatures& features) {
   return Resolver(flags, features).Resolve();
 }
 
 sim::Tiling ChooseTiling(const Workload& workload, const sim::Kernel& kernel, const data::Attention& attention) {
-  return workload.tiling.Apply(kernel.DefaultTiling(attention, workload.gpu));
+  const TilingChoice& choice = workload.tiling;
+  const sim::Tiling published = kernel.DefaultTiling(attention, workload.gpu);
+  sim::Tiling t = published;
+  t.Br = choice.Br.value_or(t.Br);
+  t.Bc = choice.Bc.value_or(t.Bc);
+  // A warp of 16 rows, one row of matrix instructions, stays one when the tile changes.
+  if (published.warps * 16 == published.Br && t.Br % 16 == 0) t.warps = t.Br / 16;
+  t.warps = choice.warps.value_or(t.warps);
+  t.stages = choice.stages.value_or(t.stages);
+  if (Takes(kernel, "--splits")) t.splits = choice.splits.value_or(t.splits);
+  if (Takes(kernel, "--page-size")) t.page_size = choice.page_size.value_or(t.page_size);
+  if (Takes(kernel, "--pack-gqa")) t.pack_gqa |= choice.pack_gqa;
+  if (Takes(kernel, "--fp32-scores")) t.fp32_scores |= choice.fp32_scores;
+  return t;
 }
 
 }  // namespace bitflash::verify

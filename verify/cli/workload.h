@@ -34,18 +34,17 @@ struct WorkloadFeatures {
   bool gpu = true;
   bool kernel = true;
   bool seed = false;
+  std::string default_kernel = "fa2";
   bool sweep = false;  // --batch and the lengths may be sweeps (numbers.h)
 };
 
-void AddWorkloadFlags(CommandLine& line, WorkloadFlags& flags, WorkloadFeatures features);
+void AddWorkloadFlags(CommandLine& line, WorkloadFlags& flags, const WorkloadFeatures& features);
 
 // The tiling flags that were given; the others keep the kernel's default for the problem.
 struct TilingChoice {
   std::optional<int64_t> Br, Bc, warps, stages, splits, page_size;
   bool pack_gqa = false;
   bool fp32_scores = false;
-
-  sim::Tiling Apply(sim::Tiling tiling) const;
 };
 
 struct Workload {
@@ -55,7 +54,7 @@ struct Workload {
   std::vector<data::Attention> points;    // one for each combination of the swept flags; at least one
   std::vector<std::string> swept;         // "batch", "seqlen_q", "seqlen_k", "seqlen": what changes between points
   data::Gpu gpu;
-  std::vector<const sim::Kernel*> kernels;  // those of --kernel; empty when the flag was not given
+  std::vector<const sim::Kernel*> kernels;  // those of --kernel, else the command's default
   TilingChoice tiling;
   uint64_t seed = 0;
   std::vector<std::string> assumed;  // "batch = 1": what was not said, and the value taken
@@ -66,10 +65,10 @@ struct Workload {
 
 // Reads the model and the GPU and checks everything that can be checked without a kernel. Throws UsageError (also when
 // flags contradict one another), InputError, UndecidedError.
-Workload ResolveWorkload(const WorkloadFlags& flags, WorkloadFeatures features);
+Workload ResolveWorkload(const WorkloadFlags& flags, const WorkloadFeatures& features);
 
-// What `kernel` would run for the problem: its default tiling with the user's choices. Throws UsageError when a choice
-// means nothing to the kernel.
+// What `kernel` would run for the problem: the tiling of the published kernel with the user's choices. Choices that
+// mean nothing to this kernel are left out; ResolveWorkload has refused those that mean nothing to any chosen one.
 sim::Tiling ChooseTiling(const Workload& workload, const sim::Kernel& kernel, const data::Attention& attention);
 
 }  // namespace bitflash::verify

@@ -3,7 +3,7 @@
 
 namespace bitflash::verify {
 
-void AddWorkloadFlags(CommandLine& line, WorkloadFlags& flags, WorkloadFeatures features) {
+void AddWorkloadFlags(CommandLine& line, WorkloadFlags& flags, const WorkloadFeatures& features) {
   const std::string many = features.sweep ? "; N may be a sweep" : "";
   line.Group("Attention");
   line.AddOption("--model", flags.model, "FILE|NAME", "A Hugging Face config.json, or a name (bitflash list models)");
