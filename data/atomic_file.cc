@@ -1,0 +1,98 @@
+#include "data/atomic_file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <optional>
+#include <utility>
+
+#include "data/error.h"
+
+namespace bitflash::data {
+namespace {
+
+namespace fs = std::filesystem;
+
+[[noreturn]] void Fail(const std::string& path, int error) {
+  throw InputError(path + ": cannot be written: " + std::strerror(error));
+}
+
+// A new file beside the target; removed on destruction unless it was renamed to the target.
+class TemporaryFile {
+ public:
+  explicit TemporaryFile(const fs::path& target) : target_(target) {
+    for (int attempt = 0; descriptor_ < 0; ++attempt) {
+      path_ = target.parent_path() / (".bitflash-" + std::to_string(getpid()) + "-" + std::to_string(attempt) + ".tmp");
+      // 0666: the process's umask decides, as for any file that a program writes.
+      descriptor_ = open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+      if (descriptor_ < 0 && (errno != EEXIST || attempt == 9999)) Fail(target_, errno);
+    }
+  }
+  ~TemporaryFile() {
+    if (descriptor_ >= 0) close(descriptor_);
+    if (!renamed_) unlink(path_.c_str());
+  }
+  TemporaryFile(const TemporaryFile&) = delete;
+  TemporaryFile& operator=(const TemporaryFile&) = delete;
+
+  void Write(std::span<const std::byte> bytes) {
+    while (!bytes.empty()) {
+      const ssize_t written = write(descriptor_, bytes.data(), std::min<size_t>(bytes.size(), 1 << 30));
+      if (written < 0 && errno == EINTR) continue;
+      if (written < 0) Fail(target_, errno);
+      bytes = bytes.subspan(static_cast<size_t>(written));
+    }
+  }
+
+  void Publish(std::optional<mode_t> mode) {
+    if (mode && fchmod(descriptor_, *mode) != 0) Fail(target_, errno);
+    if (fsync(descriptor_) != 0) Fail(target_, errno);
+    if (close(std::exchange(descriptor_, -1)) != 0) Fail(target_, errno);
+    if (rename(path_.c_str(), target_.c_str()) != 0) Fail(target_, errno);
+    renamed_ = true;
+  }
+
+ private:
+  fs::path target_;
+  fs::path path_;
+  int descriptor_ = -1;
+  bool renamed_ = false;
+};
+
+// The rename itself survives a power failure only once the folder is synced. The data is safe either way, and some
+// file systems refuse to sync a folder, so this is not an error.
+void SyncFolder(const fs::path& folder) {
+  const int descriptor = open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (descriptor < 0) return;
+  fsync(descriptor);
+  close(descriptor);
+}
+
+}  // namespace
+
+void WriteFileAtomically(const std::string& path, const std::vector<Buffer>& pieces) {
+  std::error_code error;
+  const fs::path target = fs::weakly_canonical(fs::absolute(path, error), error);
+  if (error) Fail(path, error.value());
+  std::optional<mode_t> mode;
+  struct stat status;
+  if (stat(target.c_str(), &status) == 0) {
+    if (!S_ISREG(status.st_mode)) throw InputError(path + ": cannot be written: it exists and is not a regular file");
+    mode = status.st_mode & 07777;
+  }
+  TemporaryFile file(target);
+  for (const Buffer& piece : pieces) file.Write(piece.span());
+  file.Publish(mode);
+  SyncFolder(target.parent_path());
+}
+
+void WriteFileAtomically(const std::string& path, std::string_view text) {
+  WriteFileAtomically(path, std::vector<Buffer>{Buffer::CopyOf(text)});
+}
+
+}  // namespace bitflash::data
