@@ -22,7 +22,7 @@ class Evidence {
 
   Argument bytes(std::string_view name) const { return {name, Amount(integer(name))}; }
   Argument count(std::string_view name) const { return {name, Grouped(integer(name))}; }
-  Argument factor(std::string_view name) const { return {name, Factor(value(name))}; }
+  Argument factor(std::string_view name) const { return {name, Ratio(value(name))}; }
   Argument flop(std::string_view name) const { return {name, Flop(value(name))}; }
   Argument plain(std::string_view name) const { return {name, Prefixed(value(name))}; }
   Argument percent(std::string_view name) const { return {name, Percent(value(name))}; }

@@ -34,7 +34,7 @@ class Facts {
     if (name == "l2") return Amount(e_.l2_bytes);
     if (name == "before") return Seconds(c.standard.floors.total);
     if (name == "after") return Seconds(c.flash.floors.total);
-    if (name == "ratio") return Factor(c.floor_ratio());
+    if (name == "ratio") return Ratio(c.floor_ratio());
     if (name == "standard_intensity") return Prefixed(c.standard.intensity);
     if (name == "flash_intensity") return Prefixed(c.flash.intensity);
     if (name == "ridge") return Prefixed(e_.ridge);
@@ -43,7 +43,7 @@ class Facts {
     if (name == "prefill_share") return Percent(p_.score_share());
     if (name == "prefill_standard_intensity") return Prefixed(p_.standard.intensity);
     if (name == "prefill_flash_intensity") return Prefixed(p_.flash.intensity);
-    if (name == "prefill_ratio") return Factor(p_.floor_ratio());
+    if (name == "prefill_ratio") return Ratio(p_.floor_ratio());
     if (name == "prefill_before") return Seconds(p_.standard.floors.total);
     if (name == "prefill_after") return Seconds(p_.flash.floors.total);
     if (name == "decode_score_bytes") return Amount(d_.standard.score_bytes);
@@ -52,7 +52,7 @@ class Facts {
       return Amount(sim::At(total, sim::TensorId::kK).read + sim::At(total, sim::TensorId::kV).read);
     }
     if (name == "decode_share") return Percent(d_.score_share());
-    if (name == "decode_ratio") return Factor(d_.floor_ratio());
+    if (name == "decode_ratio") return Ratio(d_.floor_ratio());
     if (name == "decode_intensity") return Prefixed(d_.flash.intensity);
     if (name == "decode_before") return Seconds(d_.standard.floors.total);
     if (name == "decode_after") return Seconds(d_.flash.floors.total);

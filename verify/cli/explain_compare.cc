@@ -60,8 +60,8 @@ DocumentPart ExplainWriter::Comparison() const {
                                   {"ridge", Prefixed(e_.ridge)},
                                   {"standard", Prefixed(s.intensity)},
                                   {"flash", Prefixed(f.intensity)}}));
-  part.Paragraph(Say("p5.ratios", {{"bytes", Factor(c.byte_ratio())},
-                                   {"floors", Factor(c.floor_ratio())},
+  part.Paragraph(Say("p5.ratios", {{"bytes", Ratio(c.byte_ratio())},
+                                   {"floors", Ratio(c.floor_ratio())},
                                    {"flash_limit", Limiter(f.bottleneck)}}));
   const double absorbed = 1 - static_cast<double>(f.hbm.compulsory) / static_cast<double>(std::max<int64_t>(1, f.hbm.requested));
   part.Paragraph(Say("p5.model", {{"requested", Amount(f.hbm.requested)}, {"absorbed", Percent(std::max(0.0, absorbed))}}));
@@ -89,7 +89,7 @@ void ExplainWriter::AddGroups(DocumentPart& part) const {
     const Case& c = group.problem;
     if (group.chosen) table.emphasised = static_cast<int>(table.rows.size());
     table.rows.push_back({group.name, Grouped(group.layers), Amount(c.standard.score_bytes),
-                          Amount(c.standard.hbm.compulsory), Amount(c.flash.hbm.compulsory), Factor(c.floor_ratio())});
+                          Amount(c.standard.hbm.compulsory), Amount(c.flash.hbm.compulsory), Times(c.floor_ratio())});
     layers += group.layers;
     standard += group.layers * c.standard.hbm.compulsory;
     flash += group.layers * c.flash.hbm.compulsory;
@@ -134,7 +134,7 @@ DocumentPart ExplainWriter::Limits() const {
   part.Item("-", Say("p6.decode", {{"heads_q", text_.Count("count.heads_q", d.attention.heads_q)},
                                    {"heads_kv", text_.Count("count.heads_kv", d.attention.heads_kv)},
                                    {"share", Percent(d.score_share())},
-                                   {"ratio", Factor(d.floor_ratio())}}));
+                                   {"ratio", Ratio(d.floor_ratio())}}));
   AddSweep(part);
   return part;
 }
@@ -152,7 +152,7 @@ void ExplainWriter::AddSweep(DocumentPart& part) const {
     table.rows.push_back({(asked ? "> " : "") + Grouped(point.seqlen), Amount(point.score_bytes),
                           Percent(point.score_share), Amount(point.standard_bytes), Amount(point.flash_bytes),
                           point.scores_fit_l2 ? Say("yes") : Say("no"), Grouped(point.blocks),
-                          Factor(point.floor_ratio)});
+                          Times(point.floor_ratio)});
   }
   part.Add(std::move(table));
   part.Paragraph(Say("p6.floors"));

@@ -33,7 +33,7 @@ DocumentPart ExplainWriter::Decode() const {
                                       {"kv_bytes", Amount(standard_kv)},
                                       {"before", Seconds(c.standard.floors.total)},
                                       {"after", Seconds(c.flash.floors.total)},
-                                      {"ratio", Factor(c.floor_ratio())}};
+                                      {"ratio", Ratio(c.floor_ratio())}};
   // The same border as the claim "decode-from-scores" draws.
   const bool minor = e_.claim("decode-from-scores").verdict == ClaimVerdict::kRefuted;
   part.Paragraph((minor ? Say("p4.not_here", gain) : Say("p4.some_here", gain)) + Say("space") + ScoresAtRest(c));

@@ -27,6 +27,11 @@ std::string Amount(int64_t bytes) {
   return text + " " + kUnits[unit];
 }
 
+std::string Ratio(double factor) {
+  const std::string text = Factor(factor);
+  return text.substr(0, text.size() - 2);  // without the " x" of tables
+}
+
 DocumentPart ExplainWriter::Part(std::string id, std::string_view heading) const {
   return {id, id.size() == 1 ? id + ". " + Say(heading) : Say(heading), {}};
 }

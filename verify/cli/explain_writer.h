@@ -12,6 +12,13 @@
 
 namespace bitflash::verify {
 
+// Bytes in a unit that lets neighbouring numbers be compared: MiB from 1 MiB to 100,000 MiB, KiB and B below, GiB and
+// TiB above; "16,384 MiB", "2.0 MiB", "32 MiB".
+std::string Amount(int64_t bytes);
+
+// "3.25", "103": a factor in a sentence that says what it is a factor of.
+std::string Ratio(double factor);
+
 // What every part needs. The parts are methods, grouped by file: explain_kernels.cc (1 to 3), explain_decode.cc (4),
 // explain_compare.cc (5, 6), explain_closing.cc (7, 8, claims, verdict).
 class ExplainWriter {
@@ -42,6 +49,7 @@ class ExplainWriter {
   }
   DocumentPart Part(std::string id, std::string_view heading) const;
   bool decode() const { return e_.phase == data::Phase::kDecode; }
+  std::string Times(double factor) const { return Say("times", {{"n", Ratio(factor)}}); }
   std::string Limiter(Bottleneck bottleneck) const;
   std::string ScoresAtRest(const Case& c) const;
   void AddGroups(DocumentPart& part) const;
@@ -54,10 +62,6 @@ class ExplainWriter {
 // The parts whose ids are in `parts` ("1" ... "8", "claims", "verdict"), all when it is empty, in order.
 Document WriteExplanation(const Explanation& explanation, const Catalogue& catalogue,
                           const std::vector<std::string>& parts = {});
-
-// Bytes in a unit that lets neighbouring numbers be compared: MiB from 1 MiB to 100,000 MiB, KiB and B below, GiB and
-// TiB above; "16,384 MiB", "2.0 MiB", "32 MiB".
-std::string Amount(int64_t bytes);
 
 }  // namespace bitflash::verify
 
