@@ -1,16 +1,36 @@
 # Script: writes OUT, a C++ file that holds the bytes of FILES (see bitflash_embed).
-# Raw string literals are split because compilers limit the length of one literal (64 KiB in MSVC, C++ Annex B).
-get_filename_component(_name "${OUT}" NAME_WE)
-set(text "#include \"data/embedded.h\"\n\nnamespace bitflash::data {\n\n")
-string(APPEND text "const std::vector<EmbeddedFile>& ${ACCESSOR}() {\n  static const std::vector<EmbeddedFile> files = {\n")
+# Bytes are written as a list of character literals, not as one string: a hexadecimal escape in a string takes every hex
+# digit that follows it ("\x7f" "a" is fine, "\x7fa" is not), and compilers limit the length of a string. CMake reads
+# the files as hexadecimal text, so bytes that are no ASCII, NUL, ';' and '[' are as harmless as any other.
+string(REPEAT "'[^']*'," 20 line)
+set(arrays)
+set(entries)
+set(index 0)
 foreach(file IN LISTS FILES)
   get_filename_component(name "${file}" NAME)
-  file(READ "${file}" bytes HEX)
-  string(REGEX REPLACE "([0-9a-f][0-9a-f])" "\\\\x\\1" bytes "${bytes}")
-  # 4 characters a byte: break the literal every 2,000 bytes.
-  string(REGEX REPLACE "((\\\\x[0-9a-f][0-9a-f])(\\\\x[0-9a-f][0-9a-f]){0,99})" "\\1\"\n      \"" bytes "${bytes}")
   file(SIZE "${file}" size)
-  string(APPEND text "      {\"${name}\", std::string_view(\"${bytes}\", ${size})},\n")
+  file(READ "${file}" bytes HEX)
+  string(REGEX REPLACE "(..)" "'\\\\x\\1'," bytes "${bytes}")
+  string(REGEX REPLACE "(${line})" "\\1\n    " bytes "${bytes}")
+  # The closing 0 keeps the array of an empty file from having no element.
+  string(APPEND arrays "constexpr char kFile${index}[] = {\n    ${bytes}0};\n")
+  string(APPEND entries "      {\"${name}\", {kFile${index}, ${size}}},\n")
+  math(EXPR index "${index} + 1")
 endforeach()
-string(APPEND text "  };\n  return files;\n}\n\n}  // namespace bitflash::data\n")
-file(WRITE "${OUT}" "${text}")
+file(WRITE "${OUT}" "#include \"data/embedded.h\"
+
+namespace bitflash::data {
+namespace {
+
+${arrays}
+}  // namespace
+
+const std::vector<EmbeddedFile>& ${ACCESSOR}();
+const std::vector<EmbeddedFile>& ${ACCESSOR}() {
+  static const std::vector<EmbeddedFile> files = {
+${entries}  };
+  return files;
+}
+
+}  // namespace bitflash::data
+")

@@ -16,7 +16,7 @@ enum class Phase : uint8_t { kPrefill, kDecode };
 
 // Layers of a model whose attention has the same shape.
 struct LayerGroup {
-  std::string name;   // "global", "sliding window 4096", "latent"
+  std::string name;  // "global", "sliding window 4096", "latent"
   int64_t layers = 0;
   int64_t heads_q = 0;
   int64_t heads_kv = 0;
@@ -35,11 +35,11 @@ struct Model {
   std::string name;   // "llama-3-8b", or the file's path
   std::string title;  // "Llama 3 8B"
   Format format = Format::kBf16;
-  int64_t max_seqlen = 0;             // positions; 0 when the configuration does not say
-  std::vector<LayerGroup> groups;     // at least one; the largest share of layers is not necessarily first
-  std::vector<std::string> read;      // "num_attention_heads = 32": what the configuration said
-  std::vector<std::string> assumed;   // "head_dim = hidden_size / num_attention_heads = 128": what was derived, and why
-  std::vector<std::string> not_modelled;  // "rotary embedding of the shared 64 columns is not counted": said to the user
+  int64_t max_seqlen = 0;            // positions; 0 when the configuration does not say
+  std::vector<LayerGroup> groups;    // at least one; the largest share of layers is not necessarily first
+  std::vector<std::string> read;     // "num_attention_heads = 32": what the configuration said
+  std::vector<std::string> assumed;  // "head_dim = hidden_size / num_attention_heads = 128": what was derived, and why
+  std::vector<std::string> not_modelled;  // "the vision encoder, ...": what the numbers leave out, said to the user
 };
 
 // Names of the models that are built in, sorted.
