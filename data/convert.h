@@ -37,7 +37,7 @@ constexpr Overflow UsualOverflow(Format format) {
 }
 
 // The bits of the value, in the low bits; the rest is zero. Any format but fp64. A NaN becomes CanonicalNan(format),
-// except that fp32 to fp32 copies the bits. tf32 has the layout of fp32 with the low 13 bits zero.
+// except that fp32 to fp32 with kIeee copies the bits. tf32 has the layout of fp32 with the low 13 bits zero.
 // The overload for double rounds once: going through fp32 would round twice and miss some ties.
 uint32_t Encode(Format format, float value, Rounding rounding, Overflow overflow);
 uint32_t Encode(Format format, double value, Rounding rounding, Overflow overflow);

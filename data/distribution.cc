@@ -167,8 +167,8 @@ const std::vector<DistributionInfo>& AllDistributions() {
       {Distribution::kLongTail, "long-tail",
        "Magnitudes with a heavy tail, so that few elements rule each sum: finds alignment and range mistakes."},
       {Distribution::kExtreme, "extreme",
-       "Every logit of even queries is near +5e4 or more and of odd queries near -5e4 or less (head_dim 16 and up): "
-       "finds finite stand-ins for minus infinity and P in the subnormal range."},
+       "Every logit of even queries is above 5e4 and of odd queries below -5e4 (head_dim 16 and up): finds finite "
+       "stand-ins for minus infinity and P in the subnormal range."},
       {Distribution::kOneHot, "one-hot",
        "Query s puts its whole weight on key s (head_dim 32 and up), so that O repeats rows of V to the bit: finds "
        "wrong rows, heads and orders."},

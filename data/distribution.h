@@ -57,7 +57,7 @@ enum class Distribution : uint8_t {
 
 struct DistributionInfo {
   Distribution distribution;
-  std::string_view name;         // "hash-normal"; what --distribution takes
+  std::string_view name;         // "hash-normal", as on the command line
   std::string_view description;  // one sentence: what it looks like and which mistakes it brings to light
 };
 

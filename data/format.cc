@@ -9,9 +9,8 @@ namespace {
 
 // IEEE 754-2019 (binary64, binary32, binary16); PTX ISA "tf32", "bf16"; OCP OFP8 1.0 (e4m3 without infinities, e5m2).
 constexpr FormatInfo kInfo[] = {
-    {"fp64", 8, 11, 52, 1023, true}, {"fp32", 4, 8, 23, 127, true}, {"tf32", 4, 8, 10, 127, true},
-    {"fp16", 2, 5, 10, 15, true},    {"bf16", 2, 8, 7, 127, true},  {"e4m3", 1, 4, 3, 7, false},
-    {"e5m2", 1, 5, 2, 15, true},
+    {"fp64", 11, 52, 1023, true}, {"fp32", 8, 23, 127, true}, {"tf32", 8, 10, 127, true}, {"fp16", 5, 10, 15, true},
+    {"bf16", 8, 7, 127, true},    {"e4m3", 4, 3, 7, false},   {"e5m2", 5, 2, 15, true},
 };
 
 }  // namespace

@@ -13,7 +13,6 @@ enum class Format : uint8_t { kFp64, kFp32, kTf32, kFp16, kBf16, kE4m3, kE5m2 };
 // The layout of a format: sign, exponent field, fraction field, from the most significant bit down.
 struct FormatInfo {
   std::string_view name;  // "bf16"
-  int storage_bytes;      // of one element in memory; tf32 occupies 4 bytes, its low 13 bits are zero
   int exponent_bits;
   int fraction_bits;
   int bias;
@@ -29,8 +28,23 @@ const std::vector<Format>& AllFormats();
 // The format of that name; throws UsageError with the accepted names.
 Format ParseFormat(std::string_view name);
 
-// Bytes that one element occupies in memory.
-inline int64_t StorageBytes(Format format) { return Info(format).storage_bytes; }
+// Bytes that one element occupies in memory; tf32 occupies 4, its low 13 bits are zero.
+constexpr int64_t StorageBytes(Format format) {
+  switch (format) {
+    case Format::kFp64:
+      return 8;
+    case Format::kFp32:
+    case Format::kTf32:
+      return 4;
+    case Format::kFp16:
+    case Format::kBf16:
+      return 2;
+    case Format::kE4m3:
+    case Format::kE5m2:
+      break;
+  }
+  return 1;
+}
 
 }  // namespace bitflash::data
 

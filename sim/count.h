@@ -2,6 +2,7 @@
 #ifndef BITFLASH_SIM_COUNT_H_
 #define BITFLASH_SIM_COUNT_H_
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,11 +16,11 @@
 namespace bitflash::sim {
 
 struct LaunchCount {
-  std::string name;        // "fa2_forward"
+  std::string name;  // "fa2_forward"
   Grid grid;
   Resources resources;
-  Occupancy occupancy;     // on the GPU that was asked about
-  double waves = 0;        // blocks / (SMs * blocks per SM)
+  Occupancy occupancy;  // on the GPU that was asked about
+  double waves = 0;     // blocks / (SMs * blocks per SM)
   Ledger ledger;
 };
 
@@ -36,6 +37,16 @@ Count CountKernel(const Kernel& kernel, const Attention& attention, const Tiling
 // Why `tiling` (or the problem itself) is not possible for the kernel on the GPU: one sentence with the limit, what is
 // needed and what there is; empty when it is possible.
 std::string Infeasible(const Kernel& kernel, const Attention& attention, const Tiling& tiling, const Gpu& gpu);
+
+// What a user chose of a tiling; everything else is the published kernel's choice.
+struct TilingChoice {
+  std::optional<int64_t> Br, Bc, warps, stages, splits, page_size;
+  std::optional<bool> pack_gqa, fp32_scores;
+};
+
+// The published tiling with the user's choices in it; a chosen tile without a number of warps gets 4, or 8 when its
+// registers need them. Not checked for feasibility: CountKernel does that.
+Tiling ResolveTiling(const Kernel& kernel, const Attention& attention, const Gpu& gpu, const TilingChoice& choice);
 
 }  // namespace bitflash::sim
 

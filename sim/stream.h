@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "sim/block.h"
+#include "sim/runs.h"
 
 namespace bitflash::sim {
 
@@ -20,32 +21,21 @@ struct Grid {
   bool operator==(const Grid&) const = default;
 };
 
-// Which part of the problem one thread block works on, within one head of one sequence.
-struct BlockIndex {
-  int64_t i = 0;      // query tile
-  int64_t j = 0;      // key tile or column tile, for kernels whose grid has one
-  int64_t split = 0;  // part of the keys
-};
-
-// `count` blocks from `first` on that a counting machine cannot tell apart. An executing machine steps through them:
-// the n-th block of the run has index first with `n * step` added.
-struct BlockRun {
-  BlockIndex first;
-  BlockIndex step;
-  int64_t count = 1;
-};
-
 struct LaunchSpec {
   std::string_view name;
   Grid grid;                     // as the published kernel launches it
+  bool persistent = false;       // blocks of this grid are shared out to one resident block per slot
   BlockSpec block;               // threads and matrix instruction
   int64_t heads = 1;             // batch x heads that run the same blocks: the multiplier of every run
   std::vector<BlockRun> blocks;  // the blocks of one head
+  // The key tiles of one block; empty when the launch does not loop over keys.
+  std::function<KeyRuns(const BlockIndex&)> keys;
 };
 
 class Stream {
  public:
-  using Body = std::function<void(Block&, const BlockIndex&)>;
+  // What one block does; the runs are its key tiles.
+  using Body = std::function<void(Block&, const BlockIndex&, const KeyRuns&)>;
 
   virtual ~Stream() = default;
   virtual void Launch(const LaunchSpec& spec, const Body& body) = 0;

@@ -5,10 +5,12 @@
 #include <cstdint>
 #include <string_view>
 
+#include "data/attention.h"
 #include "data/format.h"
 
 namespace bitflash::sim {
 
+using data::Attention;
 using data::Format;
 
 // The tensors that a ledger tells apart, in the papers' letters.
@@ -16,13 +18,13 @@ enum class TensorId : uint8_t {
   kQ,
   kK,
   kV,
-  kS,           // scores, Q K^T
-  kP,           // probabilities
+  kS,  // scores, Q K^T
+  kP,  // probabilities
   kO,
   kLse,         // log-sum-exp of each row
-  kRowState,    // m and l of FlashAttention-1, kept in HBM between key tiles
-  kOPartial,    // fp32 partial outputs of split-KV
-  kLsePartial,  // m and l of each part of split-KV
+  kM,           // running row maximum, where a kernel keeps it in HBM (fa1, split-kv)
+  kL,           // running row sum of exponentials, likewise
+  kOPartial,    // fp32 partial outputs of split-kv
   kBlockTable,  // page numbers of a paged KV cache, int32
 };
 inline constexpr int kTensorCount = 11;
@@ -47,24 +49,51 @@ struct Tile {
   int64_t bytes() const { return elements() * data::StorageBytes(format); }
 };
 
+// How the blocks of one launch share the bytes of a matrix, which decides its compulsory HBM bytes.
+enum class Reuse : uint8_t {
+  kOnce,    // no byte is moved twice: compulsory = requested
+  kShared,  // several blocks (or iterations) move the same rows: compulsory = the rows' and columns' span, once
+  kAgain,   // an earlier copy of the same launch moved these bytes: compulsory = 0
+};
+
 // One head's matrix in global memory.
 struct GlobalMatrix {
   TensorId tensor = TensorId::kQ;
   Format format = Format::kBf16;
   int64_t rows = 0;
   int64_t cols = 0;
+  int64_t matrices = 1;  // how many there are: batch x heads of this tensor
+  Reuse reuse = Reuse::kOnce;
 };
 
-// Rows [row, row + rows) and columns [col, col + cols) of a global matrix; always inside it.
+// Consecutive rows (or columns).
+struct Range {
+  int64_t begin = 0;
+  int64_t count = 0;
+  // When this range stands for a whole run of equal ranges: how far from `begin` the last one begins (may be negative).
+  int64_t reach = 0;
+
+  int64_t end() const { return begin + count; }
+  bool operator==(const Range&) const = default;
+};
+
+// Some rows and columns of a global matrix; always inside it.
 struct GlobalTile {
   GlobalMatrix matrix;
-  int64_t row = 0;
-  int64_t rows = 0;
-  int64_t col = 0;
-  int64_t cols = 0;
+  Range rows;
+  Range cols;
 
-  int64_t bytes() const { return rows * cols * data::StorageBytes(matrix.format); }
+  int64_t bytes() const { return rows.count * cols.count * data::StorageBytes(matrix.format); }
 };
+
+inline GlobalTile Rows(const GlobalMatrix& m, Range rows) { return {m, rows, {0, m.cols}}; }
+inline GlobalTile Part(const GlobalMatrix& m, Range rows, Range cols) { return {m, rows, cols}; }
+
+// The same matrix, shared otherwise.
+inline GlobalMatrix With(GlobalMatrix m, Reuse reuse) {
+  m.reuse = reuse;
+  return m;
+}
 
 }  // namespace bitflash::sim
 

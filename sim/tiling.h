@@ -11,12 +11,13 @@ namespace bitflash::sim {
 struct Tiling {
   int64_t Br = 128;
   int64_t Bc = 128;
-  int64_t warps = 4;       // warps that issue matrix instructions (fa3: consumer warps, 4 a warpgroup)
-  int64_t stages = 1;      // K and V tiles in flight in shared memory
-  int64_t splits = 1;      // parts of the keys that separate blocks work on
-  int64_t page_size = 0;   // keys a page of a paged KV cache; 0: contiguous
-  bool pack_gqa = false;   // query heads of a KV head are rows of one tile
+  int64_t warps = 4;         // warps that issue matrix instructions (fa3: consumer warps, 4 a warpgroup)
+  int64_t stages = 1;        // K and V tiles in flight in shared memory
+  int64_t splits = 1;        // parts of the keys that separate blocks work on
+  int64_t page_size = 0;     // keys a page of a paged KV cache; 0: contiguous
+  bool pack_gqa = false;     // query heads of a KV head are rows of one tile
   bool fp32_scores = false;  // standard: S in HBM as fp32 instead of the input format
+  bool row_on_chip = true;   // standard: a row of scores fits on chip, so softmax reads S once
 
   bool operator==(const Tiling&) const = default;
 };

@@ -12,7 +12,6 @@
 
 namespace bitflash::sim {
 
-using data::Attention;
 using data::Gpu;
 
 // An entry of the list: what people call the kernel, where it is published, what it needs, and its text.

@@ -1,0 +1,148 @@
+#include "sim/count.h"
+
+#include <algorithm>
+
+#include "data/error.h"
+#include "sim/count_stream.h"
+
+namespace bitflash::sim {
+namespace {
+
+std::string Joined(const std::vector<Format>& formats) {
+  std::string text;
+  for (const Format format : formats) text += (text.empty() ? "" : ", ") + std::string(data::Name(format));
+  return text;
+}
+
+int ArchNumber(const Gpu& gpu) { return std::stoi(gpu.arch.substr(2)); }
+
+// Why the kernel cannot take the problem, whatever the tile.
+std::string Unsupported(const Kernel& kernel, const Attention& a, const Gpu& gpu) {
+  const std::string name(kernel.name);
+  if (ArchNumber(gpu) < kernel.min_arch) {
+    return "kernel " + name + " needs sm" + std::to_string(kernel.min_arch) + " or newer, " + gpu.name + " is " +
+           gpu.arch;
+  }
+  if (name == "fa3" && gpu.arch != "sm90") {
+    return "kernel fa3 needs wgmma, which only sm90 has; " + gpu.name + " is " + gpu.arch;
+  }
+  if (std::find(kernel.formats.begin(), kernel.formats.end(), a.format) == kernel.formats.end()) {
+    return "kernel " + name + " does not take " + std::string(data::Name(a.format)) + ": expected one of " +
+           Joined(kernel.formats);
+  }
+  if (a.format == Format::kBf16 && ArchNumber(gpu) < 80) {
+    return gpu.name + " (" + gpu.arch + ") has no bf16 tensor cores: expected fp16";
+  }
+  return "";
+}
+
+// Why the numbers of the tile themselves are wrong.
+std::string BadTile(const Kernel& kernel, const Tiling& t) {
+  const auto require = [](bool holds, const std::string& field, int64_t value, const std::string& expected) {
+    return holds ? std::string() : field + " is " + std::to_string(value) + ": expected " + expected;
+  };
+  const bool wgmma = kernel.name == "fa3";
+  const int64_t rows = wgmma ? 64 : 16;
+  for (const std::string& reason : {
+           require(t.Br >= rows && t.Br % rows == 0 && t.Br <= 1024, "Br", t.Br,
+                   "a multiple of " + std::to_string(rows) + " up to 1024, the rows of one matrix instruction"),
+           require(t.Bc >= 16 && t.Bc % 16 == 0 && t.Bc <= 1024, "Bc", t.Bc, "a multiple of 16 up to 1024"),
+           require(t.warps >= 1 && t.warps <= 32, "warps", t.warps, "1 to 32"),
+           require(!wgmma || t.warps * 16 == t.Br, "warps", t.warps,
+                   std::to_string(t.Br / 16) + ", one warpgroup of 4 warps for every 64 rows"),
+           require(t.stages >= 1 && t.stages <= 16, "stages", t.stages, "1 to 16"),
+           require(t.splits >= 1 && t.splits <= (1 << 20), "splits", t.splits, "1 to 1048576"),
+           require(t.page_size >= 0 && t.page_size <= (1 << 20), "page_size", t.page_size, "0 (contiguous) to 1048576"),
+           require(t.page_size == 0 || t.page_size % t.Bc == 0 || t.Bc % t.page_size == 0, "page_size", t.page_size,
+                   "a divisor or a multiple of Bc, which is " + std::to_string(t.Bc)),
+           require(t.splits == 1 || kernel.name == "split-kv", "splits", t.splits,
+                   "1: only kernel split-kv splits the keys"),
+           require(t.page_size == 0 || kernel.name == "split-kv", "page_size", t.page_size,
+                   "0: only kernel split-kv reads a paged cache"),
+           require(!t.fp32_scores || kernel.name == "standard", "fp32_scores", 1,
+                   "0: only kernel standard stores scores"),
+           require(!t.pack_gqa || (kernel.name != "standard" && kernel.name != "fa1"), "pack_gqa", 1,
+                   "0: kernels standard and fa1 do not pack heads"),
+       }) {
+    if (!reason.empty()) return "kernel " + std::string(kernel.name) + ": " + reason;
+  }
+  return "";
+}
+
+CountStream Evaluate(const Kernel& kernel, const Attention& a, const Tiling& t) {
+  CountStream stream;
+  kernel.Run(stream, a, t);
+  if (stream.overflowed()) {
+    throw data::UsageError("the counts of this problem do not fit 63 bits: expected a smaller problem than " +
+                           data::ToString(a));
+  }
+  return stream;
+}
+
+std::string DoesNotFit(const Kernel& kernel, const CountStream& stream, const Tiling& t, const Gpu& gpu) {
+  for (const CountStream::Launched& launch : stream.launched()) {
+    const std::string reason = Infeasible(launch.resources, gpu);
+    if (!reason.empty())
+      return "kernel " + std::string(kernel.name) + ", tile " + ToString(t) + ", launch " + launch.name + ": " + reason;
+  }
+  return "";
+}
+
+}  // namespace
+
+Count CountKernel(const Kernel& kernel, const Attention& a, const Tiling& t, const Gpu& gpu) {
+  data::Validate(a);
+  for (const std::string& reason : {Unsupported(kernel, a, gpu), BadTile(kernel, t)}) {
+    if (!reason.empty()) throw data::UsageError(reason);
+  }
+  const CountStream stream = Evaluate(kernel, a, t);
+  const std::string reason = DoesNotFit(kernel, stream, t, gpu);
+  if (!reason.empty()) throw data::UsageError(reason);
+
+  Count count;
+  for (const CountStream::Launched& launched : stream.launched()) {
+    LaunchCount launch{launched.name,  launched.grid, launched.resources, Occupy(launched.resources, gpu), 0,
+                       launched.ledger};
+    const int64_t slots = gpu.sms * launch.occupancy.blocks_per_sm;
+    launch.waves = static_cast<double>(launch.grid.blocks()) / static_cast<double>(slots);
+    if (launched.persistent) launch.grid = {std::min(launch.grid.blocks(), slots), 1, 1};
+    count.total += launch.ledger;
+    count.launches.push_back(std::move(launch));
+  }
+  return count;
+}
+
+std::string Infeasible(const Kernel& kernel, const Attention& a, const Tiling& t, const Gpu& gpu) {
+  data::Validate(a);
+  for (const std::string& reason : {Unsupported(kernel, a, gpu), BadTile(kernel, t)}) {
+    if (!reason.empty()) return reason;
+  }
+  return DoesNotFit(kernel, Evaluate(kernel, a, t), t, gpu);
+}
+
+Tiling ResolveTiling(const Kernel& kernel, const Attention& a, const Gpu& gpu, const TilingChoice& choice) {
+  Tiling t = kernel.DefaultTiling(a, gpu);
+  if (choice.Br) t.Br = *choice.Br;
+  if (choice.Bc) t.Bc = *choice.Bc;
+  if (choice.stages) t.stages = *choice.stages;
+  if (choice.splits) t.splits = *choice.splits;
+  if (choice.page_size) t.page_size = *choice.page_size;
+  if (choice.pack_gqa) t.pack_gqa = *choice.pack_gqa;
+  if (choice.fp32_scores) t.fp32_scores = *choice.fp32_scores;
+  if (choice.warps) {
+    t.warps = *choice.warps;
+  } else if (choice.Br || choice.Bc) {
+    if (kernel.name == "fa3") {
+      t.warps = std::max<int64_t>(1, t.Br / 16);
+    } else {
+      // The fewest warps, of those that published kernels use, whose registers hold the tile.
+      for (const int64_t warps : {4, 8}) {
+        t.warps = std::min(warps, std::max<int64_t>(1, t.Br / 16));
+        if (Infeasible(kernel, a, t, gpu).empty()) break;
+      }
+    }
+  }
+  return t;
+}
+
+}  // namespace bitflash::sim

@@ -1,0 +1,160 @@
+// Flash-decoding: the keys are split between blocks, which write unnormalised partial outputs with their m and l; a
+// second launch combines them. Dao, Haziza, Massa, Sizov 2023, "Flash-Decoding for long-context inference".
+// The query heads of a KV head are rows of one tile, so K and V are read once for the whole group.
+#include <limits>
+
+#include "sim/kernels/entries.h"
+#include "sim/kernels/online_softmax.h"
+
+namespace bitflash::sim {
+namespace {
+
+constexpr int64_t kCombineWarps = 4;
+constexpr int64_t kChunk = 1024;  // keys of one part by default: the bits of a sequence then depend on no GPU
+
+int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// The key tiles of part `split`: parts are equal numbers of tiles, the last one may have fewer.
+Range PartTiles(const Attention& a, const Tiling& t, int64_t split) {
+  const int64_t tiles = CeilDiv(a.seqlen_k, t.Bc);
+  const int64_t per_part = CeilDiv(tiles, t.splits);
+  return {split * per_part, per_part};
+}
+
+// Parts that hold at least one tile: rounding up can leave the last of the requested ones without any.
+int64_t Parts(const Attention& a, const Tiling& t) {
+  const int64_t tiles = CeilDiv(a.seqlen_k, t.Bc);
+  return tiles == 0 ? 0 : CeilDiv(tiles, CeilDiv(tiles, t.splits));
+}
+
+void SplitBlock(Block& b, const Attention& a, const Tiling& t, const Operands& g, const BlockIndex& at,
+                const KeyRuns& keys) {
+  const QueryTile queries = QueryTileAt(a, t, at.i);
+  const int64_t d = PaddedDim(a.head_dim), dv = PaddedDim(a.head_dim_v);
+  // Every part reads the queries again.
+  const GlobalMatrix Q = With(g.Q, at.split == 0 ? Reuse::kOnce : Reuse::kAgain);
+  const Tile Qi = b.Shared(TensorId::kQ, a.format, t.Br, d);
+  const Tile Kj = b.Shared(TensorId::kK, a.format, t.Bc, d, t.stages);
+  const Tile Vj = a.v_is_in_k ? Kj : b.Shared(TensorId::kV, a.format, t.Bc, dv, t.stages);
+  const Tile S = b.Registers(TensorId::kS, t.Br, t.Bc);
+  const Tile P = b.Alias(S, TensorId::kP, a.format, t.Br, t.Bc);
+  const Tile O = b.Registers(TensorId::kO, t.Br, dv);
+  OnlineSoftmax softmax(b, t.Br);
+  b.Fill(O, 0);
+
+  b.Copy(Qi, Rows(Q, queries.rows));
+  b.For(keys, [&](const KeyTile& j) {
+    if (t.page_size > 0) b.LoadIndices(Rows(g.BlockTable, Pages(t, j.rows)));
+    b.Copy(Kj, Rows(g.K, j.rows));
+    b.MmaTransposed(S, Qi, Kj);
+    softmax.Apply(b, a, S, O, queries, j);
+    b.Convert(P, S);
+    if (!a.v_is_in_k) b.Copy(Vj, Rows(g.V, j.rows));
+    b.Mma(O, P, Vj);
+  });
+
+  b.SumQuad(softmax.l);
+  const Range part{at.split, 1};
+  b.Copy(Part(g.OPartial, queries.rows, {at.split * a.head_dim_v, a.head_dim_v}), O);
+  b.Copy(Part(g.m, queries.rows, part), softmax.m);
+  b.Copy(Part(g.l, queries.rows, part), softmax.l);
+}
+
+// One row: O = sum of w_c O_c / sum of w_c l_c with w_c = 2^((m_c - max m) scale log2 e), parts in ascending order.
+void CombineBlock(Block& b, const Attention& a, const Operands& g, Range row) {
+  const int64_t parts = g.m.cols;
+  const Tile m = b.Shared(TensorId::kM, Format::kFp32, 1, parts), l = b.Shared(TensorId::kL, Format::kFp32, 1, parts);
+  const Tile Oc = b.Registers(TensorId::kO, 1, a.head_dim_v), O = b.Registers(TensorId::kO, 1, a.head_dim_v);
+  const Tile M = b.RowVector(1, 1), L = b.RowVector(1, 1), lse = b.RowVector(1, 1);
+  b.Fill(O, 0);
+  b.Fill(L, 0);
+  b.Fill(M, -std::numeric_limits<float>::infinity());
+  b.Copy(m, Rows(g.m, row));
+  b.Copy(l, Rows(g.l, row));
+  b.RowMax(M, m, M);
+  b.FiniteOrZero(M, M);
+  b.SubRows(m, M);
+  b.Mul(m, m, ScaleLog2(a));
+  b.Exp2(m, m);  // m now holds the weights
+  b.Mul(l, l, m);
+  b.AddToLanes(L, l);
+  b.For(Slices({0, parts}, 1), [&](const Range& part) {
+    b.Copy(Oc, Part(g.OPartial, row, {part.begin * a.head_dim_v, a.head_dim_v}));
+    b.FmaColumn(O, Oc, m, part.begin);
+  });
+  b.DivideRows(O, L);
+  b.CopyConvert(Rows(g.O, row), O);
+  b.LogSumExp(lse, M, L, static_cast<float>(a.scale()));
+  b.Copy(Rows(g.LSE, row), lse);
+}
+
+KeyRuns PartKeys(const Attention& a, const Tiling& t, const BlockIndex& at) {
+  return KeyTiles(a, t, QueryTileAt(a, t, at.i), Order::kAscending, PartTiles(a, t, at.split));
+}
+
+// The blocks of one head, parts of a query tile in order.
+std::vector<BlockRun> SplitBlocks(const Attention& a, const Tiling& t, int64_t parts) {
+  std::vector<BlockRun> blocks;
+  for (int64_t i = 0; i < QueryTileCount(a, t); ++i) {
+    for (int64_t split = 0; split < parts; ++split) {
+      const BlockIndex index{.i = i, .split = split};
+      // The first part leads to no other: it is the one that pays for Q.
+      AppendBlock(blocks, index, {.split = split == 0 ? 0 : 1}, PartKeys(a, t, index));
+    }
+  }
+  return blocks;
+}
+
+void Run(Stream& stream, const Attention& a, const Tiling& t) {
+  const int64_t parts = Parts(a, t);
+  const int64_t rows = QueryRows(a, t);
+  const int64_t heads_per_sequence = t.pack_gqa ? a.heads_kv : a.heads_q;
+  Operands g = MakeOperands(a, t);
+  g.m.cols = g.l.cols = parts;
+  g.OPartial.cols = parts * a.head_dim_v;
+
+  stream.Launch({.name = "split_kv_decode",
+                 .grid = {QueryTileCount(a, t), parts, heads_per_sequence * a.batch},
+                 .block = {.mma = MmaInstruction::kMmaSync, .warps = t.warps},
+                 .heads = Heads(a, t),
+                 .blocks = SplitBlocks(a, t, parts),
+                 .keys = [&](const BlockIndex& at) { return PartKeys(a, t, at); }},
+                [&](Block& b, const BlockIndex& at, const KeyRuns& keys) { SplitBlock(b, a, t, g, at, keys); });
+  stream.Launch({.name = "split_kv_combine",
+                 .grid = {rows, heads_per_sequence, a.batch},
+                 .block = {.warps = kCombineWarps},
+                 .heads = Heads(a, t),
+                 .blocks = {{{}, {.i = 1}, rows, {}}}},
+                [&](Block& b, const BlockIndex& at, const KeyRuns&) {
+                  CombineBlock(b, a, g, {at.i, 1});
+                });
+}
+
+// Tiles of 64 x 64: a decode step fills few of the 64 rows, and HBM time hides the idle ones.
+Tiling DefaultTiling(const Attention& a, const Gpu& gpu) {
+  Tiling t{.Br = 64, .Bc = 64, .warps = 4, .stages = 2, .pack_gqa = a.group() > 1};
+  const int64_t d = PaddedDim(a.head_dim), dv = a.v_is_in_k ? 0 : PaddedDim(a.head_dim_v);
+  if (std::max(a.head_dim, a.head_dim_v) > 256) t.warps = 8;  // O alone would need 64 * 512 / 128 = 256 words a thread
+  const auto shared = [&] { return (t.Br * d + t.stages * t.Bc * (d + dv)) * data::StorageBytes(a.format); };
+  while (shared() > gpu.shared_bytes_per_block && t.stages > 1) --t.stages;
+  while (shared() > gpu.shared_bytes_per_block && t.Bc > 16) t.Bc /= 2;
+  t.splits = std::max<int64_t>(1, CeilDiv(a.seqlen_k, kChunk));
+  return t;
+}
+
+}  // namespace
+
+Kernel SplitKvDecode() {
+  return {
+      .name = "split-kv",
+      .title = "Split-KV decode (flash-decoding) and combine",
+      .source = "Dao, Haziza, Massa, Sizov 2023, Flash-Decoding for long-context inference",
+      .summary =
+          "the keys are split between blocks, so that one query keeps the whole GPU busy; partial outputs are combined",
+      .min_arch = 80,
+      .formats = {Format::kFp16, Format::kBf16},
+      .DefaultTiling = DefaultTiling,
+      .Run = Run};
+}
+
+}  // namespace bitflash::sim

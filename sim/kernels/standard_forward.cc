@@ -1,0 +1,187 @@
+// Standard attention: three launches with S and P in HBM between them. The baseline that savings are measured against.
+// The eight transfers of Dao et al. 2022 (arXiv 2205.14135), Algorithm 0: read Q, read K, write S | read S, write P |
+// read P, read V, write O. Key tiles that the mask hides from a whole query tile are skipped in all three.
+#include <limits>
+
+#include "sim/kernels/entries.h"
+#include "sim/operands.h"
+#include "sim/runs.h"
+
+namespace bitflash::sim {
+namespace {
+
+constexpr int64_t kSlice = 64;           // columns of Q and K in shared memory at a time: 128 bytes of a 16-bit format
+constexpr int64_t kOutputColumns = 128;  // columns of O that one block computes
+constexpr int64_t kSoftmaxThreads = 128;
+constexpr int64_t kRegisterRow = 8192;  // longest row that a softmax block holds in registers: 64 words a thread
+
+// S = Q K^T of one query tile. The grid has one block for each of its key tiles: the body of the loop is a block.
+void ScoresBlocks(Block& b, const Attention& a, const Tiling& t, const Operands& g, int64_t tile, const KeyRuns& keys) {
+  const QueryTile i = QueryTileAt(a, t, tile);
+  const GlobalMatrix Q = With(g.Q, Reuse::kShared);  // every key tile's block reads it again
+  const Tile Qs = b.Shared(TensorId::kQ, a.format, t.Br, kSlice, t.stages);
+  const Tile Ks = b.Shared(TensorId::kK, a.format, t.Bc, kSlice, t.stages);
+  const Tile S = b.Registers(TensorId::kS, t.Br, t.Bc);
+  b.For(keys, [&](const KeyTile& j) {
+    b.Fill(S, 0);
+    b.For(Slices({0, a.head_dim}, kSlice), [&](const Range& columns) {
+      b.Copy(Qs, Part(Q, i.rows, columns));
+      b.Copy(Ks, Part(g.K, j.rows, columns));
+      b.MmaTransposedAdd(S, Qs, Ks);
+    });
+    if (a.softcap > 0) b.Softcap(S, static_cast<float>(a.scale()), static_cast<float>(a.softcap));
+    if (j.masked) b.Mask(S, i, j);
+    b.CopyConvert(Part(g.S, i.rows, j.rows), S);
+  });
+}
+
+// P = softmax(scale S) of one row that fits on chip: S is read once.
+void SoftmaxOnChip(Block& b, const Attention& a, const Operands& g, Range row, Range keys) {
+  const float scale_log2 = ScaleLog2(a);
+  const Tile x = keys.count <= kRegisterRow ? b.Registers(TensorId::kS, 1, keys.count)
+                                            : b.Shared(TensorId::kS, Format::kFp32, 1, keys.count);
+  const Tile m = b.RowVector(1, kSoftmaxThreads), l = b.RowVector(1, kSoftmaxThreads),
+             c = b.RowVector(1, kSoftmaxThreads);
+  b.Fill(m, -std::numeric_limits<float>::infinity());
+  b.Fill(l, 0);
+  b.CopyConvert(x, Part(g.S, row, keys));
+  b.RowMax(m, x, m);
+  b.FiniteOrZero(c, m);
+  b.Mul(c, c, -scale_log2);
+  b.FmaRows(x, scale_log2, c);
+  b.Exp2(x, x);
+  b.AddToLanes(l, x);
+  b.SumLanes(l);
+  b.DivideRows(x, l);
+  b.CopyConvert(Part(g.P, row, keys), x);
+  b.LogSumExp(c, m, l, static_cast<float>(a.scale()));
+  b.Copy(Rows(g.LSE, row), c);
+}
+
+// The same for a row that does not fit: S is read twice, first for its maximum and sum, then for its probabilities.
+void SoftmaxTwoPasses(Block& b, const Attention& a, const Operands& g, Range row, Range keys) {
+  const float scale_log2 = ScaleLog2(a);
+  const Tile x = b.Registers(TensorId::kS, 1, kRegisterRow);
+  const Tile m = b.RowVector(1, kSoftmaxThreads), l = b.RowVector(1, kSoftmaxThreads),
+             c = b.RowVector(1, kSoftmaxThreads);
+  const Tile r = b.RowVector(1, kSoftmaxThreads), m_new = b.RowVector(1, kSoftmaxThreads);
+  b.Fill(m, -std::numeric_limits<float>::infinity());
+  b.Fill(l, 0);
+  b.For(Slices(keys, kRegisterRow), [&](const Range& slice) {
+    b.CopyConvert(x, Part(g.S, row, slice));
+    b.RowMax(m_new, x, m);
+    b.FiniteOrZero(c, m_new);
+    b.Sub(r, m, c);
+    b.Mul(r, r, scale_log2);
+    b.Exp2(r, r);
+    b.Mul(c, c, -scale_log2);
+    b.FmaRows(x, scale_log2, c);
+    b.Exp2(x, x);
+    b.MulRows(l, r);
+    b.AddToLanes(l, x);
+    b.Move(m, m_new);
+  });
+  b.SumLanes(l);
+  b.FiniteOrZero(c, m);
+  b.Mul(c, c, -scale_log2);
+  b.For(Slices(keys, kRegisterRow), [&](const Range& slice) {
+    b.CopyConvert(x, Part(With(g.S, Reuse::kAgain), row, slice));
+    b.FmaRows(x, scale_log2, c);
+    b.Exp2(x, x);
+    b.DivideRows(x, l);
+    b.CopyConvert(Part(g.P, row, slice), x);
+  });
+  b.LogSumExp(c, m, l, static_cast<float>(a.scale()));
+  b.Copy(Rows(g.LSE, row), c);
+}
+
+// O = P V of one query tile and kOutputColumns columns of V.
+void OutputBlock(Block& b, const Attention& a, const Tiling& t, const Operands& g, const BlockIndex& at,
+                 const KeyRuns& keys) {
+  const QueryTile i = QueryTileAt(a, t, at.i);
+  const Range columns{at.j * kOutputColumns, std::min(kOutputColumns, a.head_dim_v - at.j * kOutputColumns)};
+  const GlobalMatrix P = With(g.P, at.j == 0 ? Reuse::kOnce : Reuse::kAgain);
+  const int64_t dv = PaddedDim(columns.count);
+  const Tile Ps = b.Shared(TensorId::kP, a.format, t.Br, t.Bc, t.stages);
+  const Tile Vs = b.Shared(TensorId::kV, a.format, t.Bc, dv, t.stages);
+  const Tile O = b.Registers(TensorId::kO, t.Br, dv);
+  b.Fill(O, 0);
+  b.For(keys, [&](const KeyTile& j) {
+    b.Copy(Ps, Part(P, i.rows, j.rows));
+    b.Copy(Vs, Part(g.V, j.rows, columns));
+    b.Mma(O, Ps, Vs);
+  });
+  b.CopyConvert(Part(g.O, i.rows, columns), O);
+}
+
+void Run(Stream& stream, const Attention& a, const Tiling& t) {
+  const Operands g = MakeOperands(a, t);
+  const int64_t query_tiles = QueryTileCount(a, t);
+  const int64_t output_tiles = (a.head_dim_v + kOutputColumns - 1) / kOutputColumns;
+  const int64_t heads = Heads(a, t);
+  const auto keys_of = [&](const BlockIndex& at) { return KeyTiles(a, t, QueryTileAt(a, t, at.i), Order::kAscending); };
+  const std::vector<BlockRun> tiles = QueryBlocks(a, t, Order::kAscending);
+  int64_t score_blocks = 0;
+  for (const BlockRun& run : tiles) {
+    for (const KeyRun& keys : run.keys) score_blocks += keys.total;
+  }
+  std::vector<BlockRun> rows, outputs;
+  for (int64_t i = 0; i < query_tiles; ++i) rows.push_back({{.i = i}, {.j = 1}, QueryTileAt(a, t, i).rows.count, {}});
+  for (int64_t n = 0; n < output_tiles; ++n) {
+    for (BlockRun run : tiles) {
+      run.first.j = n;
+      outputs.push_back(run);
+    }
+  }
+  const BlockSpec gemm{.mma = MmaInstruction::kMmaSync, .warps = t.warps};
+
+  stream.Launch({.name = "standard_scores",
+                 .grid = {score_blocks, a.heads_q, a.batch},
+                 .block = gemm,
+                 .heads = heads,
+                 .blocks = tiles,
+                 .keys = keys_of},
+                [&](Block& b, const BlockIndex& at, const KeyRuns& keys) { ScoresBlocks(b, a, t, g, at.i, keys); });
+  stream.Launch({.name = "standard_softmax",
+                 .grid = {a.seqlen_q, a.heads_q, a.batch},
+                 .block = {.warps = kSoftmaxThreads / 32},
+                 .heads = heads,
+                 .blocks = rows},
+                [&](Block& b, const BlockIndex& at, const KeyRuns&) {
+                  const Range row{at.i * t.Br + at.j, 1};
+                  const Range keys = keys_of(at).keys();
+                  t.row_on_chip ? SoftmaxOnChip(b, a, g, row, keys) : SoftmaxTwoPasses(b, a, g, row, keys);
+                });
+  stream.Launch({.name = "standard_output",
+                 .grid = {query_tiles * output_tiles, a.heads_q, a.batch},
+                 .block = gemm,
+                 .heads = heads,
+                 .blocks = outputs,
+                 .keys = keys_of},
+                [&](Block& b, const BlockIndex& at, const KeyRuns& keys) { OutputBlock(b, a, t, g, at, keys); });
+}
+
+// 128 x 128 tiles as a tuned GEMM takes them; two stages where the shared memory holds two pairs of P and V tiles.
+Tiling DefaultTiling(const Attention& a, const Gpu& gpu) {
+  Tiling t{.Br = 128, .Bc = 128, .warps = 4, .stages = 2};
+  const int64_t bytes = data::StorageBytes(a.format);
+  const int64_t stage = t.Bc * (t.Br + std::min(kOutputColumns, PaddedDim(a.head_dim_v))) * bytes;
+  if (t.stages * stage > gpu.shared_bytes_per_block) t.stages = 1;
+  t.row_on_chip = a.seqlen_k <= kRegisterRow || a.seqlen_k * 4 <= gpu.shared_bytes_per_block;
+  return t;
+}
+
+}  // namespace
+
+Kernel StandardForward() {
+  return {.name = "standard",
+          .title = "Standard attention, three kernels",
+          .source = "Dao et al. 2022, arXiv 2205.14135, Algorithm 0",
+          .summary = "S = Q K^T, row softmax and O = P V as separate launches; S and P travel through HBM",
+          .min_arch = 70,
+          .formats = {Format::kFp32, Format::kTf32, Format::kFp16, Format::kBf16, Format::kE4m3, Format::kE5m2},
+          .DefaultTiling = DefaultTiling,
+          .Run = Run};
+}
+
+}  // namespace bitflash::sim

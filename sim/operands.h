@@ -1,0 +1,34 @@
+// The global matrices of one head, as the kernels address them.
+#ifndef BITFLASH_SIM_OPERANDS_H_
+#define BITFLASH_SIM_OPERANDS_H_
+
+#include "sim/tile.h"
+#include "sim/tiling.h"
+
+namespace bitflash::sim {
+
+// Q and O have seqlen_q rows, or seqlen_q * group when query heads are packed (Tiling::pack_gqa).
+// K and V belong to a KV head and are shared by the blocks that read them; the others move once unless a kernel says
+// otherwise with With(matrix, reuse).
+struct Operands {
+  GlobalMatrix Q, K, V, O, LSE;
+  GlobalMatrix S, P;        // [rows, seqlen_k], `standard` only
+  GlobalMatrix m, l;        // [rows, 1], fp32: row statistics in HBM, `fa1` and (of one part) `split-kv`
+  GlobalMatrix OPartial;    // [rows, head_dim_v] of one part, fp32, unnormalised, `split-kv` only
+  GlobalMatrix BlockTable;  // [pages, 1], 4 bytes an entry, `split-kv` with pages only
+};
+
+Operands MakeOperands(const Attention& a, const Tiling& t);
+
+// Heads that run the same blocks: batch x heads_q, or batch x heads_kv when query heads are packed.
+int64_t Heads(const Attention& a, const Tiling& t);
+
+// Columns of a tile that holds `head_dim` columns: a multiple of 16, the depth of one matrix instruction.
+int64_t PaddedDim(int64_t head_dim);
+
+// softmax_scale * log2(e), rounded once: exponentials are taken to base 2.
+float ScaleLog2(const Attention& a);
+
+}  // namespace bitflash::sim
+
+#endif  // BITFLASH_SIM_OPERANDS_H_

@@ -1,0 +1,263 @@
+#include "sim/runs.h"
+
+#include <algorithm>
+#include <cassert>
+
+namespace bitflash::sim {
+namespace {
+
+int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// The first i in [0, count) for which `holds`, which is false up to some i and true from there on; count if never.
+template <class Predicate>
+int64_t FirstWhere(int64_t count, const Predicate& holds) {
+  int64_t low = 0;
+  while (low < count) {
+    const int64_t middle = low + (count - low) / 2;
+    if (holds(middle)) {
+      count = middle;
+    } else {
+      low = middle + 1;
+    }
+  }
+  return low;
+}
+
+// The query tiles with a row that sees one of the keys: consecutive, because both ends of what a row sees never
+// decrease.
+Range QueryTileRange(const Attention& a, const Tiling& t, Range keys) {
+  const int64_t count = QueryTileCount(a, t);
+  const auto tokens = [&](int64_t i) { return QueryTileAt(a, t, i).tokens; };
+  const int64_t begin =
+      FirstWhere(count, [&](int64_t i) { return VisibleKeys(a, tokens(i).end() - 1).end() > keys.begin; });
+  const int64_t end = FirstWhere(count, [&](int64_t i) { return VisibleKeys(a, tokens(i).begin).begin >= keys.end(); });
+  return {begin, std::max<int64_t>(0, end - begin)};
+}
+
+}  // namespace
+
+QueryTile QueryRun::at(int64_t n) const {
+  QueryTile tile = first;
+  // Tiles of a longer run are whole, so packed heads divide them alike only when Br is a multiple of the group.
+  tile.i += n;
+  tile.rows.begin += n * first.rows.count;
+  tile.tokens.begin += n * first.tokens.count;
+  return tile;
+}
+
+QueryTile QueryRun::whole() const {
+  QueryTile tile = first;
+  tile.rows.reach = (count - 1) * first.rows.count;
+  return tile;
+}
+
+KeyTile KeyRun::at(int64_t n) const {
+  KeyTile tile = first;
+  tile.j += n * step;
+  // A ragged tile is a run of its own, so every tile of a longer run has the same number of rows: Bc.
+  tile.rows.begin += n * step * first.rows.count;
+  return tile;
+}
+
+KeyTile KeyRun::whole() const {
+  KeyTile tile = first;
+  tile.rows.reach = (count - 1) * step * first.rows.count;
+  return tile;
+}
+
+void KeyRuns::Append(const KeyRun& run) {
+  if (run.count == 0) return;
+  assert(size_ < static_cast<int>(runs_.size()));
+  runs_[size_++] = run;
+}
+
+void KeyRuns::Reverse() {
+  std::reverse(runs_.begin(), runs_.begin() + size_);
+  for (int r = 0; r < size_; ++r) {
+    runs_[r].first = runs_[r].at(runs_[r].count - 1);
+    runs_[r].step = -runs_[r].step;
+  }
+}
+
+void KeyRuns::Accumulate(const KeyRuns& other) {
+  for (int r = 0; r < size_; ++r) {
+    if (runs_[r].total == 0) runs_[r].total = runs_[r].count;
+    if (r < other.size_) runs_[r].total += other.runs_[r].count;
+  }
+}
+
+int64_t KeyRuns::tiles() const {
+  int64_t sum = 0;
+  for (const KeyRun& run : *this) sum += run.count;
+  return sum;
+}
+
+Range KeyRuns::keys() const {
+  if (size_ == 0) return {};
+  const KeyRun& a = runs_[0];
+  const KeyRun& b = runs_[size_ - 1];
+  const KeyTile ends[] = {a.first, b.at(b.count - 1)};
+  const KeyTile& low = ends[0].j <= ends[1].j ? ends[0] : ends[1];
+  const KeyTile& high = ends[0].j <= ends[1].j ? ends[1] : ends[0];
+  return {low.rows.begin, high.rows.end() - low.rows.begin};
+}
+
+int64_t QueryRows(const Attention& a, const Tiling& t) { return a.seqlen_q * (t.pack_gqa ? a.group() : 1); }
+
+int64_t QueryTileCount(const Attention& a, const Tiling& t) { return CeilDiv(QueryRows(a, t), t.Br); }
+
+QueryTile QueryTileAt(const Attention& a, const Tiling& t, int64_t i) {
+  const int64_t per_token = t.pack_gqa ? a.group() : 1;
+  QueryTile tile{i, {i * t.Br, std::min(t.Br, QueryRows(a, t) - i * t.Br)}, {}};
+  tile.tokens.begin = tile.rows.begin / per_token;
+  tile.tokens.count = (tile.rows.end() - 1) / per_token + 1 - tile.tokens.begin;
+  return tile;
+}
+
+Range VisibleKeys(const Attention& a, int64_t token) {
+  using Kind = data::Mask::Kind;
+  const int64_t diagonal = token + a.seqlen_k - a.seqlen_q;  // bottom-right alignment: the last query sees the last key
+  int64_t first = 0;
+  int64_t last = a.seqlen_k - 1;
+  switch (a.mask.kind) {
+    case Kind::kFull:
+      break;
+    case Kind::kCausal:
+      last = std::min(last, diagonal);
+      break;
+    case Kind::kCausalTopLeft:
+      last = std::min(last, token);
+      break;
+    case Kind::kWindow:
+      if (a.mask.left != data::Mask::kUnlimited) first = std::max(first, diagonal - a.mask.left);
+      if (a.mask.right != data::Mask::kUnlimited) last = std::min(last, diagonal + a.mask.right);
+      break;
+  }
+  first = std::min(first, a.seqlen_k);
+  return {first, std::max<int64_t>(0, last + 1 - first)};
+}
+
+KeyRuns KeyTiles(const Attention& a, const Tiling& t, const QueryTile& queries, Order order) {
+  return KeyTiles(a, t, queries, order, {0, CeilDiv(a.seqlen_k, t.Bc)});
+}
+
+KeyRuns KeyTiles(const Attention& a, const Tiling& t, const QueryTile& queries, Order order, Range within) {
+  // Both ends of VisibleKeys never decrease from one query position to the next. So the union over the tile reaches
+  // from the first row's first key to the last row's last one, and what every row sees is the other way round.
+  const Range top = VisibleKeys(a, queries.tokens.begin);
+  const Range bottom = VisibleKeys(a, queries.tokens.end() - 1);
+  KeyRuns runs;
+  const int64_t union_end = std::max(top.end(), bottom.end());
+  if (top.begin >= union_end) return runs;
+
+  const int64_t begin = std::max(top.begin / t.Bc, within.begin);
+  const int64_t end = std::min(CeilDiv(union_end, t.Bc), within.end());
+  if (begin >= end) return runs;
+  const int64_t whole_end = std::min(end, a.seqlen_k / t.Bc);  // tiles before it are not ragged
+  // Every row sees the plain tiles whole.
+  const int64_t plain_begin = std::clamp(CeilDiv(bottom.begin, t.Bc), begin, whole_end > begin ? whole_end : begin);
+  const int64_t plain_end = std::clamp(top.end() / t.Bc, plain_begin, std::max(plain_begin, whole_end));
+
+  const auto append = [&](int64_t from, int64_t to, bool masked) {
+    const int64_t rows = std::min(t.Bc, a.seqlen_k - from * t.Bc);
+    runs.Append({{from, {from * t.Bc, rows}, masked}, to - from, 1});
+  };
+  if (plain_begin > begin) append(begin, plain_begin, true);
+  if (plain_end > plain_begin) append(plain_begin, plain_end, false);
+  if (whole_end > plain_end) append(plain_end, whole_end, true);
+  if (end > std::max(whole_end, begin)) append(end - 1, end, true);
+  if (order == Order::kDescending) runs.Reverse();
+  return runs;
+}
+
+bool AlikeRuns(const KeyRuns& a, const KeyRuns& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const KeyRun& x, const KeyRun& y) {
+    return x.first.masked == y.first.masked && x.first.rows.count == y.first.rows.count;
+  });
+}
+
+KeyTile KeyTileAt(const Attention& a, const Tiling& t, const QueryTile& queries, int64_t j) {
+  const KeyRuns runs = KeyTiles(a, t, queries, Order::kAscending, {j, 1});
+  assert(runs.tiles() == 1);
+  return runs.begin()->first;
+}
+
+std::vector<SliceRun> Slices(Range whole, int64_t width) {
+  std::vector<SliceRun> runs;
+  const int64_t full = whole.count / width;
+  if (full > 0) runs.push_back({{whole.begin, width}, full});
+  if (whole.count % width > 0) runs.push_back({{whole.begin + full * width, whole.count % width}, 1});
+  return runs;
+}
+
+Range Pages(const Tiling& t, Range keys) {
+  const int64_t first = keys.begin / t.page_size;
+  return {first, CeilDiv(keys.end(), t.page_size) - first, (keys.begin + keys.reach) / t.page_size - first};
+}
+
+void AppendBlock(std::vector<BlockRun>& blocks, const BlockIndex& index, const BlockIndex& step, const KeyRuns& keys) {
+  if (!blocks.empty()) {
+    BlockRun& last = blocks.back();
+    const BlockIndex next = last.at(last.count);
+    const bool follows = next.i == index.i && next.j == index.j && next.split == index.split;
+    if (follows && AlikeRuns(last.keys, keys)) {
+      ++last.count;
+      last.keys.Accumulate(keys);
+      return;
+    }
+  }
+  blocks.push_back({index, step, 1, keys});
+  blocks.back().keys.Accumulate({});
+}
+
+std::vector<BlockRun> QueryBlocks(const Attention& a, const Tiling& t, Order order) {
+  std::vector<BlockRun> blocks;
+  const int64_t whole = QueryRows(a, t) / t.Br;
+  for (int64_t i = 0; i < whole; ++i)
+    AppendBlock(blocks, {.i = i}, {.i = 1}, KeyTiles(a, t, QueryTileAt(a, t, i), order));
+  // A ragged last tile never joins the others: its rows differ.
+  if (whole < QueryTileCount(a, t)) {
+    std::vector<BlockRun> ragged;
+    AppendBlock(ragged, {.i = whole}, {.i = 1}, KeyTiles(a, t, QueryTileAt(a, t, whole), order));
+    blocks.push_back(ragged.front());
+  }
+  return blocks;
+}
+
+std::vector<KeyRun> AllKeyTiles(const Attention& a, const Tiling& t) {
+  std::vector<KeyRun> runs;
+  Range last_queries;
+  for (int64_t j = 0; j * t.Bc < a.seqlen_k; ++j) {
+    const Range keys{j * t.Bc, std::min(t.Bc, a.seqlen_k - j * t.Bc)};
+    const Range queries = QueryTileRange(a, t, keys);
+    if (queries.count == 0) continue;
+    if (!runs.empty() && queries == last_queries && keys.count == t.Bc) {
+      ++runs.back().count;
+    } else {
+      runs.push_back({{j, keys, true}, 1, 1});
+    }
+    last_queries = queries;
+  }
+  return runs;
+}
+
+std::vector<QueryRun> QueryTilesOf(const Attention& a, const Tiling& t, const KeyTile& keys) {
+  const Range tiles = QueryTileRange(a, t, keys.rows);
+  std::vector<QueryRun> runs;
+  if (tiles.count == 0) return runs;
+  const QueryTile last = QueryTileAt(a, t, tiles.end() - 1);
+  const bool ragged = last.rows.count < t.Br;
+  if (tiles.count > ragged) runs.push_back({QueryTileAt(a, t, tiles.begin), tiles.count - ragged});
+  if (ragged) runs.push_back({last, 1});
+  return runs;
+}
+
+std::vector<BlockRun> WholeRows(const Attention& a, const Tiling& t) {
+  const int64_t whole = QueryRows(a, t) / t.Br;
+  std::vector<BlockRun> blocks;
+  if (whole > 0) blocks.push_back({{}, {.i = 1}, whole});
+  if (whole < QueryTileCount(a, t)) blocks.push_back({{.i = whole}, {.i = 1}, 1});
+  return blocks;
+}
+
+}  // namespace bitflash::sim
