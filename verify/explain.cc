@@ -4,7 +4,7 @@
 #include <cassert>
 
 #include "data/error.h"
-#include "verify/explain_case.h"
+#include "verify/explain_contrast.h"
 #include "verify/explain_claims.h"
 #include "verify/explain_on_chip.h"
 #include "verify/explain_sweep.h"
@@ -49,22 +49,22 @@ std::vector<GroupSummary> SummariseGroups(const Explanation& e) {
       a.seqlen_q = asked.seqlen_q;
       a.format = asked.format;
       if (e.input.mask) a.mask = *e.input.mask;
-      summary.problem = CountCase(a, e.input.gpu, e.input.fp32_scores);
+      summary.problem = CountContrast(a, e.input.gpu, e.input.fp32_scores);
     }
     groups.push_back(std::move(summary));
   }
   return groups;
 }
 
-Outcome Judge(const Explanation& e) {
-  const Case& c = e.asked();
+Conclusion Judge(const Explanation& e) {
+  const Contrast& c = e.asked();
   // A tenth: below it, no end-to-end measurement would tell the kernels apart.
   constexpr double kWorthNaming = 0.10;
   if (e.phase == Phase::kDecode) {
-    return c.score_share() < kWorthNaming ? Outcome::kDecodeElsewhere : Outcome::kDecodeShare;
+    return c.score_share() < kWorthNaming ? Conclusion::kDecodeElsewhere : Conclusion::kDecodeShare;
   }
-  if (c.standard.stored_bytes <= e.l2_bytes) return Outcome::kScoresInL2;
-  return c.floor_ratio() < 1 + kWorthNaming ? Outcome::kSmallGain : Outcome::kRemovesHbm;
+  if (c.standard.stored_bytes <= e.l2_bytes) return Conclusion::kScoresInL2;
+  return c.floor_ratio() < 1 + kWorthNaming ? Conclusion::kSmallGain : Conclusion::kRemovesHbm;
 }
 
 }  // namespace
@@ -87,13 +87,13 @@ std::string_view Name(ClaimVerdict verdict) {
   return "";
 }
 
-std::string_view Name(Outcome outcome) {
-  switch (outcome) {
-    case Outcome::kRemovesHbm: return "removes-hbm-traffic";
-    case Outcome::kScoresInL2: return "scores-fit-l2";
-    case Outcome::kSmallGain: return "small-gain";
-    case Outcome::kDecodeElsewhere: return "decode-gains-elsewhere";
-    case Outcome::kDecodeShare: return "decode-removes-a-share";
+std::string_view Name(Conclusion conclusion) {
+  switch (conclusion) {
+    case Conclusion::kRemovesHbm: return "removes-hbm-traffic";
+    case Conclusion::kScoresInL2: return "scores-fit-l2";
+    case Conclusion::kSmallGain: return "small-gain";
+    case Conclusion::kDecodeElsewhere: return "decode-gains-elsewhere";
+    case Conclusion::kDecodeShare: return "decode-removes-a-share";
   }
   return "";
 }
@@ -121,30 +121,30 @@ Explanation Explain(const ExplainInput& input) {
   }
   if (ArchNumber(input.gpu) < 80 && asked.format == data::Format::kBf16) {
     asked.format = data::Format::kFp16;
-    e.notes.push_back(Note::kBf16AsFp16);
+    e.notes.push_back(ExplainNote::kBf16AsFp16);
   }
-  if (ArchNumber(input.gpu) >= 100) e.notes.push_back(Note::kNoBlackwell);
-  if (asked.softcap > 0) e.notes.push_back(Note::kSoftcap);
+  if (ArchNumber(input.gpu) >= 100) e.notes.push_back(ExplainNote::kNoBlackwell);
+  if (asked.softcap > 0) e.notes.push_back(ExplainNote::kSoftcap);
 
   e.phase = input.phase.value_or(asked.seqlen_q == 1 ? Phase::kDecode : Phase::kPrefill);
   const Phase other = e.phase == Phase::kPrefill ? Phase::kDecode : Phase::kPrefill;
   const Attention other_attention = OtherPhase(e.input, other);
-  e.prefill = CountCase(e.phase == Phase::kPrefill ? asked : other_attention, input.gpu, input.fp32_scores);
-  e.decode = CountCase(e.phase == Phase::kDecode ? asked : other_attention, input.gpu, input.fp32_scores);
-  if (ChooseFlash(asked, input.gpu).reduced) e.notes.push_back(Note::kTileReduced);
+  e.prefill = CountContrast(e.phase == Phase::kPrefill ? asked : other_attention, input.gpu, input.fp32_scores);
+  e.decode = CountContrast(e.phase == Phase::kDecode ? asked : other_attention, input.gpu, input.fp32_scores);
+  if (ChooseFlash(asked, input.gpu).reduced) e.notes.push_back(ExplainNote::kTileReduced);
 
   e.l2_bytes = UsableL2(input.gpu);
   e.l2_is_effective = input.gpu.l2_bytes_effective.has_value();
   e.tensor_flops = TensorPeak(input.gpu, asked.format);
   e.ridge = e.tensor_flops / input.gpu.hbm_bytes_per_second;
-  e.on_chip = WatchOnChip(e.asked().flash, asked, input.gpu);
+  e.on_chip = WatchOnChip(e.asked().flash, asked);
   e.loop = CountLoop(e.asked().flash, asked);
   Attention unmasked = asked;
   unmasked.mask = data::Mask::Full();
-  e.unmasked_score_bytes = CountSide(ChooseStandard(unmasked, input.gpu, input.fp32_scores), unmasked, input.gpu).score_bytes;
+  e.unmasked_score_bytes = CountCost(ChooseStandard(unmasked, input.gpu, input.fp32_scores), unmasked, input.gpu).score_bytes;
   e.sweep = SweepLengths(asked, e.phase, input.gpu, input.fp32_scores);
   e.groups = SummariseGroups(e);
-  e.outcome = Judge(e);
+  e.conclusion = Judge(e);
   e.claims = CheckClaims(e);
   return e;
 }

@@ -50,11 +50,12 @@ enum class Bottleneck : uint8_t { kHbm, kTensor, kSpecial };
 std::string_view Name(Bottleneck bottleneck);
 
 // A kernel on a problem on a GPU.
-struct Side {
+struct KernelCost {
   std::string kernel;  // "fa3"
   std::string title;   // "FlashAttention-3 forward"
   sim::Tiling tiling;
   sim::Count count;
+  int64_t blocks = 0;         // of the first launch; of a persistent one, the tiles that its blocks share out
   HbmBytes hbm;
   int64_t operand_bytes = 0;  // Q, K, V and O in hbm.compulsory
   int64_t score_bytes = 0;    // S and P in hbm.compulsory
@@ -67,17 +68,16 @@ struct Side {
 };
 
 // One problem, by the standard kernels and by a FlashAttention kernel.
-struct Case {
+struct Contrast {
   data::Attention attention;
   int64_t visible_pairs = 0;  // (query, key) pairs that the mask admits, in one head
   int64_t useful_flops = 0;   // 2 (head_dim + head_dim_v) a visible pair, all heads
-  Side standard;
-  Side flash;
+  KernelCost standard;
+  KernelCost flash;
 
   double score_share() const;    // S and P in the standard kernels' compulsory bytes
   double byte_ratio() const;     // standard over flash, compulsory HBM bytes
   double floor_ratio() const;    // standard over flash, Floors::total
-  int64_t blocks() const { return flash.count.launches.front().grid.blocks(); }
 };
 
 // A tile of one thread block of the FlashAttention kernel.
@@ -97,15 +97,13 @@ struct OnChip {
   int64_t shared_bytes = 0;          // one block, as the simulated kernel allocates it
   int64_t register_bytes = 0;        // one block: threads x registers a thread x 4, estimated
   sim::Occupancy occupancy;
-  int64_t resident_blocks = 0;       // on the whole GPU at once
   // A softmax that waits for the complete score row would keep these rows of S on chip, in fp32.
   int64_t full_row_rows = 0;
   int64_t full_row_bytes = 0;
 };
 
-// The loop of the FlashAttention kernel, in the papers' letters.
-struct Loop {
-  int64_t rows = 0;        // query rows of one head, or of one KV head when query heads are packed
+// The loop of the FlashAttention kernel, in the papers' letters; rows of a head are packed as its tiling says.
+struct TileLoop {
   int64_t Tr = 0;          // query tiles
   int64_t Tc = 0;          // key tiles of the longest row of tiles, over all splits
   int64_t tiles = 0;       // (query tile, key tile) pairs that are computed, all heads
@@ -125,7 +123,7 @@ struct SweepPoint {
 };
 
 // Over the sequence length, everything else as given. Prefill: queries and keys; decode: keys.
-struct Sweep {
+struct LengthSweep {
   std::vector<SweepPoint> points;
   // The shortest lengths, exact to one token, from which on ...; empty: at no length up to kLongest.
   std::optional<int64_t> scores_exceed_operands;  // S and P move more bytes than Q, K, V and O
@@ -139,7 +137,7 @@ struct GroupSummary {
   std::string name;
   int64_t layers = 0;
   bool chosen = false;
-  Case problem;  // the phase that is being explained
+  Contrast problem;  // the phase that is being explained
 };
 
 enum class ClaimVerdict : uint8_t { kSupported, kRefuted, kDepends };
@@ -153,17 +151,17 @@ struct Claim {
 };
 
 // What the whole explanation comes down to.
-enum class Outcome : uint8_t {
+enum class Conclusion : uint8_t {
   kRemovesHbm,     // prefill: S and P dominate HBM traffic, and the floors fall
   kScoresInL2,     // prefill: S and P fit L2, so the saving is mostly on paper
   kSmallGain,      // prefill: the floors hardly fall
   kDecodeElsewhere,  // decode: S and P are a small share of the bytes
   kDecodeShare,    // decode: S and P are a share worth naming
 };
-std::string_view Name(Outcome outcome);
+std::string_view Name(Conclusion conclusion);
 
 // Facts about how the analysis was made that the reader must know.
-enum class Note : uint8_t {
+enum class ExplainNote : uint8_t {
   kBf16AsFp16,     // the GPU's tensor cores have no bf16: counted as fp16, the same bytes
   kTileReduced,    // the published tile does not fit this GPU or head size: a smaller one was taken
   kNoBlackwell,    // no kernel of the GPU's own generation is modelled yet
@@ -173,22 +171,22 @@ enum class Note : uint8_t {
 struct Explanation {
   ExplainInput input;
   data::Phase phase = data::Phase::kPrefill;  // which of the two problems was asked about
-  Case prefill;
-  Case decode;
+  Contrast prefill;
+  Contrast decode;
   int64_t l2_bytes = 0;       // that the fits-L2 statements use
   bool l2_is_effective = false;  // true: probed usable capacity; false: what the device reports
   double tensor_flops = 0;    // the peak of the format
   double ridge = 0;           // FLOP a byte: tensor peak over HBM bandwidth
   OnChip on_chip;             // of the asked problem's FlashAttention kernel
-  Loop loop;
+  TileLoop loop;
   int64_t unmasked_score_bytes = 0;  // S and P of the baseline if it computed every tile; equal without a mask
-  Sweep sweep;
+  LengthSweep sweep;
   std::vector<GroupSummary> groups;  // empty when the model has one group, or there is no model
   std::vector<Claim> claims;
-  Outcome outcome = Outcome::kRemovesHbm;
-  std::vector<Note> notes;
+  Conclusion conclusion = Conclusion::kRemovesHbm;
+  std::vector<ExplainNote> notes;
 
-  const Case& asked() const { return phase == data::Phase::kPrefill ? prefill : decode; }
+  const Contrast& asked() const { return phase == data::Phase::kPrefill ? prefill : decode; }
   const Claim& claim(std::string_view id) const;  // asserts that it exists
   int64_t layers() const;                         // of the model; 1 without one
 };

@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "data/error.h"
-#include "verify/explain_case.h"
+#include "verify/explain_contrast.h"
 #include "verify/explain_on_chip.h"
 
 namespace bitflash::verify {
@@ -15,16 +15,16 @@ using sim::TensorId;
 
 double Number(int64_t value) { return static_cast<double>(value); }
 
-int64_t RequestedRead(const Side& side, TensorId tensor) { return sim::At(side.count.total.l2_to_sm, tensor).read; }
-int64_t CompulsoryRead(const Side& side, TensorId tensor) {
+int64_t RequestedRead(const KernelCost& side, TensorId tensor) { return sim::At(side.count.total.l2_to_sm, tensor).read; }
+int64_t CompulsoryRead(const KernelCost& side, TensorId tensor) {
   return sim::At(side.count.total.hbm_compulsory, tensor).read;
 }
 
-KernelChoice ChoiceOf(const Side& side) { return {&sim::FindKernel(side.kernel), side.tiling, false}; }
+KernelChoice ChoiceOf(const KernelCost& side) { return {&sim::FindKernel(side.kernel), side.tiling, false}; }
 
 // "FlashAttention is faster because it does fewer FLOPs."
 Claim FewerFlops(const Explanation& e) {
-  const Case& c = e.asked();
+  const Contrast& c = e.asked();
   Claim claim{"fewer-flops"};
   const int64_t standard = c.standard.count.total.matrix_flops;
   const int64_t flash = c.flash.count.total.matrix_flops;
@@ -55,13 +55,13 @@ Claim OnlyFusion(const Explanation& e) {
 // "FlashAttention makes memory linear in the sequence length": the footprint yes, the traffic of tiles no.
 Claim LinearMemory(const Explanation& e) {
   Claim claim{"linear-memory"};
-  const Case& c = e.prefill;
+  const Contrast& c = e.prefill;
   Attention twice = c.attention;
   twice.seqlen_q *= 2;
   twice.seqlen_k *= 2;
   data::Validate(twice);
-  const Case d = CountCase(twice, e.input.gpu, e.input.fp32_scores);
-  const auto reads = [](const Case& x) { return Number(sim::Sum(x.flash.count.total.l2_to_sm).read); };
+  const Contrast d = CountContrast(twice, e.input.gpu, e.input.fp32_scores);
+  const auto reads = [](const Contrast& x) { return Number(sim::Sum(x.flash.count.total.l2_to_sm).read); };
   claim.numbers = {{"standard_stored_bytes", Number(c.standard.stored_bytes)},
                    {"standard_stored_growth", Number(d.standard.stored_bytes) / Number(c.standard.stored_bytes)},
                    {"flash_stored_bytes", Number(c.flash.lse_bytes)},
@@ -75,7 +75,7 @@ Claim LinearMemory(const Explanation& e) {
 // "K and V are read only once."
 Claim ReadOnce(const Explanation& e) {
   Claim claim{"kv-read-once"};
-  const Case& c = e.asked();
+  const Contrast& c = e.asked();
   const int64_t requested = RequestedRead(c.flash, TensorId::kK) + RequestedRead(c.flash, TensorId::kV);
   const int64_t once = CompulsoryRead(c.flash, TensorId::kK) + CompulsoryRead(c.flash, TensorId::kV);
   const int64_t head_bytes = once / (c.attention.batch * c.attention.heads_kv);
@@ -95,29 +95,26 @@ Claim ReadOnce(const Explanation& e) {
 // "Bigger tiles always help": twice the query rows of the prefill kernel.
 Claim BiggerTiles(const Explanation& e) {
   Claim claim{"bigger-tiles"};
-  const Side& now = e.prefill.flash;
+  const KernelCost& now = e.prefill.flash;
   const data::Gpu& gpu = e.input.gpu;
   KernelChoice choice = ChoiceOf(now);
   choice.tiling.Br *= 2;
   choice.tiling.warps *= 2;  // the same rows a warp, so the same registers a thread
   const bool fits = sim::Infeasible(*choice.kernel, e.prefill.attention, choice.tiling, gpu).empty();
-  const Side bigger = CountSide(choice, e.prefill.attention, fits ? gpu : Unlimited(gpu));
-  const sim::LaunchCount& launch = bigger.count.launches.front();
-  const sim::LaunchCount& launch_now = now.count.launches.front();
-  const auto reads = [](const Side& side) { return Number(sim::Sum(side.count.total.l2_to_sm).read); };
+  const Anyway bigger = CountAnyway(choice, e.prefill.attention);
   claim.numbers = {{"rows", Number(now.tiling.Br)},
                    {"bigger_rows", Number(choice.tiling.Br)},
-                   {"requested_bytes", reads(now)},
-                   {"bigger_requested_bytes", reads(bigger)},
+                   {"requested_bytes", Number(sim::Sum(now.count.total.l2_to_sm).read)},
+                   {"bigger_requested_bytes", Number(sim::Sum(bigger.total.l2_to_sm).read)},
                    {"fits", fits ? 1.0 : 0.0},
-                   {"shared_bytes", Number(launch.resources.shared_bytes)},
+                   {"shared_bytes", Number(bigger.resources.shared_bytes)},
                    {"shared_limit_bytes", Number(gpu.shared_bytes_per_block)},
-                   {"threads", Number(launch.resources.threads)},
-                   {"registers", Number(launch.resources.threads * launch.resources.registers_per_thread)},
-                   {"registers_limit", Number(gpu.registers_per_sm)},
-                   {"blocks", Number(e.prefill.blocks())},
-                   {"blocks_per_sm", Number(launch_now.occupancy.blocks_per_sm)},
-                   {"bigger_blocks_per_sm", fits ? Number(launch.occupancy.blocks_per_sm) : 0.0}};
+                   {"registers", Number(bigger.resources.registers_needed)},
+                   {"registers_limit", Number(std::min(bigger.resources.registers_limit, gpu.registers_per_thread))},
+                   {"threads", Number(bigger.resources.threads)},
+                   {"threads_limit", Number(gpu.threads_per_block)},
+                   {"blocks_per_sm", Number(now.count.launches.front().occupancy.blocks_per_sm)},
+                   {"bigger_blocks_per_sm", Number(fits ? sim::Occupy(bigger.resources, gpu).blocks_per_sm : 0)}};
   claim.verdict = fits ? ClaimVerdict::kDepends : ClaimVerdict::kRefuted;
   return claim;
 }
@@ -152,7 +149,7 @@ Claim MemoryBound(const Explanation& e) {
 // "In decode FlashAttention gains mainly by removing S and P."
 Claim DecodeFromScores(const Explanation& e) {
   Claim claim{"decode-from-scores"};
-  const Case& c = e.decode;
+  const Contrast& c = e.decode;
   const Attention& a = c.attention;
   claim.numbers = {{"score_bytes", Number(c.standard.score_bytes)},
                    {"kv_bytes", Number(CompulsoryRead(c.standard, TensorId::kK) + CompulsoryRead(c.standard, TensorId::kV))},
@@ -165,7 +162,7 @@ Claim DecodeFromScores(const Explanation& e) {
   if (a.group() > 1 && !a.v_is_in_k) {
     Attention multi_head = a;
     multi_head.heads_kv = a.heads_q;
-    claim.numbers["multi_head_share"] = CountCase(multi_head, e.input.gpu, e.input.fp32_scores).score_share();
+    claim.numbers["multi_head_share"] = CountContrast(multi_head, e.input.gpu, e.input.fp32_scores).score_share();
   }
   // Below a tenth it cannot be the main gain; a third is a gain that a measurement would show.
   claim.verdict = c.score_share() < 0.10   ? ClaimVerdict::kRefuted
@@ -179,23 +176,33 @@ Claim SplitBytes(const Explanation& e) {
   Claim claim{"split-kv-bytes"};
   const Attention& a = e.decode.attention;
   const sim::Kernel& kernel = sim::FindKernel("split-kv");
-  // The statement is about the algorithm, so it is counted even where the kernel itself cannot run.
-  data::Gpu gpu = Unlimited(e.input.gpu);
-  gpu.arch = std::string("sm90");
-  KernelChoice choice{&kernel, kernel.DefaultTiling(a, gpu), false};
+  KernelChoice choice{&kernel, kernel.DefaultTiling(a, e.input.gpu), false};
   if (e.decode.flash.kernel == "split-kv") choice.tiling = e.decode.flash.tiling;
   const int64_t key_tiles = (a.seqlen_k + choice.tiling.Bc - 1) / choice.tiling.Bc;
   if (choice.tiling.splits < 2) choice.tiling.splits = std::min<int64_t>(8, key_tiles);
-  const Side split = CountSide(choice, a, gpu);
+  // The statement is about the algorithm, so it is counted even where the kernel itself cannot run.
+  const auto bytes = [](const sim::Ledger& ledger) {
+    const sim::Traffic traffic = sim::Sum(ledger.hbm_compulsory);
+    return Number(traffic.read + traffic.write);
+  };
+  const auto partial_bytes = [](const sim::Ledger& ledger) {
+    sim::Traffic traffic = sim::At(ledger.hbm_compulsory, TensorId::kOPartial);
+    traffic += sim::At(ledger.hbm_compulsory, TensorId::kM);
+    traffic += sim::At(ledger.hbm_compulsory, TensorId::kL);
+    return Number(traffic.read + traffic.write);
+  };
+  const Anyway split = CountAnyway(choice, a);
+  const int64_t splits = choice.tiling.splits;
   choice.tiling.splits = 1;
-  const Side whole = CountSide(choice, a, gpu);
-  claim.numbers = {{"splits", Number(split.tiling.splits)},
-                   {"split_bytes", Number(split.hbm.compulsory)},
-                   {"whole_bytes", Number(whole.hbm.compulsory)},
-                   {"partial_bytes", Number(split.other_bytes)},
-                   {"split_blocks", Number(split.count.launches.front().grid.blocks())},
-                   {"whole_blocks", Number(whole.count.launches.front().grid.blocks())},
-                   {"sms", Number(gpu.sms)}};
+  const Anyway whole = CountAnyway(choice, a);
+  claim.numbers = {{"splits", Number(splits)},
+                   {"split_bytes", bytes(split.total)},
+                   {"whole_bytes", bytes(whole.total)},
+                   {"partial_bytes", partial_bytes(split.total)},
+                   {"whole_partial_bytes", partial_bytes(whole.total)},
+                   {"split_blocks", Number(split.blocks)},
+                   {"whole_blocks", Number(whole.blocks)},
+                   {"sms", Number(e.input.gpu.sms)}};
   claim.verdict = ClaimVerdict::kRefuted;
   return claim;
 }

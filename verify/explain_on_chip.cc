@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "sim/block.h"
+#include "sim/operands.h"
 #include "sim/runs.h"
 #include "sim/stream.h"
 
@@ -17,7 +18,7 @@ using sim::Tile;
 class WatchingBlock : public sim::Block {
  public:
   WatchingBlock(const sim::BlockSpec& spec, sim::Ledger& ledger, Spans& spans)
-      : Block(spec, ledger, spans, 1, sim::Loops::kByRun) {}
+      : Block(spec, ledger, spans, 1, 1, sim::Loops::kByRun) {}
 
   std::vector<Tile> tiles;  // each tensor once per space, the largest
 
@@ -43,7 +44,8 @@ class WatchingStream : public sim::Stream {
     sim::Ledger ledger;
     sim::Block::Spans spans;
     WatchingBlock block(spec.block, ledger, spans);
-    body(block, spec.blocks.front().first);
+    const sim::BlockRun& run = spec.blocks.front();
+    body(block, run.first, run.keys);
     tiles = block.tiles;
   }
   std::vector<Tile> tiles;
@@ -64,7 +66,7 @@ std::string_view Letter(TensorId tensor) {
 
 }  // namespace
 
-OnChip WatchOnChip(const Side& side, const data::Attention& attention, const data::Gpu& gpu) {
+OnChip WatchOnChip(const KernelCost& side, const data::Attention& attention) {
   WatchingStream stream;
   sim::FindKernel(side.kernel).Run(stream, attention, side.tiling);
 
@@ -86,27 +88,25 @@ OnChip WatchOnChip(const Side& side, const data::Attention& attention, const dat
   result.shared_bytes = launch.resources.shared_bytes;
   result.register_bytes = launch.resources.threads * launch.resources.registers_per_thread * 4;
   result.occupancy = launch.occupancy;
-  result.resident_blocks = std::min(launch.grid.blocks(), launch.occupancy.blocks_per_sm * gpu.sms);
   result.full_row_rows = std::min(side.tiling.Br, sim::QueryRows(attention, side.tiling));
   result.full_row_bytes = result.full_row_rows * attention.seqlen_k * data::StorageBytes(data::Format::kFp32);
   return result;
 }
 
-Loop CountLoop(const Side& side, const data::Attention& attention) {
+TileLoop CountLoop(const KernelCost& side, const data::Attention& attention) {
   const auto visit = [&](const data::Attention& a) {
-    Loop loop;
-    loop.rows = sim::QueryRows(a, side.tiling);
+    TileLoop loop;
     loop.Tr = sim::QueryTileCount(a, side.tiling);
-    for (const sim::BlockRun& run : sim::QueryBlocks(a, side.tiling)) {
-      const sim::QueryTile queries = sim::QueryTileAt(a, side.tiling, run.first.i);
+    for (int64_t i = 0; i < loop.Tr; ++i) {
+      const sim::QueryTile queries = sim::QueryTileAt(a, side.tiling, i);
       const int64_t tiles = sim::KeyTiles(a, side.tiling, queries, sim::Order::kAscending).tiles();
       loop.Tc = std::max(loop.Tc, tiles);
-      loop.tiles += tiles * run.count;
+      loop.tiles += tiles;
     }
-    loop.tiles *= a.batch * (side.tiling.pack_gqa ? a.heads_kv : a.heads_q);
+    loop.tiles *= sim::Heads(a, side.tiling);
     return loop;
   };
-  Loop loop = visit(attention);
+  TileLoop loop = visit(attention);
   data::Attention full = attention;
   full.mask = data::Mask::Full();
   loop.tiles_full = visit(full).tiles;

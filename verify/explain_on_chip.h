@@ -3,16 +3,15 @@
 #define BITFLASH_VERIFY_EXPLAIN_ON_CHIP_H_
 
 #include "data/attention.h"
-#include "data/gpu.h"
 #include "verify/explain.h"
 
 namespace bitflash::verify {
 
 // Of the first launch of `side`, which is a FlashAttention kernel.
-OnChip WatchOnChip(const Side& side, const data::Attention& attention, const data::Gpu& gpu);
+OnChip WatchOnChip(const KernelCost& side, const data::Attention& attention);
 
 // How many tiles the kernel visits, by the same ranges that the kernel loops over.
-Loop CountLoop(const Side& side, const data::Attention& attention);
+TileLoop CountLoop(const KernelCost& side, const data::Attention& attention);
 
 }  // namespace bitflash::verify
 

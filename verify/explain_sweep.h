@@ -7,7 +7,7 @@
 namespace bitflash::verify {
 
 // Powers of two from 128 to 131,072 and the length that was asked about.
-Sweep SweepLengths(const data::Attention& attention, data::Phase phase, const data::Gpu& gpu, bool fp32_scores);
+LengthSweep SweepLengths(const data::Attention& attention, data::Phase phase, const data::Gpu& gpu, bool fp32_scores);
 
 }  // namespace bitflash::verify
 

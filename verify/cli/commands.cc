@@ -55,6 +55,7 @@ ExitCode Dispatch(const Arguments& arguments, std::string& speaker) {
 
 const std::vector<Command>& Commands() {
   static const std::vector<Command> commands = {
+      {"explain", "What FlashAttention changes for a workload on a GPU, in words and numbers", Explain},
       {"traffic", "Bytes of a kernel by memory level and tensor; sweeps, CSV, JSON, assertions", Traffic},
       {"gen", "Write inputs Q, K and V that every language can regenerate", Gen},
       {"diff", "Compare two tensor files bit by bit", Diff},

@@ -81,8 +81,8 @@ std::string ExplainWriter::ClaimReason(const Claim& claim) const {
     if (n.value("fits") == 0) {
       return Say("claim.bigger_tiles.refuted",
                  {n.count("rows"), n.count("bigger_rows"), n.bytes("requested_bytes"), n.bytes("bigger_requested_bytes"),
-                  n.bytes("shared_bytes"), n.bytes("shared_limit_bytes"), n.count("threads"), n.count("registers"),
-                  n.count("registers_limit")});
+                  n.bytes("shared_bytes"), n.bytes("shared_limit_bytes"), n.count("registers"),
+                  n.count("registers_limit"), n.count("threads"), n.count("threads_limit")});
     }
     return Say("claim.bigger_tiles.depends",
                {n.count("rows"), n.count("bigger_rows"), n.bytes("requested_bytes"), n.bytes("bigger_requested_bytes"),

@@ -23,7 +23,7 @@ class Facts {
 
  private:
   std::string Value(std::string_view name) const {
-    const Case& c = e_.asked();
+    const Contrast& c = e_.asked();
     if (name == "score_bytes") return Amount(c.standard.score_bytes);
     if (name == "operand_bytes") return Amount(c.standard.operand_bytes);
     if (name == "standard_bytes") return Amount(c.standard.hbm.compulsory);
@@ -62,8 +62,8 @@ class Facts {
     throw std::logic_error("no fact is called " + std::string(name));
   }
 
-  const Case& p_;
-  const Case& d_;
+  const Contrast& p_;
+  const Contrast& d_;
   const Explanation& e_;
 };
 
@@ -72,20 +72,20 @@ class Facts {
 DocumentPart ExplainWriter::Summary() const {
   const Facts facts(e_);
   DocumentPart part = Part("7", "p7.title");
-  switch (e_.outcome) {
-    case Outcome::kRemovesHbm:
+  switch (e_.conclusion) {
+    case Conclusion::kRemovesHbm:
       part.Paragraph(Say("p7.removes", facts({"score_bytes", "share", "standard_bytes", "flash_bytes", "before", "after",
                                               "gpu", "standard_intensity", "flash_intensity", "ridge"})));
       break;
-    case Outcome::kScoresInL2:
+    case Conclusion::kScoresInL2:
       part.Paragraph(Say("p7.in_l2", facts({"score_bytes", "share", "stored", "l2", "gpu", "standard_bytes", "flash_bytes"})));
       break;
-    case Outcome::kSmallGain:
+    case Conclusion::kSmallGain:
       part.Paragraph(Say("p7.small", facts({"score_bytes", "share", "before", "after", "gpu", "ratio"})));
       break;
-    case Outcome::kDecodeElsewhere:
-    case Outcome::kDecodeShare:
-      part.Paragraph(Say(e_.outcome == Outcome::kDecodeElsewhere ? "p7.decode" : "p7.decode_share",
+    case Conclusion::kDecodeElsewhere:
+    case Conclusion::kDecodeShare:
+      part.Paragraph(Say(e_.conclusion == Conclusion::kDecodeElsewhere ? "p7.decode" : "p7.decode_share",
                          facts({"row_keys", "decode_kv_bytes", "decode_score_bytes", "decode_share", "decode_intensity",
                                 "ridge", "gpu", "decode_before", "decode_after"})));
       break;
@@ -135,14 +135,14 @@ DocumentPart ExplainWriter::Claims() const {
 
 std::string ExplainWriter::VerdictSentence() const {
   const Facts facts(e_);
-  switch (e_.outcome) {
-    case Outcome::kRemovesHbm:
+  switch (e_.conclusion) {
+    case Conclusion::kRemovesHbm:
       return Say("verdict.removes", facts({"score_bytes", "standard_bytes", "before", "after", "ratio"}));
-    case Outcome::kScoresInL2: return Say("verdict.in_l2", facts({"stored", "l2"}));
-    case Outcome::kSmallGain: return Say("verdict.small", facts({"before", "after"}));
-    case Outcome::kDecodeElsewhere:
+    case Conclusion::kScoresInL2: return Say("verdict.in_l2", facts({"stored", "l2"}));
+    case Conclusion::kSmallGain: return Say("verdict.small", facts({"before", "after"}));
+    case Conclusion::kDecodeElsewhere:
       return Say("verdict.decode", facts({"decode_score_bytes", "decode_kv_bytes", "decode_share"}));
-    case Outcome::kDecodeShare:
+    case Conclusion::kDecodeShare:
       return Say("verdict.decode_share", facts({"decode_score_bytes", "decode_kv_bytes", "decode_share"}));
   }
   return "";

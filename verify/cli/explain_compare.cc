@@ -15,9 +15,9 @@ std::string Intensity(double intensity) { return Prefixed(intensity) + " FLOP/B"
 }  // namespace
 
 DocumentPart ExplainWriter::Comparison() const {
-  const Case& c = e_.asked();
-  const Side& s = c.standard;
-  const Side& f = c.flash;
+  const Contrast& c = e_.asked();
+  const KernelCost& s = c.standard;
+  const KernelCost& f = c.flash;
   DocumentPart part = Part("5", "p5.title");
   DocumentTable table;
   table.columns = {{"", Align::kLeft}, {s.kernel, Align::kRight}, {f.kernel, Align::kRight}};
@@ -86,7 +86,7 @@ void ExplainWriter::AddGroups(DocumentPart& part) const {
                    {Say("table.flash"), Align::kRight},  {Say("table.floors"), Align::kRight}};
   int64_t layers = 0, standard = 0, flash = 0;
   for (const GroupSummary& group : e_.groups) {
-    const Case& c = group.problem;
+    const Contrast& c = group.problem;
     if (group.chosen) table.emphasised = static_cast<int>(table.rows.size());
     table.rows.push_back({group.name, Grouped(group.layers), Amount(c.standard.score_bytes),
                           Amount(c.standard.hbm.compulsory), Amount(c.flash.hbm.compulsory), Times(c.floor_ratio())});
@@ -100,7 +100,7 @@ void ExplainWriter::AddGroups(DocumentPart& part) const {
 }
 
 DocumentPart ExplainWriter::Limits() const {
-  const Case& c = e_.asked();
+  const Contrast& c = e_.asked();
   DocumentPart part = Part("6", "p6.title");
   const std::string bytes = Amount(c.standard.score_bytes), operands = Amount(c.standard.operand_bytes);
   if (e_.sweep.scores_exceed_operands) {
@@ -122,15 +122,15 @@ DocumentPart ExplainWriter::Limits() const {
 
   const sim::LaunchCount& launch = c.flash.count.launches.front();
   const std::vector<Argument> grid = {{"kernel", c.flash.kernel},
-                                      {"blocks", text_.Count("count.blocks", c.blocks())},
+                                      {"blocks", text_.Count("count.blocks", c.flash.blocks)},
                                       {"sms", Grouped(e_.input.gpu.sms)},
                                       {"waves", Waves(launch.waves)}};
-  std::string parallel = c.blocks() < e_.input.gpu.sms ? Say("p6.idle", grid) : Say("p6.busy", grid);
+  std::string parallel = c.flash.blocks < e_.input.gpu.sms ? Say("p6.idle", grid) : Say("p6.busy", grid);
   if (e_.sweep.blocks_fill_sms && *e_.sweep.blocks_fill_sms > 1) {
     parallel += Say("space") + Say("p6.fill", {{"tokens", text_.Count("count.tokens", *e_.sweep.blocks_fill_sms)}});
   }
   part.Item("-", parallel);
-  const Case& d = e_.decode;
+  const Contrast& d = e_.decode;
   part.Item("-", Say("p6.decode", {{"heads_q", text_.Count("count.heads_q", d.attention.heads_q)},
                                    {"heads_kv", text_.Count("count.heads_kv", d.attention.heads_kv)},
                                    {"share", Percent(d.score_share())},

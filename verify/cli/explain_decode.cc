@@ -7,9 +7,9 @@ namespace bitflash::verify {
 using sim::TensorId;
 
 DocumentPart ExplainWriter::Decode() const {
-  const Case& c = e_.decode;
+  const Contrast& c = e_.decode;
   const data::Attention& a = c.attention;
-  const auto read = [](const Side& side, TensorId tensor) {
+  const auto read = [](const KernelCost& side, TensorId tensor) {
     return sim::At(side.count.total.hbm_compulsory, tensor).read;
   };
   const int64_t kv = read(c.flash, TensorId::kK) + read(c.flash, TensorId::kV);
@@ -38,12 +38,12 @@ DocumentPart ExplainWriter::Decode() const {
   const bool minor = e_.claim("decode-from-scores").verdict == ClaimVerdict::kRefuted;
   part.Paragraph((minor ? Say("p4.not_here", gain) : Say("p4.some_here", gain)) + Say("space") + ScoresAtRest(c));
 
-  const int64_t unsplit = c.blocks() / c.flash.tiling.splits;
+  const int64_t unsplit = c.flash.blocks / c.flash.tiling.splits;
   part.Paragraph(Say("p4.gains", {{"launches_standard", text_.Count("count.launches", static_cast<int64_t>(c.standard.count.launches.size()))},
                                   {"launches_flash", text_.Count("count.launches", static_cast<int64_t>(c.flash.count.launches.size()))},
                                   {"splits", text_.Count("count.parts", c.flash.tiling.splits)},
                                   {"unsplit", text_.Count("count.blocks", unsplit)},
-                                  {"blocks", Grouped(c.blocks())},
+                                  {"blocks", Grouped(c.flash.blocks)},
                                   {"sms", Grouped(e_.input.gpu.sms)}}));
   if (a.group() > 1) {
     part.Paragraph(c.flash.tiling.pack_gqa ? Say("p4.packed", {{"group", Grouped(a.group())}})

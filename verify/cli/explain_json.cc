@@ -35,7 +35,7 @@ Json TensorsJson(const sim::PerTensor& traffic) {
   return json;
 }
 
-Json SideJson(const Side& side) {
+Json CostJson(const KernelCost& side) {
   Json launches = Json::array();
   for (const sim::LaunchCount& launch : side.count.launches) {
     launches.push_back({{"name", launch.name},
@@ -67,15 +67,15 @@ Json SideJson(const Side& side) {
           {"launches", std::move(launches)}};
 }
 
-Json CaseJson(const Case& c) {
+Json ContrastJson(const Contrast& c) {
   return {{"problem", ProblemJson(c.attention)},
           {"useful_flops", c.useful_flops},
           {"score_share", c.score_share()},
           {"byte_ratio", c.byte_ratio()},
           {"floor_ratio", c.floor_ratio()},
-          {"blocks", c.blocks()},
-          {"standard", SideJson(c.standard)},
-          {"flash", SideJson(c.flash)}};
+          {"blocks", c.flash.blocks},
+          {"standard", CostJson(c.standard)},
+          {"flash", CostJson(c.flash)}};
 }
 
 Json OnChipJson(const OnChip& on_chip) {
@@ -96,7 +96,7 @@ Json OnChipJson(const OnChip& on_chip) {
           {"limited_by", on_chip.occupancy.limit}};
 }
 
-Json SweepJson(const Sweep& sweep) {
+Json SweepJson(const LengthSweep& sweep) {
   Json points = Json::array();
   for (const SweepPoint& p : sweep.points) {
     points.push_back({{"seqlen", p.seqlen},
@@ -166,15 +166,15 @@ Json ExplanationJson(const Explanation& e, const Document& document, const Catal
                    {"tensor_flops", e.tensor_flops},
                    {"ridge", e.ridge},
                    {"l2_bytes", e.l2_bytes}}},
-          {"prefill", CaseJson(e.prefill)},
-          {"decode", CaseJson(e.decode)},
+          {"prefill", ContrastJson(e.prefill)},
+          {"decode", ContrastJson(e.decode)},
           {"on_chip", OnChipJson(e.on_chip)},
           {"loop", {{"query_tiles", e.loop.Tr}, {"key_tiles", e.loop.Tc}, {"tile_steps", e.loop.tiles},
                     {"tile_steps_unmasked", e.loop.tiles_full}}},
           {"sweep", SweepJson(e.sweep)},
           {"groups", std::move(groups)},
           {"claims", std::move(claims)},
-          {"outcome", std::string(Name(e.outcome))},
+          {"conclusion", std::string(Name(e.conclusion))},
           {"verdict", writer.VerdictSentence()},
           {"parts", PartsJson(document)}};
 }

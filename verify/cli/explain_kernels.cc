@@ -36,13 +36,13 @@ std::vector<Transfer> Transfers(const sim::Count& count) {
 
 }  // namespace
 
-std::string ExplainWriter::ScoresAtRest(const Case& c) const {
+std::string ExplainWriter::ScoresAtRest(const Contrast& c) const {
   const std::vector<Argument> arguments = {{"stored", Amount(c.standard.stored_bytes)}, {"l2", Amount(e_.l2_bytes)}};
   return c.standard.stored_bytes <= e_.l2_bytes ? Say("p1.fits", arguments) : Say("p1.leaves", arguments);
 }
 
 DocumentPart ExplainWriter::Standard() const {
-  const Case& c = e_.asked();
+  const Contrast& c = e_.asked();
   DocumentPart part = Part("1", "p1.title");
   part.Paragraph(Say("p1.intro"));
 
@@ -81,8 +81,8 @@ DocumentPart ExplainWriter::Standard() const {
 }
 
 DocumentPart ExplainWriter::OnChipPart() const {
-  const Case& c = e_.asked();
-  const Side& flash = c.flash;
+  const Contrast& c = e_.asked();
+  const KernelCost& flash = c.flash;
   const sim::LaunchCount& launch = flash.count.launches.front();
   DocumentPart part = Part("2", "p2.title");
   const std::vector<Argument> who = {{"kernel", flash.kernel}, {"rows", Grouped(flash.tiling.Br)}};
@@ -121,7 +121,7 @@ DocumentPart ExplainWriter::OnChipPart() const {
 }
 
 DocumentPart ExplainWriter::LoopPart() const {
-  const Case& c = e_.asked();
+  const Contrast& c = e_.asked();
   const data::Attention& a = c.attention;
   const sim::Tiling& t = c.flash.tiling;
   DocumentPart part = Part("3", "p3.title");

@@ -53,7 +53,7 @@ std::string ExplainWriter::Title() const {
 
 DocumentPart ExplainWriter::Introduction() const {
   const data::Attention& a = e_.asked().attention;
-  const Side& flash = e_.asked().flash;
+  const KernelCost& flash = e_.asked().flash;
   DocumentPart part{"introduction", "", {}};
   part.Paragraph(Say("intro.problem", {{"heads_q", text_.Count("count.heads_q", a.heads_q)},
                                        {"heads_kv", text_.Count("count.heads_kv", a.heads_kv)},
@@ -80,14 +80,14 @@ DocumentPart ExplainWriter::Introduction() const {
                                         {"Br", Grouped(flash.tiling.Br)},
                                         {"Bc", Grouped(flash.tiling.Bc)}}));
   part.Paragraph(Say("intro.legend"));
-  for (const Note note : e_.notes) {
+  for (const ExplainNote note : e_.notes) {
     switch (note) {
-      case Note::kBf16AsFp16: part.Item("-", Say("note.bf16", {{"gpu", e_.input.gpu.title}})); break;
-      case Note::kTileReduced: part.Item("-", Say("note.tile", {{"kernel", flash.kernel}})); break;
-      case Note::kNoBlackwell:
+      case ExplainNote::kBf16AsFp16: part.Item("-", Say("note.bf16", {{"gpu", e_.input.gpu.title}})); break;
+      case ExplainNote::kTileReduced: part.Item("-", Say("note.tile", {{"kernel", flash.kernel}})); break;
+      case ExplainNote::kNoBlackwell:
         part.Item("-", Say("note.blackwell", {{"gpu", e_.input.gpu.title}, {"kernel", flash.kernel}}));
         break;
-      case Note::kSoftcap: part.Item("-", Say("note.softcap")); break;
+      case ExplainNote::kSoftcap: part.Item("-", Say("note.softcap")); break;
     }
   }
   return part;

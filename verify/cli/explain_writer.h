@@ -51,7 +51,7 @@ class ExplainWriter {
   bool decode() const { return e_.phase == data::Phase::kDecode; }
   std::string Times(double factor) const { return Say("times", {{"n", Ratio(factor)}}); }
   std::string Limiter(Bottleneck bottleneck) const;
-  std::string ScoresAtRest(const Case& c) const;
+  std::string ScoresAtRest(const Contrast& c) const;
   void AddGroups(DocumentPart& part) const;
   void AddSweep(DocumentPart& part) const;
 

@@ -1,11 +1,12 @@
-#include "verify/explain_case.h"
+#include "verify/explain_contrast.h"
 
 #include <algorithm>
-#include <limits>
+#include <cmath>
 #include <string>
 #include <vector>
 
 #include "data/error.h"
+#include "sim/count_stream.h"
 
 namespace bitflash::verify {
 namespace {
@@ -24,6 +25,7 @@ std::optional<KernelChoice> FirstFeasible(const sim::Kernel& kernel, const Atten
       t.Bc = std::max<int64_t>(16, t.Bc / 32 * 16);
     } else if (t.Br > 16) {
       t.Br = std::max<int64_t>(16, t.Br / 32 * 16);
+      t.warps = std::min(t.warps, t.Br / 16);
     } else {
       return std::nullopt;
     }
@@ -94,12 +96,14 @@ double TensorPeak(const Gpu& gpu, data::Format format) {
 
 int64_t UsableL2(const Gpu& gpu) { return gpu.l2_bytes_effective.value_or(gpu.l2_bytes); }
 
-Gpu Unlimited(const Gpu& gpu) {
-  Gpu unlimited = gpu;
-  constexpr int64_t kPlenty = int64_t{1} << 40;
-  unlimited.shared_bytes_per_sm = unlimited.shared_bytes_per_block = kPlenty;
-  unlimited.registers_per_sm = unlimited.registers_per_thread = kPlenty;
-  return unlimited;
+Anyway CountAnyway(const KernelChoice& choice, const Attention& attention) {
+  sim::CountStream stream;
+  choice.kernel->Run(stream, attention, choice.tiling);
+  Anyway result;
+  result.resources = stream.launched().front().resources;
+  result.blocks = stream.launched().front().grid.blocks();
+  for (const sim::CountStream::Launched& launch : stream.launched()) result.total += launch.ledger;
+  return result;
 }
 
 Attention AtLength(const Attention& attention, data::Phase phase, int64_t seqlen) {
@@ -138,12 +142,14 @@ KernelChoice ChooseStandard(const Attention& attention, const Gpu& gpu, bool fp3
   return *choice;
 }
 
-Side CountSide(const KernelChoice& choice, const Attention& attention, const Gpu& gpu) {
-  Side side;
+KernelCost CountCost(const KernelChoice& choice, const Attention& attention, const Gpu& gpu) {
+  KernelCost side;
   side.kernel = choice.kernel->name;
   side.title = choice.kernel->title;
   side.tiling = choice.tiling;
   side.count = sim::CountKernel(*choice.kernel, attention, choice.tiling, gpu);
+  const sim::LaunchCount& first = side.count.launches.front();
+  side.blocks = std::llround(first.waves * static_cast<double>(gpu.sms * first.occupancy.blocks_per_sm));
   const sim::Ledger& total = side.count.total;
   for (int i = 0; i < sim::kTensorCount; ++i) {
     const sim::Traffic traffic = total.hbm_compulsory[i];
@@ -170,28 +176,28 @@ Side CountSide(const KernelChoice& choice, const Attention& attention, const Gpu
   return side;
 }
 
-Case CountCase(const Attention& attention, const Gpu& gpu, bool fp32_scores) {
-  Case result;
+Contrast CountContrast(const Attention& attention, const Gpu& gpu, bool fp32_scores) {
+  Contrast result;
   result.attention = attention;
   result.visible_pairs = VisiblePairs(attention);
   result.useful_flops =
       2 * (attention.head_dim + attention.head_dim_v) * result.visible_pairs * attention.batch * attention.heads_q;
-  result.standard = CountSide(ChooseStandard(attention, gpu, fp32_scores), attention, gpu);
-  result.flash = CountSide(ChooseFlash(attention, gpu), attention, gpu);
-  for (Side* side : {&result.standard, &result.flash}) {
+  result.standard = CountCost(ChooseStandard(attention, gpu, fp32_scores), attention, gpu);
+  result.flash = CountCost(ChooseFlash(attention, gpu), attention, gpu);
+  for (KernelCost* side : {&result.standard, &result.flash}) {
     side->intensity = Ratio(static_cast<double>(result.useful_flops), static_cast<double>(side->hbm.compulsory));
   }
   return result;
 }
 
-double Case::score_share() const {
+double Contrast::score_share() const {
   return Ratio(static_cast<double>(standard.score_bytes), static_cast<double>(standard.hbm.compulsory));
 }
 
-double Case::byte_ratio() const {
+double Contrast::byte_ratio() const {
   return Ratio(static_cast<double>(standard.hbm.compulsory), static_cast<double>(flash.hbm.compulsory));
 }
 
-double Case::floor_ratio() const { return Ratio(standard.floors.total, flash.floors.total); }
+double Contrast::floor_ratio() const { return Ratio(standard.floors.total, flash.floors.total); }
 
 }  // namespace bitflash::verify

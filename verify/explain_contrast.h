@@ -1,6 +1,6 @@
 // One attention problem counted twice: as the standard kernels and as the FlashAttention kernel that fits the GPU.
-#ifndef BITFLASH_VERIFY_EXPLAIN_CASE_H_
-#define BITFLASH_VERIFY_EXPLAIN_CASE_H_
+#ifndef BITFLASH_VERIFY_EXPLAIN_CONTRAST_H_
+#define BITFLASH_VERIFY_EXPLAIN_CONTRAST_H_
 
 #include <optional>
 
@@ -24,10 +24,10 @@ KernelChoice ChooseFlash(const data::Attention& attention, const data::Gpu& gpu)
 // The baseline, three kernels; throws UsageError when it does not take the problem.
 KernelChoice ChooseStandard(const data::Attention& attention, const data::Gpu& gpu, bool fp32_scores);
 
-// Counts one kernel and derives what the explanation says about it, except `intensity` (CountCase sets it).
-Side CountSide(const KernelChoice& choice, const data::Attention& attention, const data::Gpu& gpu);
+// Counts one kernel and derives what the explanation says about it, except `intensity` (CountContrast sets it).
+KernelCost CountCost(const KernelChoice& choice, const data::Attention& attention, const data::Gpu& gpu);
 
-Case CountCase(const data::Attention& attention, const data::Gpu& gpu, bool fp32_scores);
+Contrast CountContrast(const data::Attention& attention, const data::Gpu& gpu, bool fp32_scores);
 
 // Peak of the tensor cores for the format, dense, in FLOP/s.
 double TensorPeak(const data::Gpu& gpu, data::Format format);
@@ -35,13 +35,17 @@ double TensorPeak(const data::Gpu& gpu, data::Format format);
 // What the fits-L2 statements compare with: the probed usable capacity when there is one.
 int64_t UsableL2(const data::Gpu& gpu);
 
-// A GPU of the same speed whose blocks may be of any size: counts a tile that does not fit the real one, so that it can
-// be said what it would need.
-data::Gpu Unlimited(const data::Gpu& gpu);
+// A count of a tiling whether or not any GPU could run it, to say what it would need.
+struct Anyway {
+  sim::Ledger total;
+  sim::Resources resources;  // of the first launch
+  int64_t blocks = 0;        // of the first launch
+};
+Anyway CountAnyway(const KernelChoice& choice, const data::Attention& attention);
 
 // The same layer with `seqlen` keys, and as many queries (prefill) or one (decode).
 data::Attention AtLength(const data::Attention& attention, data::Phase phase, int64_t seqlen);
 
 }  // namespace bitflash::verify
 
-#endif  // BITFLASH_VERIFY_EXPLAIN_CASE_H_
+#endif  // BITFLASH_VERIFY_EXPLAIN_CONTRAST_H_
