@@ -19,10 +19,10 @@ using data::Tensor;
 // Where the numbers of a type end. An integer type has neither infinities nor NaNs.
 struct Layout {
   bool is_float = false;
-  uint64_t sign = 0;            // the sign bit
-  uint64_t infinity = 0;        // magnitude of infinity; of the first NaN when the format has no infinity
+  uint64_t sign = 0;      // the sign bit
+  uint64_t infinity = 0;  // magnitude of infinity; of the first NaN when the format has no infinity
   bool has_infinity = false;
-  int unused_bits = 0;          // low bits without meaning: 13 in tf32
+  int unused_bits = 0;  // low bits without meaning: 13 in tf32
 
   explicit Layout(ElementType type) {
     if (type.IsInteger()) return;
@@ -61,11 +61,13 @@ int64_t SignExtended(ElementType type, uint64_t bits) {
 uint64_t Distance(ElementType type, const Layout& layout, uint64_t a, uint64_t b) {
   if (layout.is_float) {
     const int64_t x = layout.Ordinal(a), y = layout.Ordinal(b);
-    return x > y ? static_cast<uint64_t>(x) - static_cast<uint64_t>(y) : static_cast<uint64_t>(y) - static_cast<uint64_t>(x);
+    return x > y ? static_cast<uint64_t>(x) - static_cast<uint64_t>(y)
+                 : static_cast<uint64_t>(y) - static_cast<uint64_t>(x);
   }
   if (type.IsSigned()) {
     const int64_t x = SignExtended(type, a), y = SignExtended(type, b);
-    return x > y ? static_cast<uint64_t>(x) - static_cast<uint64_t>(y) : static_cast<uint64_t>(y) - static_cast<uint64_t>(x);
+    return x > y ? static_cast<uint64_t>(x) - static_cast<uint64_t>(y)
+                 : static_cast<uint64_t>(y) - static_cast<uint64_t>(x);
   }
   return a > b ? a - b : b - a;
 }

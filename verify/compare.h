@@ -26,8 +26,8 @@ struct Difference {
   // Non-finite values come first: where the two disagree about NaN, +inf, -inf or finite, a distance means nothing.
   int64_t a_nan = 0, a_infinite = 0;
   int64_t b_nan = 0, b_infinite = 0;
-  int64_t kind_differs = 0;     // positions where one is NaN, +inf or -inf and the other is not the same
-  ElementPair first_kind;       // when kind_differs > 0
+  int64_t kind_differs = 0;  // positions where one is NaN, +inf or -inf and the other is not the same
+  ElementPair first_kind;    // when kind_differs > 0
 
   int64_t bits_differ = 0;      // all elements whose bits differ, those above included
   ElementPair first;            // when bits_differ > 0
@@ -35,11 +35,11 @@ struct Difference {
   int64_t zero_sign_differs = 0;
 
   // Over the elements that are finite in both.
-  uint64_t max_ulps = 0;        // representable numbers between the two, one end counted; -0 and +0 are one number
-  ElementPair worst_ulps;       // when max_ulps > 0, and so below
+  uint64_t max_ulps = 0;   // representable numbers between the two, one end counted; -0 and +0 are one number
+  ElementPair worst_ulps;  // when max_ulps > 0, and so below
   double max_abs = 0;
   ElementPair worst_abs;
-  double max_rel = 0;           // |a - b| / |b|; infinite where b is zero and a is not
+  double max_rel = 0;  // |a - b| / |b|; infinite where b is zero and a is not
   ElementPair worst_rel;
 
   bool identical() const { return bits_differ == 0; }

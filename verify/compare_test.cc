@@ -83,7 +83,8 @@ TEST_CASE("all pairs of an 8-bit format: kind and distance agree with the decode
       return data::Decode(format, static_cast<uint32_t>(x)) < data::Decode(format, static_cast<uint32_t>(y));
     });
     for (size_t i = 0; i + 1 < finite.size(); ++i) {
-      const Difference d = Compare(Tensor::FromBits(format, {1}, {finite[i]}), Tensor::FromBits(format, {1}, {finite[i + 1]}));
+      const Difference d =
+          Compare(Tensor::FromBits(format, {1}, {finite[i]}), Tensor::FromBits(format, {1}, {finite[i + 1]}));
       const bool zeros = d.zero_sign_differs == 1;
       CHECK(d.max_ulps == (zeros ? 0 : 1));
       CHECK(d.kind_differs == 0);

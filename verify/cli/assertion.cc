@@ -59,7 +59,7 @@ void ListFields(const Json& node, const std::string& path, std::vector<std::stri
   if (node.is_number() || IsThreeNumbers(node)) fields.push_back(path);
   if (!node.is_object()) return;
   for (const auto& [key, child] : node.items()) {
-    if (!child.is_null()) ListFields(child, path.empty() ? key : path + "." + key, fields);
+    if (!child.is_null()) ListFields(child, path.empty() ? key : fmt::format("{}.{}", path, key), fields);
   }
 }
 

@@ -14,7 +14,7 @@ namespace bitflash::verify {
 using data::UsageError;
 
 CommandLine::CommandLine(const std::string& command, const std::string& summary, const std::vector<Example>& examples)
-    : app_(std::make_unique<CLI::App>(summary, "bitflash " + command)) {
+    : app_(std::make_unique<CLI::App>(summary, fmt::format("bitflash {}", command))) {
   app_->allow_extras();  // collected, then refused with a suggestion
   app_->get_formatter()->column_width(34);
   app_->set_help_flag("-h,--help", "Print this help");
@@ -65,7 +65,7 @@ void CommandLine::AddPositional(const std::string& name, std::optional<std::stri
 std::vector<std::string> CommandLine::OptionNames() const {
   std::vector<std::string> names;
   for (const CLI::Option* option : std::as_const(*app_).get_options()) {
-    for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+    for (const std::string& name : option->get_lnames()) names.push_back(fmt::format("--{}", name));
   }
   return names;
 }

@@ -88,8 +88,7 @@ CudaProbe ProbeCuda() {
     get_attribute(&minor, kComputeCapabilityMinor, device);
     get_attribute(&sms, kMultiprocessorCount, device);
     get_memory(&bytes, device);
-    probe.devices.push_back(
-        {name.data(), fmt::format("sm{}{}", major, minor), sms, static_cast<int64_t>(bytes)});
+    probe.devices.push_back({name.data(), fmt::format("sm{}{}", major, minor), sms, static_cast<int64_t>(bytes)});
   }
   return probe;
 }

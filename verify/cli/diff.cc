@@ -25,7 +25,9 @@ struct NamedDifference {
   Difference difference;
 };
 
-std::string Decimal(double value) { return std::isfinite(value) ? fmt::format("{}", value) : fmt::format("{:g}", value); }
+std::string Decimal(double value) {
+  return std::isfinite(value) ? fmt::format("{}", value) : fmt::format("{:g}", value);
+}
 
 // JSON has no NaN and no infinity: they are strings.
 Json NumberJson(double value) { return std::isfinite(value) ? Json(value) : Json(Decimal(value)); }
@@ -45,10 +47,10 @@ Json PairJson(const Difference& d, const ElementPair& pair) {
 
 std::string Text(const NamedDifference& named, bool color) {
   const Difference& d = named.difference;
-  std::string text = fmt::format("{}  {} {}, {} elements: {}\n", Paint(named.name, Colour::kBold, color), Name(d.type),
-                                 data::ShapeString(d.shape), Grouped(d.elements),
-                                 d.identical() ? Paint("identical", Colour::kGreen, color)
-                                               : Paint("different", Colour::kRed, color));
+  std::string text =
+      fmt::format("{}  {} {}, {} elements: {}\n", Paint(named.name, Colour::kBold, color), Name(d.type),
+                  data::ShapeString(d.shape), Grouped(d.elements),
+                  d.identical() ? Paint("identical", Colour::kGreen, color) : Paint("different", Colour::kRed, color));
   if (d.a_nan + d.b_nan + d.a_infinite + d.b_infinite > 0) {
     text += fmt::format("  non-finite   A {} NaN, {} inf; B {} NaN, {} inf\n", Grouped(d.a_nan), Grouped(d.a_infinite),
                         Grouped(d.b_nan), Grouped(d.b_infinite));
@@ -58,12 +60,12 @@ std::string Text(const NamedDifference& named, bool color) {
                         PairText(d, d.first_kind));
   }
   if (d.identical()) return text;
-  text += fmt::format("  bits         {} of {} elements differ ({}); first {}\n", Grouped(d.bits_differ),
-                      Grouped(d.elements),
-                      Percent(static_cast<double>(d.bits_differ) / static_cast<double>(d.elements)),
-                      PairText(d, d.first));
+  text += fmt::format(
+      "  bits         {} of {} elements differ ({}); first {}\n", Grouped(d.bits_differ), Grouped(d.elements),
+      Percent(static_cast<double>(d.bits_differ) / static_cast<double>(d.elements)), PairText(d, d.first));
   if (d.nan_bits_differ > 0) text += fmt::format("  NaN bits     {} differ\n", Grouped(d.nan_bits_differ));
-  if (d.zero_sign_differs > 0) text += fmt::format("  zeros        {} of the other sign\n", Grouped(d.zero_sign_differs));
+  if (d.zero_sign_differs > 0)
+    text += fmt::format("  zeros        {} of the other sign\n", Grouped(d.zero_sign_differs));
   if (d.max_ulps > 0) {
     text += fmt::format("  most ulps    {} at {}\n", d.max_ulps, PairText(d, d.worst_ulps));
     text += fmt::format("  absolute     {} at {}\n", Decimal(d.max_abs), PairText(d, d.worst_abs));
@@ -121,7 +123,8 @@ std::vector<std::pair<std::string, std::string>> Pairs(const data::TensorFile& a
   const auto require = [](const data::TensorFile& file, const std::string& name, const std::string& here,
                           const std::string& there) {
     if (file.tensors.count(name)) return;
-    throw InputError(fmt::format("tensor '{}' is in {} but not in {}; choose with --tensor", Printable(name), here, there));
+    throw InputError(
+        fmt::format("tensor '{}' is in {} but not in {}; choose with --tensor", Printable(name), here, there));
   };
   for (const auto& entry : a.tensors) {
     require(b, entry.first, a_path, b_path);
@@ -135,13 +138,14 @@ std::vector<std::pair<std::string, std::string>> Pairs(const data::TensorFile& a
 }  // namespace
 
 ExitCode Diff(const Arguments& arguments) {
-  CommandLine line("diff",
-                   "Compares two tensor files (.npy, .npz, .safetensors) bit by bit. Exit code 0: every bit is equal; 1: not.\n"
-                   "Types and shapes must agree (exit code 3).",
-                   {{"bitflash diff o_cpu.npy o_gpu.npy", "the only tensor of each file"},
-                    {"bitflash diff a.safetensors b.safetensors", "all tensors, by name"},
-                    {"bitflash diff case.npz case.npz --tensor o --tensor-b o_ref", "two tensors of one file"},
-                    {"bitflash diff a.npy b.npy --dtype bf16 --json", "16-bit patterns that NumPy cannot name"}});
+  CommandLine line(
+      "diff",
+      "Compares two tensor files (.npy, .npz, .safetensors) bit by bit. Exit code 0: every bit is equal; 1: not.\n"
+      "Types and shapes must agree (exit code 3).",
+      {{"bitflash diff o_cpu.npy o_gpu.npy", "the only tensor of each file"},
+       {"bitflash diff a.safetensors b.safetensors", "all tensors, by name"},
+       {"bitflash diff case.npz case.npz --tensor o --tensor-b o_ref", "two tensors of one file"},
+       {"bitflash diff a.npy b.npy --dtype bf16 --json", "16-bit patterns that NumPy cannot name"}});
   std::optional<std::string> a_path, b_path, a_name, b_name, dtype;
   OutputFlags output_flags;
   line.AddPositional("A", a_path, "The first file");

@@ -1,10 +1,11 @@
 // bitflash doctor: what this build and this machine have.
-#include <CLI/Version.hpp>
 #include <fmt/format.h>
 #include <hwy/highway.h>
 #include <omp.h>
 #include <unistd.h>
 #include <zlib.h>
+
+#include <CLI/Version.hpp>
 
 #include "verify/cli/commands.h"
 #include "verify/cli/cuda_probe.h"
@@ -68,19 +69,20 @@ ExitCode Doctor(const Arguments& arguments) {
       {"highway", fmt::format("{}.{}.{}", HWY_MAJOR, HWY_MINOR, HWY_PATCH)},
       {"cli11", CLI11_VERSION},
       {"fmt", fmt::format("{}.{}.{}", FMT_VERSION / 10000, FMT_VERSION / 100 % 100, FMT_VERSION % 100)},
-      {"nlohmann_json", fmt::format("{}.{}.{}", NLOHMANN_JSON_VERSION_MAJOR, NLOHMANN_JSON_VERSION_MINOR,
-                                    NLOHMANN_JSON_VERSION_PATCH)},
+      {"nlohmann_json",
+       fmt::format("{}.{}.{}", NLOHMANN_JSON_VERSION_MAJOR, NLOHMANN_JSON_VERSION_MINOR, NLOHMANN_JSON_VERSION_PATCH)},
       {"zlib", zlibVersion()}};
 
-  Json json = {{"schema", "bitflash.doctor/1"},
-               {"version", BITFLASH_VERSION},
-               {"build", {{"compiler", Compiler()}, {"type", BuildType()}, {"sanitizers", Sanitizers()},
-                          {"gpu", BITFLASH_HAS_GPU != 0}}},
-               {"libraries", Json::object()},
-               {"simd", {{"compiled", compiled}, {"usable", usable}}},
-               {"threads", {{"used", omp_get_max_threads()}, {"processors", omp_get_num_procs()}}},
-               {"memory_bytes", memory_bytes},
-               {"cuda", {{"status", cuda.status}, {"driver_version", cuda.driver_version}, {"devices", Json::array()}}}};
+  Json json = {
+      {"schema", "bitflash.doctor/1"},
+      {"version", BITFLASH_VERSION},
+      {"build",
+       {{"compiler", Compiler()}, {"type", BuildType()}, {"sanitizers", Sanitizers()}, {"gpu", BITFLASH_HAS_GPU != 0}}},
+      {"libraries", Json::object()},
+      {"simd", {{"compiled", compiled}, {"usable", usable}}},
+      {"threads", {{"used", omp_get_max_threads()}, {"processors", omp_get_num_procs()}}},
+      {"memory_bytes", memory_bytes},
+      {"cuda", {{"status", cuda.status}, {"driver_version", cuda.driver_version}, {"devices", Json::array()}}}};
   Table table({{""}, {""}});
   table.Row({"bitflash", BITFLASH_VERSION});
   table.Row({"compiler", Compiler()});
@@ -88,7 +90,7 @@ ExitCode Doctor(const Arguments& arguments) {
   std::string versions;
   for (const auto& [name, version] : libraries) {
     json["libraries"][name] = version;
-    versions += (versions.empty() ? "" : ", ") + name + " " + version;
+    versions += fmt::format("{}{} {}", versions.empty() ? "" : ", ", name, version);
   }
   table.Row({"libraries", versions});
   table.Row({"SIMD", fmt::format("{} (usable here: {}; compiled: {})", usable.empty() ? "none" : usable.front(),
@@ -96,11 +98,13 @@ ExitCode Doctor(const Arguments& arguments) {
   table.Row({"threads", fmt::format("{} of {} processors", omp_get_max_threads(), omp_get_num_procs())});
   table.Row({"memory", Bytes(memory_bytes)});
   table.Row({"gpu/", BITFLASH_HAS_GPU ? "built" : "not built (the CPU needs nothing of it)"});
-  table.Row({"CUDA", cuda.driver_version.empty() ? cuda.status : cuda.status + ", driver for CUDA " + cuda.driver_version});
+  table.Row(
+      {"CUDA", cuda.driver_version.empty() ? cuda.status : cuda.status + ", driver for CUDA " + cuda.driver_version});
   for (const CudaDevice& device : cuda.devices) {
-    json["cuda"]["devices"].push_back({{"name", device.name}, {"arch", device.arch}, {"sms", device.sms},
-                                       {"memory_bytes", device.memory_bytes}});
-    table.Row({"", fmt::format("{} ({}, {} SMs, {})", device.name, device.arch, device.sms, Bytes(device.memory_bytes))});
+    json["cuda"]["devices"].push_back(
+        {{"name", device.name}, {"arch", device.arch}, {"sms", device.sms}, {"memory_bytes", device.memory_bytes}});
+    table.Row(
+        {"", fmt::format("{} ({}, {} SMs, {})", device.name, device.arch, device.sms, Bytes(device.memory_bytes))});
   }
   if (output.wants_json()) output.JsonResult(json);
   output.Text(table.ToString(output.color()));

@@ -72,9 +72,10 @@ data::TensorFile GenerateAll(const Workload& workload, data::Distribution distri
 // Strings only; what is needed to make the file again and to know what it is for.
 std::map<std::string, std::string> Metadata(const Workload& workload, data::Distribution distribution) {
   const data::Attention& a = workload.attention();
-  return {{"producer", "bitflash " BITFLASH_VERSION}, {"version", "1"},
-          {"distribution", std::string(Name(distribution))}, {"seed", fmt::format("{}", workload.seed)},
-          {"layout", "bhsd"}, {"mask", data::ToString(a.mask)}, {"scale", fmt::format("{:a}", a.scale())}};
+  return {
+      {"producer", "bitflash " BITFLASH_VERSION}, {"version", "1"},   {"distribution", std::string(Name(distribution))},
+      {"seed", fmt::format("{}", workload.seed)}, {"layout", "bhsd"}, {"mask", data::ToString(a.mask)},
+      {"scale", fmt::format("{:a}", a.scale())}};
 }
 
 // Returns the files written. A failure to write is not an invalid input.
@@ -88,7 +89,7 @@ std::vector<std::string> Write(const std::string& path, const data::TensorFile& 
   }
   std::vector<std::string> written;
   for (const auto& [name, tensor] : file.tensors) {
-    written.push_back(path + (EndsWith(path, "/") ? "" : "/") + name + ".npy");
+    written.push_back(fmt::format("{}{}{}.npy", path, EndsWith(path, "/") ? "" : "/", name));
     data::WriteTensors(written.back(), {{{name, tensor}}, {}});
   }
   return written;
@@ -99,19 +100,21 @@ std::vector<std::string> Write(const std::string& path, const data::TensorFile& 
 }  // namespace
 
 ExitCode Gen(const Arguments& arguments) {
-  CommandLine line("gen",
-                   "Writes Q, K and V of an attention problem. Element i of a tensor is a function of the seed and i, so any\n"
-                   "language can compute it again; the result does not depend on the number of threads.",
-                   {{"bitflash gen --heads-q 8 --head-dim 128 --seqlen 1024 -o case.safetensors", "hash-normal inputs"},
-                    {"bitflash gen --model llama-3-8b --phase decode --seqlen 4096 --distribution sinks -o case.npz",
-                     "attention sinks, in the shapes of a model"},
-                    {"bitflash gen --heads-q 2 --head-dim 64 --seqlen 128 --seed 7 -o inputs/", "q.npy, k.npy, v.npy"}});
+  CommandLine line(
+      "gen",
+      "Writes Q, K and V of an attention problem. Element i of a tensor is a function of the seed and i, so any\n"
+      "language can compute it again; the result does not depend on the number of threads.",
+      {{"bitflash gen --heads-q 8 --head-dim 128 --seqlen 1024 -o case.safetensors", "hash-normal inputs"},
+       {"bitflash gen --model llama-3-8b --phase decode --seqlen 4096 --distribution sinks -o case.npz",
+        "attention sinks, in the shapes of a model"},
+       {"bitflash gen --heads-q 2 --head-dim 64 --seqlen 128 --seed 7 -o inputs/", "q.npy, k.npy, v.npy"}});
   WorkloadFlags workload_flags;
   OutputFlags output_flags;
   std::optional<std::string> distribution_name, path;
   const WorkloadFeatures features{.gpu = false, .kernel = false, .seed = true};
   AddWorkloadFlags(line, workload_flags, features);
-  line.AddOption("-o,--out", path, "FILE|DIR", "Where to: .npz, .safetensors, or a directory (ends in /) for .npy files");
+  line.AddOption("-o,--out", path, "FILE|DIR",
+                 "Where to: .npz, .safetensors, or a directory (ends in /) for .npy files");
   line.AddOption("--distribution", distribution_name, "NAME", "Of the values (bitflash list distributions)");
   AddOutputFlags(line, output_flags);
   line.Parse(arguments);
@@ -126,7 +129,8 @@ ExitCode Gen(const Arguments& arguments) {
   const bool directory = EndsWith(*path, "/") || IsDirectory(*path);
   const bool safetensors = EndsWith(*path, ".safetensors");
   if (!directory && !safetensors && !EndsWith(*path, ".npz")) {
-    throw UsageError(fmt::format("--out: '{}' is not a .npz or .safetensors file nor a directory (a new one ends in /)", *path));
+    throw UsageError(
+        fmt::format("--out: '{}' is not a .npz or .safetensors file nor a directory (a new one ends in /)", *path));
   }
   Workload workload = ResolveWorkload(workload_flags, features);
   if (workload.attention().seqlen_k == 0) throw UsageError("--seqlen-k 0: there are no keys to generate");
@@ -154,7 +158,7 @@ ExitCode Gen(const Arguments& arguments) {
   }
   if (output.wants_json()) output.JsonResult(json);
   std::string text = fmt::format("wrote {}\n{}, seed {}\n", Join(written), Name(distribution), workload.seed);
-  for (const std::string& assumed : workload.assumed) text += "assumed: " + Printable(assumed) + "\n";
+  for (const std::string& assumed : workload.assumed) text += fmt::format("assumed: {}\n", Printable(assumed));
   output.Text(text + table.ToString(output.color()));
   output.Finish();
   return ExitCode::kPass;

@@ -30,8 +30,14 @@ std::vector<std::string> FormatNames(const std::vector<data::Format>& formats) {
 }
 
 Listing Gpus() {
-  Listing list{.table = Table({{"gpu"}, {"title"}, {"arch"}, {"SMs", Align::kRight}, {"HBM", Align::kRight},
-                               {"bandwidth", Align::kRight}, {"L2", Align::kRight}, {"shared/SM", Align::kRight},
+  Listing list{.table = Table({{"gpu"},
+                               {"title"},
+                               {"arch"},
+                               {"SMs", Align::kRight},
+                               {"HBM", Align::kRight},
+                               {"bandwidth", Align::kRight},
+                               {"L2", Align::kRight},
+                               {"shared/SM", Align::kRight},
                                {"16-bit matrix", Align::kRight}})};
   for (const std::string& name : data::GpuNames()) {
     const data::Gpu gpu = data::LoadGpu(name);
@@ -57,8 +63,14 @@ Listing Gpus() {
 }
 
 Listing Models() {
-  Listing list{.table = Table({{"model"}, {"title"}, {"dtype"}, {"positions", Align::kRight}, {"layers", Align::kRight},
-                               {"heads", Align::kRight}, {"head_dim", Align::kRight}, {"attention"}})};
+  Listing list{.table = Table({{"model"},
+                               {"title"},
+                               {"dtype"},
+                               {"positions", Align::kRight},
+                               {"layers", Align::kRight},
+                               {"heads", Align::kRight},
+                               {"head_dim", Align::kRight},
+                               {"attention"}})};
   for (const std::string& name : data::ModelNames()) {
     const data::Model model = data::LoadModel(name);
     Json groups = Json::array();
@@ -109,24 +121,27 @@ Listing Kernels() {
 }
 
 Listing Formats() {
-  Listing list{.table = Table({{"format"}, {"bytes", Align::kRight}, {"exponent", Align::kRight},
-                               {"fraction", Align::kRight}, {"bias", Align::kRight}, {"infinity"},
+  Listing list{.table = Table({{"format"},
+                               {"bytes", Align::kRight},
+                               {"exponent", Align::kRight},
+                               {"fraction", Align::kRight},
+                               {"bias", Align::kRight},
+                               {"infinity"},
                                {"largest", Align::kRight}})};
   for (const data::Format format : data::AllFormats()) {
     const data::FormatInfo& info = data::Info(format);
-    const double largest = format == data::Format::kFp64
-                               ? std::numeric_limits<double>::max()
-                               : double{data::Decode(format, data::MaxFinite(format))};
+    const double largest = format == data::Format::kFp64 ? std::numeric_limits<double>::max()
+                                                         : double{data::Decode(format, data::MaxFinite(format))};
     list.json.push_back({{"name", info.name},
-                         {"storage_bytes", info.storage_bytes},
+                         {"storage_bytes", data::StorageBytes(format)},
                          {"exponent_bits", info.exponent_bits},
                          {"fraction_bits", info.fraction_bits},
                          {"bias", info.bias},
                          {"has_infinity", info.has_infinity},
                          {"max_finite", largest}});
-    list.table.Row({std::string(info.name), fmt::format("{}", info.storage_bytes), fmt::format("{}", info.exponent_bits),
-                    fmt::format("{}", info.fraction_bits), fmt::format("{}", info.bias), info.has_infinity ? "yes" : "no",
-                    fmt::format("{:.6g}", largest)});
+    list.table.Row({std::string(info.name), fmt::format("{}", data::StorageBytes(format)),
+                    fmt::format("{}", info.exponent_bits), fmt::format("{}", info.fraction_bits),
+                    fmt::format("{}", info.bias), info.has_infinity ? "yes" : "no", fmt::format("{:.6g}", largest)});
   }
   return list;
 }
@@ -191,7 +206,8 @@ ExitCode List(const Arguments& arguments) {
     if (topic_name && topic.name != *topic_name) continue;
     const Listing listing = topic.make();
     json[topic.name] = listing.json;
-    text += (text.empty() ? "" : "\n") + listing.table.ToString(output.color());
+    if (!text.empty()) text += "\n";
+    text += listing.table.ToString(output.color());
   }
   if (output.wants_json()) output.JsonResult(json);
   output.Text(text);

@@ -49,7 +49,8 @@ std::string Text(const Workload& workload, const std::vector<Assertion>& asserti
   if (!workload.swept.empty()) text = TrafficSweepTable(workload, results, color);
   for (const TrafficResult& result : results) {
     if (workload.swept.empty()) {
-      text += (text.empty() ? "" : "\n") + TrafficTables(workload, result, color);
+      if (!text.empty()) text += "\n";
+      text += TrafficTables(workload, result, color);
     } else if (!assertions.empty()) {
       text += PointName(workload, result) + "\n";
     }

@@ -31,12 +31,12 @@ std::string Title(TensorId tensor) {
       return "O";
     case TensorId::kLse:
       return "LSE";
-    case TensorId::kRowState:
-      return "m, l";
+    case TensorId::kM:
+      return "m";
+    case TensorId::kL:
+      return "l";
     case TensorId::kOPartial:
       return "O parts";
-    case TensorId::kLsePartial:
-      return "LSE parts";
     case TensorId::kBlockTable:
       return "pages";
   }
@@ -117,7 +117,7 @@ std::string Where(const Workload& workload) {
 
 std::string Assumptions(const Workload& workload) {
   std::string text;
-  for (const std::string& assumed : workload.assumed) text += "assumed: " + Printable(assumed) + "\n";
+  for (const std::string& assumed : workload.assumed) text += fmt::format("assumed: {}\n", Printable(assumed));
   return text;
 }
 

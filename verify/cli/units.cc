@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 
 namespace bitflash::verify {
@@ -14,12 +15,15 @@ std::string ThreeDigits(double value) {
   return fmt::format("{:.{}f}", value, decimals);
 }
 
-std::string WithSeparators(std::string digits) {
+std::string WithSeparators(const std::string& digits) {
   const size_t start = digits[0] == '-' ? 1 : 0;
-  size_t end = digits.find('.');
-  if (end == std::string::npos) end = digits.size();
-  for (size_t at = end; at > start + 3; at -= 3) digits.insert(at - 3, ",");
-  return digits;
+  const size_t end = std::min(digits.find('.'), digits.size());
+  std::string text;
+  for (size_t i = 0; i < digits.size(); ++i) {
+    if (i > start && i < end && (end - i) % 3 == 0) text += ',';
+    text += digits[i];
+  }
+  return text;
 }
 
 }  // namespace
@@ -45,7 +49,7 @@ std::string Grouped(int64_t count) { return WithSeparators(fmt::format("{}", cou
 
 std::string Prefixed(double value) {
   if (!std::isfinite(value)) return fmt::format("{}", value);
-  if (value < 0) return "-" + Prefixed(-value);
+  if (value < 0) return fmt::format("-{}", Prefixed(-value));
   if (value == std::floor(value) && value < 1000) return fmt::format("{:.0f}", value);
   if (value < 1) return fmt::format("{:.3g}", value);
   constexpr const char* kPrefixes[] = {"", " k", " M", " G", " T", " P", " E"};
@@ -74,7 +78,7 @@ std::string BytesPerSecond(double rate) { return WithUnit(rate, "B/s"); }
 
 std::string Seconds(double seconds) {
   if (seconds == 0) return "0 s";
-  if (seconds < 0) return "-" + Seconds(-seconds);
+  if (seconds < 0) return fmt::format("-{}", Seconds(-seconds));
   if (!std::isfinite(seconds)) return fmt::format("{} s", seconds);
   constexpr const char* kUnits[] = {"ns", "us", "ms"};
   double value = seconds * 1e9;

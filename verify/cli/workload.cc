@@ -86,7 +86,7 @@ class Resolver {
     Refuse(lengths && f_.phase, length, "--phase", "give the phase with --seqlen, or both lengths");
     Refuse(lengths && f_.seqlen, length, "--seqlen", "give one length for the phase, or both lengths");
     Refuse(f_.causal && f_.mask && data::ParseMask(*f_.mask) != data::Mask::Causal(), "--causal",
-           "--mask " + f_.mask.value_or(""), "give one of them");
+           fmt::format("--mask {}", f_.mask.value_or("")), "give one of them");
     if (!f_.model && !f_.heads_q && !f_.head_dim) {
       throw UsageError("which attention? Give --model NAME, or --heads-q N and --head-dim N");
     }
@@ -117,14 +117,14 @@ class Resolver {
     if (f_.gpu) RequireName("GPU", *f_.gpu, data::GpuNames());
     w_.gpu = data::LoadGpu(f_.gpu.value_or(kDefaultGpu));
     if (!f_.gpu) Assume(fmt::format("gpu = {}", kDefaultGpu));
-    Refuse(f_.arch && w_.gpu.arch != *f_.arch, "--arch " + f_.arch.value_or(""), "--gpu " + f_.gpu.value_or(""),
-           "that GPU is " + w_.gpu.arch);
+    Refuse(f_.arch && w_.gpu.arch != *f_.arch, fmt::format("--arch {}", f_.arch.value_or("")),
+           fmt::format("--gpu {}", f_.gpu.value_or("")), fmt::format("that GPU is {}", w_.gpu.arch));
   }
 
   void ResolveKernels() {
     std::vector<std::string> accepted;
     for (const sim::Kernel& kernel : sim::Kernels()) accepted.emplace_back(kernel.name);
-    if (!f_.kernel) Assume("kernel = " + features_.default_kernel);
+    if (!f_.kernel) Assume(fmt::format("kernel = {}", features_.default_kernel));
     const std::string names = f_.kernel.value_or(features_.default_kernel);
     for (std::string_view rest = names;;) {
       const size_t comma = rest.find(',');
@@ -148,8 +148,8 @@ class Resolver {
     w_.tiling.stages = count("--stages", f_.stages, 1, 64);
     w_.tiling.splits = count("--splits", f_.splits, 1, 1 << 16);
     w_.tiling.page_size = count("--page-size", f_.page_size, 0, 1 << 20);
-    w_.tiling.pack_gqa = f_.pack_gqa;
-    w_.tiling.fp32_scores = f_.fp32_scores;
+    if (f_.pack_gqa) w_.tiling.pack_gqa = true;
+    if (f_.fp32_scores) w_.tiling.fp32_scores = true;
     RequireMeaning("--splits", f_.splits.has_value());
     RequireMeaning("--page-size", f_.page_size.has_value());
     RequireMeaning("--pack-gqa", f_.pack_gqa);
@@ -184,7 +184,7 @@ class Resolver {
           found = &group;
         }
       }
-      if (!found) throw UsageError(UnknownName("layers of " + model.name + ":", Printable(*f_.layers), names));
+      if (!found) throw UsageError(UnknownName(fmt::format("layers of {}:", model.name), Printable(*f_.layers), names));
       return *found;
     }
     const LayerGroup* chosen = &model.groups.front();
@@ -215,7 +215,7 @@ class Resolver {
       w_.model = data::LoadModel(*f_.model);
       w_.group = ChooseGroup(*w_.model);
       for (const std::string& text : w_.model->assumed) Assume(text);
-      for (const std::string& text : w_.model->not_modelled) w_.notes.push_back("not modelled: " + text);
+      for (const std::string& text : w_.model->not_modelled) w_.notes.push_back(fmt::format("not modelled: {}", text));
     }
     if (f_.seqlen) {
       const std::vector<std::string> phases = {"prefill", "decode"};
@@ -337,20 +337,12 @@ Workload ResolveWorkload(const WorkloadFlags& flags, const WorkloadFeatures& fea
 }
 
 sim::Tiling ChooseTiling(const Workload& workload, const sim::Kernel& kernel, const data::Attention& attention) {
-  const TilingChoice& choice = workload.tiling;
-  const sim::Tiling published = kernel.DefaultTiling(attention, workload.gpu);
-  sim::Tiling t = published;
-  t.Br = choice.Br.value_or(t.Br);
-  t.Bc = choice.Bc.value_or(t.Bc);
-  // A warp of 16 rows, one row of matrix instructions, stays one when the tile changes.
-  if (published.warps * 16 == published.Br && t.Br % 16 == 0) t.warps = t.Br / 16;
-  t.warps = choice.warps.value_or(t.warps);
-  t.stages = choice.stages.value_or(t.stages);
-  if (Takes(kernel, "--splits")) t.splits = choice.splits.value_or(t.splits);
-  if (Takes(kernel, "--page-size")) t.page_size = choice.page_size.value_or(t.page_size);
-  if (Takes(kernel, "--pack-gqa")) t.pack_gqa |= choice.pack_gqa;
-  if (Takes(kernel, "--fp32-scores")) t.fp32_scores |= choice.fp32_scores;
-  return t;
+  sim::TilingChoice choice = workload.tiling;
+  if (!Takes(kernel, "--splits")) choice.splits.reset();
+  if (!Takes(kernel, "--page-size")) choice.page_size.reset();
+  if (!Takes(kernel, "--pack-gqa")) choice.pack_gqa.reset();
+  if (!Takes(kernel, "--fp32-scores")) choice.fp32_scores.reset();
+  return sim::ResolveTiling(kernel, attention, workload.gpu, choice);
 }
 
 }  // namespace bitflash::verify

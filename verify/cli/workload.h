@@ -10,8 +10,8 @@
 #include "data/attention.h"
 #include "data/gpu.h"
 #include "data/model_config.h"
+#include "sim/count.h"
 #include "sim/kernels/kernels.h"
-#include "sim/tiling.h"
 #include "verify/cli/command_line.h"
 
 namespace bitflash::verify {
@@ -40,13 +40,6 @@ struct WorkloadFeatures {
 
 void AddWorkloadFlags(CommandLine& line, WorkloadFlags& flags, const WorkloadFeatures& features);
 
-// The tiling flags that were given; the others keep the kernel's default for the problem.
-struct TilingChoice {
-  std::optional<int64_t> Br, Bc, warps, stages, splits, page_size;
-  bool pack_gqa = false;
-  bool fp32_scores = false;
-};
-
 struct Workload {
   std::optional<data::Model> model;
   std::optional<data::LayerGroup> group;  // of the model; with it `attention` is one layer of this group
@@ -55,7 +48,7 @@ struct Workload {
   std::vector<std::string> swept;         // "batch", "seqlen_q", "seqlen_k", "seqlen": what changes between points
   data::Gpu gpu;
   std::vector<const sim::Kernel*> kernels;  // those of --kernel, else the command's default
-  TilingChoice tiling;
+  sim::TilingChoice tiling;            // the flags that were given
   uint64_t seed = 0;
   std::vector<std::string> assumed;  // "batch = 1": what was not said, and the value taken
   std::vector<std::string> notes;    // what the user should know: beyond the model's positions, not modelled, ...
