@@ -27,7 +27,8 @@ Catalogue::Catalogue(Language language) : language_(language) {
   const std::string file = std::string(Name(language)) + ".json";
   for (const data::EmbeddedFile& embedded : data::CatalogueFiles()) {
     if (embedded.name != file) continue;
-    for (const auto& [id, text] : nlohmann::json::parse(embedded.bytes).items()) messages_[id] = text;
+    const auto catalogue = nlohmann::json::parse(embedded.bytes);
+    for (const auto& [id, text] : catalogue.items()) messages_[id] = text.get<std::string>();
   }
   if (messages_.empty()) throw std::logic_error("the catalogue " + file + " is not embedded");
 }

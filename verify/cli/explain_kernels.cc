@@ -128,12 +128,18 @@ DocumentPart ExplainWriter::LoopPart() const {
   const int64_t element = data::StorageBytes(a.format);
   const std::string Br = Grouped(t.Br), Bc = Grouped(t.Bc);
   const int64_t kv_tile = t.Bc * (a.head_dim + (a.v_is_in_k ? 0 : a.head_dim_v)) * element;
-  part.Item("1.", Say("p3.load_q", {{"rows", Br}, {"bytes", Amount(t.Br * a.head_dim * element)}}));
-  part.Item("2.", Say("p3.load_kv", {{"keys", Bc}, {"bytes", Amount(kv_tile)}}));
+  const bool keys_outside = c.flash.kernel == "fa1";
+  if (keys_outside) {
+    part.Item("1.", Say("p3.fa1.outer", {{"keys", Bc}, {"bytes", Amount(kv_tile)}}));
+    part.Item("2.", Say("p3.fa1.inner", {{"rows", Br}}));
+  } else {
+    part.Item("1.", Say("p3.load_q", {{"rows", Br}, {"bytes", Amount(t.Br * a.head_dim * element)}}));
+    part.Item("2.", Say("p3.load_kv", {{"keys", Bc}, {"bytes", Amount(kv_tile)}}));
+  }
   part.Item("3.", Say("p3.scores", {{"Br", Br}, {"Bc", Bc}}));
   part.Item("4.", Say("p3.softmax"));
   part.Item("5.", Say("p3.multiply"));
-  part.Item("6.", Say("p3.next"));
+  part.Item("6.", keys_outside ? Say("p3.fa1.next") : Say("p3.next"));
 
   const std::vector<Argument> counts = {{"Tr", text_.Count("count.query_tiles", e_.loop.Tr)},
                                         {"Tc", text_.Count("count.key_tiles", e_.loop.Tc)},
