@@ -127,7 +127,7 @@ std::string ExplainWriter::ClaimReason(const Claim& claim) const {
   }
   if (id == "split-kv-bytes") {
     return Say("claim.split_bytes.refuted",
-               {{"splits", text_.Count("count.parts", n.integer("splits"))}, n.bytes("split_bytes"), n.bytes("whole_bytes"), n.bytes("partial_bytes"),
+               {{"splits", text_.Count("count.parts", n.integer("splits"))}, n.bytes("split_bytes"), n.bytes("whole_bytes"), n.bytes("partial_bytes"), n.bytes("whole_partial_bytes"),
                 n.count("split_blocks"), n.count("whole_blocks"), n.count("sms")});
   }
   throw std::logic_error("no reason for the claim " + std::string(id));
