@@ -13,6 +13,21 @@ namespace bitflash::verify {
 
 using data::UsageError;
 
+namespace {
+
+// CLI11 separates an option from its value by a blank and groups by two empty lines.
+std::string Tidy(std::string help) {
+  const auto replace = [&help](std::string_view from, std::string_view to) {
+    for (size_t at = 0; (at = help.find(from, at)) != std::string::npos;) help.replace(at, from.size(), to);
+  };
+  replace(" [=FILE]", "[=FILE] ");
+  replace("\n\n\n", "\n\n");
+  replace("\nUsage:", "\n\nUsage:");
+  return help;
+}
+
+}  // namespace
+
 CommandLine::CommandLine(const std::string& command, const std::string& summary, const std::vector<Example>& examples)
     : app_(std::make_unique<CLI::App>(summary, fmt::format("bitflash {}", command))) {
   app_->allow_extras();  // collected, then refused with a suggestion
@@ -83,7 +98,7 @@ void CommandLine::Parse(const std::vector<std::string>& arguments) {
   try {
     app_->parse(reversed);
   } catch (const CLI::CallForHelp&) {
-    throw HelpRequested{app_->help()};
+    throw HelpRequested{Tidy(app_->help())};
   } catch (const CLI::ParseError& error) {
     throw UsageError(Printable(error.what()));
   }

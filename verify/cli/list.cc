@@ -1,7 +1,9 @@
 // bitflash list: what is built in.
 #include <fmt/format.h>
 
-#include <functional>
+#include <algorithm>
+#include <limits>
+#include <sstream>
 
 #include "data/convert.h"
 #include "data/distribution.h"
@@ -27,6 +29,13 @@ std::vector<std::string> FormatNames(const std::vector<data::Format>& formats) {
   std::vector<std::string> names;
   for (const data::Format format : formats) names.emplace_back(Name(format));
   return names;
+}
+
+// Rows of a table of two columns: the name, and text that is broken to lines beside it.
+void AddParagraph(Table& table, std::string name, std::string_view text) {
+  constexpr int kTextWidth = 96;
+  std::istringstream lines(Wrap(text, kTextWidth));
+  for (std::string line; std::getline(lines, line); name.clear()) table.Row({name, line});
 }
 
 Listing Gpus() {
@@ -105,7 +114,7 @@ Listing Models() {
 }
 
 Listing Kernels() {
-  Listing list{.table = Table({{"kernel"}, {"title"}, {"needs"}, {"formats"}, {"idea"}, {"source"}})};
+  Listing list{.table = Table({{"kernel"}, {""}})};
   for (const sim::Kernel& kernel : sim::Kernels()) {
     const std::string arch = fmt::format("sm{}", kernel.min_arch);
     list.json.push_back({{"name", kernel.name},
@@ -114,8 +123,10 @@ Listing Kernels() {
                          {"formats", FormatNames(kernel.formats)},
                          {"summary", kernel.summary},
                          {"source", kernel.source}});
-    list.table.Row({std::string(kernel.name), std::string(kernel.title), arch, Join(FormatNames(kernel.formats)),
-                    std::string(kernel.summary), std::string(kernel.source)});
+    list.table.Row({std::string(kernel.name), std::string(kernel.title)});
+    list.table.Row({"", fmt::format("{} or newer; {}", arch, Join(FormatNames(kernel.formats)))});
+    AddParagraph(list.table, "", kernel.summary);
+    list.table.Row({"", std::string(kernel.source)});
   }
   return list;
 }
@@ -165,7 +176,7 @@ Listing Distributions() {
   Listing list{.table = Table({{"distribution"}, {"what it looks like"}})};
   for (const data::DistributionInfo& info : data::AllDistributions()) {
     list.json.push_back({{"name", info.name}, {"description", info.description}});
-    list.table.Row({std::string(info.name), std::string(info.description)});
+    AddParagraph(list.table, std::string(info.name), info.description);
   }
   return list;
 }

@@ -91,7 +91,8 @@ Json TilingJson(const sim::Tiling& t) {
           {"splits", t.splits},
           {"page_size", t.page_size},
           {"pack_gqa", t.pack_gqa},
-          {"fp32_scores", t.fp32_scores}, {"row_on_chip", t.row_on_chip}};
+          {"fp32_scores", t.fp32_scores},
+          {"row_on_chip", t.row_on_chip}};
 }
 
 Json GpuJson(const data::Gpu& gpu) {

@@ -48,7 +48,7 @@ struct Workload {
   std::vector<std::string> swept;         // "batch", "seqlen_q", "seqlen_k", "seqlen": what changes between points
   data::Gpu gpu;
   std::vector<const sim::Kernel*> kernels;  // those of --kernel, else the command's default
-  sim::TilingChoice tiling;            // the flags that were given
+  sim::TilingChoice tiling;                 // the flags that were given
   uint64_t seed = 0;
   std::vector<std::string> assumed;  // "batch = 1": what was not said, and the value taken
   std::vector<std::string> notes;    // what the user should know: beyond the model's positions, not modelled, ...
