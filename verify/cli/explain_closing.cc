@@ -47,10 +47,7 @@ class Facts {
     if (name == "prefill_before") return Seconds(p_.standard.floors.total);
     if (name == "prefill_after") return Seconds(p_.flash.floors.total);
     if (name == "decode_score_bytes") return Amount(d_.standard.score_bytes);
-    if (name == "decode_kv_bytes") {
-      const auto& total = d_.standard.count.total.hbm_compulsory;
-      return Amount(sim::At(total, sim::TensorId::kK).read + sim::At(total, sim::TensorId::kV).read);
-    }
+    if (name == "decode_kv_bytes") return Amount(KvBytes(d_.standard));
     if (name == "decode_share") return Percent(d_.score_share());
     if (name == "decode_ratio") return Ratio(d_.floor_ratio());
     if (name == "decode_intensity") return Prefixed(d_.flash.intensity);

@@ -60,9 +60,10 @@ DocumentPart ExplainWriter::Comparison() const {
                                   {"ridge", Prefixed(e_.ridge)},
                                   {"standard", Prefixed(s.intensity)},
                                   {"flash", Prefixed(f.intensity)}}));
-  part.Paragraph(Say("p5.ratios", {{"bytes", Ratio(c.byte_ratio())},
-                                   {"floors", Ratio(c.floor_ratio())},
-                                   {"flash_limit", Limiter(f.bottleneck)}}));
+  part.Paragraph(Say(f.bottleneck == Bottleneck::kHbm ? "p5.ratios.hbm" : "p5.ratios.other",
+                     {{"bytes", Ratio(c.byte_ratio())},
+                      {"floors", Ratio(c.floor_ratio())},
+                      {"flash_limit", Limiter(f.bottleneck)}}));
   const double absorbed = 1 - static_cast<double>(f.hbm.compulsory) / static_cast<double>(std::max<int64_t>(1, f.hbm.requested));
   part.Paragraph(Say("p5.model", {{"requested", Amount(f.hbm.requested)}, {"absorbed", Percent(std::max(0.0, absorbed))}}));
   AddGroups(part);

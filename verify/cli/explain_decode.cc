@@ -4,16 +4,11 @@
 
 namespace bitflash::verify {
 
-using sim::TensorId;
-
 DocumentPart ExplainWriter::Decode() const {
   const Contrast& c = e_.decode;
   const data::Attention& a = c.attention;
-  const auto read = [](const KernelCost& side, TensorId tensor) {
-    return sim::At(side.count.total.hbm_compulsory, tensor).read;
-  };
-  const int64_t kv = read(c.flash, TensorId::kK) + read(c.flash, TensorId::kV);
-  const int64_t standard_kv = read(c.standard, TensorId::kK) + read(c.standard, TensorId::kV);
+  const int64_t kv = KvBytes(c.flash);
+  const int64_t standard_kv = KvBytes(c.standard);
   DocumentPart part = Part("4", "p4.title");
   part.Paragraph(Say("p4.bytes", {{"tokens", text_.Count("count.sequences", a.batch)},
                                   {"keys", text_.Count("count.cached", a.seqlen_k)},

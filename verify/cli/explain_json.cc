@@ -46,6 +46,7 @@ Json CostJson(const KernelCost& side) {
   const sim::Traffic requested = sim::Sum(side.count.total.l2_to_sm);
   return {{"kernel", side.kernel},
           {"tile", {{"Br", side.tiling.Br}, {"Bc", side.tiling.Bc}, {"splits", side.tiling.splits}}},
+          {"blocks", side.blocks},
           {"hbm", {{"compulsory", side.hbm.compulsory},
                    {"predicted", OrNull(side.hbm.predicted)},
                    {"requested", side.hbm.requested}}},
@@ -73,7 +74,6 @@ Json ContrastJson(const Contrast& c) {
           {"score_share", c.score_share()},
           {"byte_ratio", c.byte_ratio()},
           {"floor_ratio", c.floor_ratio()},
-          {"blocks", c.flash.blocks},
           {"standard", CostJson(c.standard)},
           {"flash", CostJson(c.flash)}};
 }

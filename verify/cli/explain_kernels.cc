@@ -66,8 +66,13 @@ DocumentPart ExplainWriter::Standard() const {
   const std::vector<Argument> sums = {{"score_bytes", Amount(c.standard.score_bytes)},
                                       {"operand_bytes", Amount(c.standard.operand_bytes)},
                                       {"share", Percent(c.score_share())}};
-  part.Paragraph((decode() ? Say("p1.sum.decode", sums) : Say("p1.sum.prefill", sums)) + text_.Say("space") +
-                 ScoresAtRest(c));
+  if (decode()) {
+    std::vector<Argument> with_kv = sums;
+    with_kv.push_back({"kv_bytes", Amount(KvBytes(c.standard))});
+    part.Paragraph(Say("p1.sum.decode", with_kv) + Say("space") + ScoresAtRest(c));
+  } else {
+    part.Paragraph(Say("p1.sum.prefill", sums) + Say("space") + ScoresAtRest(c));
+  }
   if (c.attention.v_is_in_k) {
     part.Paragraph(Say("p1.latent", {{"head_dim_v", Grouped(c.attention.head_dim_v)},
                                      {"head_dim", Grouped(c.attention.head_dim)}}));

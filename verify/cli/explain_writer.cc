@@ -27,6 +27,11 @@ std::string Amount(int64_t bytes) {
   return text + " " + kUnits[unit];
 }
 
+int64_t KvBytes(const KernelCost& cost) {
+  const sim::PerTensor& hbm = cost.count.total.hbm_compulsory;
+  return sim::At(hbm, sim::TensorId::kK).read + sim::At(hbm, sim::TensorId::kV).read;
+}
+
 std::string Ratio(double factor) {
   const std::string text = Factor(factor);
   return text.substr(0, text.size() - 2);  // without the " x" of tables

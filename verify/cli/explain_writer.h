@@ -19,6 +19,9 @@ std::string Amount(int64_t bytes);
 // "3.25", "103": a factor in a sentence that says what it is a factor of.
 std::string Ratio(double factor);
 
+// K and V in the compulsory HBM reads.
+int64_t KvBytes(const KernelCost& cost);
+
 // What every part needs. The parts are methods, grouped by file: explain_kernels.cc (1 to 3), explain_decode.cc (4),
 // explain_compare.cc (5, 6), explain_closing.cc (7, 8, claims, verdict).
 class ExplainWriter {
