@@ -138,7 +138,12 @@ KernelChoice ChooseStandard(const Attention& attention, const Gpu& gpu, bool fp3
     throw data::UsageError("the standard kernels do not take " + data::ToString(attention) + " on " + gpu.name + ": " +
                            sim::Infeasible(kernel, attention, kernel.DefaultTiling(attention, gpu), gpu));
   }
-  choice->tiling.fp32_scores = fp32_scores;
+  sim::Tiling& t = choice->tiling;
+  // No library multiplies a single query with a 128-row tile: taller tiles than the problem would charge the baseline
+  // with padding that it does not have.
+  t.Br = std::min(t.Br, (attention.seqlen_q + 15) / 16 * 16);
+  t.warps = std::min(t.warps, t.Br / 16);
+  t.fp32_scores = fp32_scores;
   return *choice;
 }
 
