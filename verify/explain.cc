@@ -4,8 +4,8 @@
 #include <cassert>
 
 #include "data/error.h"
-#include "verify/explain_contrast.h"
 #include "verify/explain_claims.h"
+#include "verify/explain_contrast.h"
 #include "verify/explain_on_chip.h"
 #include "verify/explain_sweep.h"
 
@@ -71,29 +71,40 @@ Conclusion Judge(const Explanation& e) {
 
 std::string_view Name(Bottleneck bottleneck) {
   switch (bottleneck) {
-    case Bottleneck::kHbm: return "hbm";
-    case Bottleneck::kTensor: return "tensor";
-    case Bottleneck::kSpecial: return "special";
+    case Bottleneck::kHbm:
+      return "hbm";
+    case Bottleneck::kTensor:
+      return "tensor";
+    case Bottleneck::kSpecial:
+      return "special";
   }
   return "";
 }
 
 std::string_view Name(ClaimVerdict verdict) {
   switch (verdict) {
-    case ClaimVerdict::kSupported: return "supported";
-    case ClaimVerdict::kRefuted: return "refuted";
-    case ClaimVerdict::kDepends: return "depends";
+    case ClaimVerdict::kSupported:
+      return "supported";
+    case ClaimVerdict::kRefuted:
+      return "refuted";
+    case ClaimVerdict::kDepends:
+      return "depends";
   }
   return "";
 }
 
 std::string_view Name(Conclusion conclusion) {
   switch (conclusion) {
-    case Conclusion::kRemovesHbm: return "removes-hbm-traffic";
-    case Conclusion::kScoresInL2: return "scores-fit-l2";
-    case Conclusion::kSmallGain: return "small-gain";
-    case Conclusion::kDecodeElsewhere: return "decode-gains-elsewhere";
-    case Conclusion::kDecodeShare: return "decode-removes-a-share";
+    case Conclusion::kRemovesHbm:
+      return "removes-hbm-traffic";
+    case Conclusion::kScoresInL2:
+      return "scores-fit-l2";
+    case Conclusion::kSmallGain:
+      return "small-gain";
+    case Conclusion::kDecodeElsewhere:
+      return "decode-gains-elsewhere";
+    case Conclusion::kDecodeShare:
+      return "decode-removes-a-share";
   }
   return "";
 }
@@ -141,7 +152,8 @@ Explanation Explain(const ExplainInput& input) {
   e.loop = CountLoop(e.asked().flash, asked);
   Attention unmasked = asked;
   unmasked.mask = data::Mask::Full();
-  e.unmasked_score_bytes = CountCost(ChooseStandard(unmasked, input.gpu, input.fp32_scores), unmasked, input.gpu).score_bytes;
+  e.unmasked_score_bytes =
+      CountCost(ChooseStandard(unmasked, input.gpu, input.fp32_scores), unmasked, input.gpu).score_bytes;
   e.sweep = SweepLengths(asked, e.phase, input.gpu, input.fp32_scores);
   e.groups = SummariseGroups(e);
   e.conclusion = Judge(e);

@@ -21,7 +21,7 @@ struct ExplainInput {
   data::Attention attention;         // one layer
   std::optional<data::Phase> phase;  // empty: one query is decode, more are prefill
   data::Gpu gpu;
-  bool fp32_scores = false;   // the baseline stores S as fp32 instead of the input format
+  bool fp32_scores = false;          // the baseline stores S as fp32 instead of the input format
   std::optional<data::Model> model;  // the layer's model and group, when there is one
   size_t group = 0;                  // index into model->groups; `attention` describes a layer of it
   std::optional<data::Mask> mask;    // the user's own choice, which replaces every group's mask
@@ -29,9 +29,9 @@ struct ExplainInput {
 
 // Bytes between HBM and chip, three ways; never to be mixed.
 struct HbmBytes {
-  int64_t compulsory = 0;             // every operand of every launch once: the floor
-  std::optional<int64_t> predicted;   // behind a model of the L2; empty without one
-  int64_t requested = 0;              // what the SMs ask of L2: HBM traffic if there were no L2
+  int64_t compulsory = 0;            // every operand of every launch once: the floor
+  std::optional<int64_t> predicted;  // behind a model of the L2; empty without one
+  int64_t requested = 0;             // what the SMs ask of L2: HBM traffic if there were no L2
 };
 
 // Lower bounds on time, in seconds. A launch cannot be faster than the largest of its floors, so `total` adds the
@@ -55,7 +55,7 @@ struct KernelCost {
   std::string title;   // "FlashAttention-3 forward"
   sim::Tiling tiling;
   sim::Count count;
-  int64_t blocks = 0;         // of the first launch; of a persistent one, the tiles that its blocks share out
+  int64_t blocks = 0;  // of the first launch; of a persistent one, the tiles that its blocks share out
   HbmBytes hbm;
   int64_t operand_bytes = 0;  // Q, K, V and O in hbm.compulsory
   int64_t score_bytes = 0;    // S and P in hbm.compulsory
@@ -75,9 +75,9 @@ struct Contrast {
   KernelCost standard;
   KernelCost flash;
 
-  double score_share() const;    // S and P in the standard kernels' compulsory bytes
-  double byte_ratio() const;     // standard over flash, compulsory HBM bytes
-  double floor_ratio() const;    // standard over flash, Floors::total
+  double score_share() const;  // S and P in the standard kernels' compulsory bytes
+  double byte_ratio() const;   // standard over flash, compulsory HBM bytes
+  double floor_ratio() const;  // standard over flash, Floors::total
 };
 
 // A tile of one thread block of the FlashAttention kernel.
@@ -87,15 +87,15 @@ struct OnChipTile {
   data::Format format = data::Format::kFp32;
   int64_t rows = 0;
   int64_t cols = 0;
-  int64_t copies = 1;       // stages of K and V
-  int64_t bytes = 0;        // all copies
+  int64_t copies = 1;  // stages of K and V
+  int64_t bytes = 0;   // all copies
 };
 
 // What a thread block keeps on chip, and against which limits of the GPU.
 struct OnChip {
   std::vector<OnChipTile> tiles;
-  int64_t shared_bytes = 0;          // one block, as the simulated kernel allocates it
-  int64_t register_bytes = 0;        // one block: threads x registers a thread x 4, estimated
+  int64_t shared_bytes = 0;    // one block, as the simulated kernel allocates it
+  int64_t register_bytes = 0;  // one block: threads x registers a thread x 4, estimated
   sim::Occupancy occupancy;
   // A softmax that waits for the complete score row would keep these rows of S on chip, in fp32.
   int64_t full_row_rows = 0;
@@ -115,11 +115,11 @@ struct SweepPoint {
   int64_t standard_bytes = 0;  // compulsory HBM
   int64_t flash_bytes = 0;
   int64_t score_bytes = 0;
-  int64_t stored_bytes = 0;    // S and P at rest
+  int64_t stored_bytes = 0;  // S and P at rest
   bool scores_fit_l2 = false;
   double score_share = 0;
   double floor_ratio = 0;
-  int64_t blocks = 0;          // of the FlashAttention kernel
+  int64_t blocks = 0;  // of the FlashAttention kernel
 };
 
 // Over the sequence length, everything else as given. Prefill: queries and keys; decode: keys.
@@ -152,20 +152,20 @@ struct Claim {
 
 // What the whole explanation comes down to.
 enum class Conclusion : uint8_t {
-  kRemovesHbm,     // prefill: S and P dominate HBM traffic, and the floors fall
-  kScoresInL2,     // prefill: S and P fit L2, so the saving is mostly on paper
-  kSmallGain,      // prefill: the floors hardly fall
+  kRemovesHbm,       // prefill: S and P dominate HBM traffic, and the floors fall
+  kScoresInL2,       // prefill: S and P fit L2, so the saving is mostly on paper
+  kSmallGain,        // prefill: the floors hardly fall
   kDecodeElsewhere,  // decode: S and P are a small share of the bytes
-  kDecodeShare,    // decode: S and P are a share worth naming
+  kDecodeShare,      // decode: S and P are a share worth naming
 };
 std::string_view Name(Conclusion conclusion);
 
 // Facts about how the analysis was made that the reader must know.
 enum class ExplainNote : uint8_t {
-  kBf16AsFp16,     // the GPU's tensor cores have no bf16: counted as fp16, the same bytes
-  kTileReduced,    // the published tile does not fit this GPU or head size: a smaller one was taken
-  kNoBlackwell,    // no kernel of the GPU's own generation is modelled yet
-  kSoftcap,        // softcap costs arithmetic that is not counted; bytes do not change
+  kBf16AsFp16,   // the GPU's tensor cores have no bf16: counted as fp16, the same bytes
+  kTileReduced,  // the published tile does not fit this GPU or head size: a smaller one was taken
+  kNoBlackwell,  // no kernel of the GPU's own generation is modelled yet
+  kSoftcap,      // softcap costs arithmetic that is not counted; bytes do not change
 };
 
 struct Explanation {
@@ -173,11 +173,11 @@ struct Explanation {
   data::Phase phase = data::Phase::kPrefill;  // which of the two problems was asked about
   Contrast prefill;
   Contrast decode;
-  int64_t l2_bytes = 0;       // that the fits-L2 statements use
+  int64_t l2_bytes = 0;          // that the fits-L2 statements use
   bool l2_is_effective = false;  // true: probed usable capacity; false: what the device reports
-  double tensor_flops = 0;    // the peak of the format
-  double ridge = 0;           // FLOP a byte: tensor peak over HBM bandwidth
-  OnChip on_chip;             // of the asked problem's FlashAttention kernel
+  double tensor_flops = 0;       // the peak of the format
+  double ridge = 0;              // FLOP a byte: tensor peak over HBM bandwidth
+  OnChip on_chip;                // of the asked problem's FlashAttention kernel
   TileLoop loop;
   int64_t unmasked_score_bytes = 0;  // S and P of the baseline if it computed every tile; equal without a mask
   LengthSweep sweep;

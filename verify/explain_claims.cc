@@ -15,7 +15,9 @@ using sim::TensorId;
 
 double Number(int64_t value) { return static_cast<double>(value); }
 
-int64_t RequestedRead(const KernelCost& side, TensorId tensor) { return sim::At(side.count.total.l2_to_sm, tensor).read; }
+int64_t RequestedRead(const KernelCost& side, TensorId tensor) {
+  return sim::At(side.count.total.l2_to_sm, tensor).read;
+}
 int64_t CompulsoryRead(const KernelCost& side, TensorId tensor) {
   return sim::At(side.count.total.hbm_compulsory, tensor).read;
 }
@@ -86,9 +88,9 @@ Claim ReadOnce(const Explanation& e) {
                    {"l2_bytes", Number(e.l2_bytes)},
                    {"heads_in_l2", Number(e.l2_bytes / std::max<int64_t>(1, head_bytes))}};
   const bool once_from_l2 = Number(requested) <= 1.01 * Number(once);
-  claim.verdict = once_from_l2                 ? ClaimVerdict::kSupported
+  claim.verdict = once_from_l2               ? ClaimVerdict::kSupported
                   : head_bytes <= e.l2_bytes ? ClaimVerdict::kDepends
-                                               : ClaimVerdict::kRefuted;
+                                             : ClaimVerdict::kRefuted;
   return claim;
 }
 
@@ -123,12 +125,12 @@ Claim BiggerTiles(const Explanation& e) {
 Claim ChangesResult(const Explanation& e) {
   Claim claim{"changes-result"};
   const data::FormatInfo& format = data::Info(e.asked().attention.format);
-  claim.numbers = {{"rescalings", Number(std::max<int64_t>(0, e.loop.Tc - 1))},
-                   {"key_tiles", Number(e.loop.Tc)},
-                   // Half a unit in the last place: what one rounding to the input format costs, relative.
-                   {"score_rounding", e.input.fp32_scores ? std::ldexp(1.0, -24)
-                                                          : std::ldexp(1.0, -format.fraction_bits - 1)},
-                   {"fp32_rounding", std::ldexp(1.0, -24)}};
+  claim.numbers = {
+      {"rescalings", Number(std::max<int64_t>(0, e.loop.Tc - 1))},
+      {"key_tiles", Number(e.loop.Tc)},
+      // Half a unit in the last place: what one rounding to the input format costs, relative.
+      {"score_rounding", e.input.fp32_scores ? std::ldexp(1.0, -24) : std::ldexp(1.0, -format.fraction_bits - 1)},
+      {"fp32_rounding", std::ldexp(1.0, -24)}};
   claim.verdict = ClaimVerdict::kRefuted;
   return claim;
 }
@@ -151,13 +153,14 @@ Claim DecodeFromScores(const Explanation& e) {
   Claim claim{"decode-from-scores"};
   const Contrast& c = e.decode;
   const Attention& a = c.attention;
-  claim.numbers = {{"score_bytes", Number(c.standard.score_bytes)},
-                   {"kv_bytes", Number(CompulsoryRead(c.standard, TensorId::kK) + CompulsoryRead(c.standard, TensorId::kV))},
-                   {"share", c.score_share()},
-                   {"stored_bytes", Number(c.standard.stored_bytes)},
-                   {"l2_bytes", Number(e.l2_bytes)},
-                   {"group", Number(a.group())},
-                   {"floor_ratio", c.floor_ratio()}};
+  claim.numbers = {
+      {"score_bytes", Number(c.standard.score_bytes)},
+      {"kv_bytes", Number(CompulsoryRead(c.standard, TensorId::kK) + CompulsoryRead(c.standard, TensorId::kV))},
+      {"share", c.score_share()},
+      {"stored_bytes", Number(c.standard.stored_bytes)},
+      {"l2_bytes", Number(e.l2_bytes)},
+      {"group", Number(a.group())},
+      {"floor_ratio", c.floor_ratio()}};
   // The same layer with one query head a KV head, for the effect of grouping; latent attention has no such twin.
   if (a.group() > 1 && !a.v_is_in_k) {
     Attention multi_head = a;
@@ -212,12 +215,10 @@ Claim EveryLength(const Explanation& e) {
   Claim claim{"every-length"};
   const SweepPoint& shortest = e.sweep.points.front();
   const SweepPoint& longest = e.sweep.points.back();
-  claim.numbers = {{"shortest", Number(shortest.seqlen)},
-                   {"shortest_stored_bytes", Number(shortest.stored_bytes)},
-                   {"shortest_floor_ratio", shortest.floor_ratio},
-                   {"longest", Number(longest.seqlen)},
-                   {"longest_floor_ratio", longest.floor_ratio},
-                   {"l2_bytes", Number(e.l2_bytes)}};
+  claim.numbers = {
+      {"shortest", Number(shortest.seqlen)},          {"shortest_stored_bytes", Number(shortest.stored_bytes)},
+      {"shortest_floor_ratio", shortest.floor_ratio}, {"longest", Number(longest.seqlen)},
+      {"longest_floor_ratio", longest.floor_ratio},   {"l2_bytes", Number(e.l2_bytes)}};
   if (e.sweep.scores_leave_l2) claim.numbers["leaves_l2_at"] = Number(*e.sweep.scores_leave_l2);
   if (e.sweep.blocks_fill_sms) claim.numbers["fills_sms_at"] = Number(*e.sweep.blocks_fill_sms);
   claim.verdict = shortest.scores_fit_l2 ? ClaimVerdict::kRefuted : ClaimVerdict::kDepends;
@@ -227,7 +228,7 @@ Claim EveryLength(const Explanation& e) {
 }  // namespace
 
 std::vector<Claim> CheckClaims(const Explanation& e) {
-  return {FewerFlops(e),  OnlyFusion(e),  LinearMemory(e), ReadOnce(e),        BiggerTiles(e),
+  return {FewerFlops(e),    OnlyFusion(e),  LinearMemory(e), ReadOnce(e),         BiggerTiles(e),
           ChangesResult(e), MemoryBound(e), EveryLength(e),  DecodeFromScores(e), SplitBytes(e)};
 }
 

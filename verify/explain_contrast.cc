@@ -76,16 +76,19 @@ int64_t VisiblePairs(const Attention& a) {
   int64_t left = data::Mask::kUnlimited;
   int64_t right = data::Mask::kUnlimited;
   switch (a.mask.kind) {
-    case data::Mask::Kind::kFull: break;
+    case data::Mask::Kind::kFull:
+      break;
     case data::Mask::Kind::kCausal:
-    case data::Mask::Kind::kCausalTopLeft: right = 0; break;
-    case data::Mask::Kind::kWindow: left = a.mask.left, right = a.mask.right; break;
+    case data::Mask::Kind::kCausalTopLeft:
+      right = 0;
+      break;
+    case data::Mask::Kind::kWindow:
+      left = a.mask.left, right = a.mask.right;
+      break;
   }
-  const int64_t before_end = right == data::Mask::kUnlimited
-                                 ? a.seqlen_q * a.seqlen_k
-                                 : SumClamped(offset + right + 1, a.seqlen_q, a.seqlen_k);
-  const int64_t before_begin =
-      left == data::Mask::kUnlimited ? 0 : SumClamped(offset - left, a.seqlen_q, a.seqlen_k);
+  const int64_t before_end = right == data::Mask::kUnlimited ? a.seqlen_q * a.seqlen_k
+                                                             : SumClamped(offset + right + 1, a.seqlen_q, a.seqlen_k);
+  const int64_t before_begin = left == data::Mask::kUnlimited ? 0 : SumClamped(offset - left, a.seqlen_q, a.seqlen_k);
   return before_end - before_begin;
 }
 
@@ -164,14 +167,19 @@ KernelCost CountCost(const KernelChoice& choice, const Attention& attention, con
       case TensorId::kQ:
       case TensorId::kK:
       case TensorId::kV:
-      case TensorId::kO: side.operand_bytes += bytes; break;
+      case TensorId::kO:
+        side.operand_bytes += bytes;
+        break;
       case TensorId::kS:
       case TensorId::kP:
         side.score_bytes += bytes;
         side.stored_bytes += traffic.write;
         break;
-      case TensorId::kLse: side.lse_bytes += bytes; break;
-      default: side.other_bytes += bytes;
+      case TensorId::kLse:
+        side.lse_bytes += bytes;
+        break;
+      default:
+        side.other_bytes += bytes;
     }
   }
   const sim::Traffic requested = sim::Sum(total.l2_to_sm);

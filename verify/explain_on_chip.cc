@@ -53,14 +53,21 @@ class WatchingStream : public sim::Stream {
 
 std::string_view Letter(TensorId tensor) {
   switch (tensor) {
-    case TensorId::kQ: return "Q";
-    case TensorId::kK: return "K";
-    case TensorId::kV: return "V";
-    case TensorId::kS: return "S";
-    case TensorId::kP: return "P";
+    case TensorId::kQ:
+      return "Q";
+    case TensorId::kK:
+      return "K";
+    case TensorId::kV:
+      return "V";
+    case TensorId::kS:
+      return "S";
+    case TensorId::kP:
+      return "P";
     case TensorId::kO:
-    case TensorId::kOPartial: return "O";
-    default: return "m, l";
+    case TensorId::kOPartial:
+      return "O";
+    default:
+      return "m, l";
   }
 }
 
@@ -76,8 +83,8 @@ OnChip WatchOnChip(const KernelCost& side, const data::Attention& attention) {
     if (tile.cols == 1) continue;
     const bool streamed = tile.space == Space::kShared && (tile.tensor == TensorId::kK || tile.tensor == TensorId::kV);
     const int64_t copies = streamed ? side.tiling.stages : 1;
-    result.tiles.push_back({Letter(tile.tensor), tile.space, tile.format, tile.rows, tile.cols, copies,
-                            tile.bytes() * copies});
+    result.tiles.push_back(
+        {Letter(tile.tensor), tile.space, tile.format, tile.rows, tile.cols, copies, tile.bytes() * copies});
   }
   result.tiles.push_back({"m, l", Space::kRegister, data::Format::kFp32, side.tiling.Br, 2, 1,
                           side.tiling.Br * 2 * data::StorageBytes(data::Format::kFp32)});

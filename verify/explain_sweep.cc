@@ -8,12 +8,10 @@
 namespace bitflash::verify {
 namespace {
 
-// The shortest length in [1, LengthSweep::kLongest] for which `holds`, which is false up to some length and true from there
-// on; empty when it never is. A problem too large to count (UsageError) is beyond every turning point: true.
+// The shortest length in [1, LengthSweep::kLongest] for which `holds`, which is false up to some length and true from
+// there on; empty when it never is. A problem too large to count (UsageError) is beyond every turning point: true.
 template <class Predicate>
 std::optional<int64_t> ShortestLength(const Predicate& holds) {
-  int64_t low = 0;  // does not hold
-  int64_t high = LengthSweep::kLongest;
   const auto test = [&](int64_t seqlen) {
     try {
       return holds(seqlen);
@@ -21,7 +19,13 @@ std::optional<int64_t> ShortestLength(const Predicate& holds) {
       return true;
     }
   };
-  if (!test(high)) return std::nullopt;
+  // Counting costs time in proportion to the length, so the search comes from below.
+  int64_t low = 0, high = 1;  // does not hold; to be asked
+  while (!test(high)) {
+    if (high == LengthSweep::kLongest) return std::nullopt;
+    low = high;
+    high *= 2;
+  }
   while (high - low > 1) {
     const int64_t middle = low + (high - low) / 2;
     (test(middle) ? high : low) = middle;

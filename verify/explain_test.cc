@@ -52,8 +52,9 @@ constexpr int64_t kMiB = 1 << 20;
 TEST_CASE("visible pairs in closed form are the pairs counted one by one") {
   for (const int64_t q : {1, 2, 7, 16}) {
     for (const int64_t k : {1, 3, 7, 20}) {
-      for (const Mask mask : {Mask::Full(), Mask::Causal(), Mask::CausalTopLeft(), Mask::Window(0, 0), Mask::Window(3, 0),
-                              Mask::Window(2, 4), Mask::Window(Mask::kUnlimited, 1), Mask::Window(5, Mask::kUnlimited)}) {
+      for (const Mask mask :
+           {Mask::Full(), Mask::Causal(), Mask::CausalTopLeft(), Mask::Window(0, 0), Mask::Window(3, 0),
+            Mask::Window(2, 4), Mask::Window(Mask::kUnlimited, 1), Mask::Window(5, Mask::kUnlimited)}) {
         const Attention a{.seqlen_q = q, .seqlen_k = k, .mask = mask};
         CAPTURE(data::ToString(a));
         CHECK(VisiblePairs(a) == PairsOneByOne(a));
@@ -162,7 +163,8 @@ TEST_CASE("the causal mask halves S and P when tiles are skipped") {
   Attention a = LlamaLayer(8192, 8192);
   a.mask = Mask::Causal();
   const Explanation e = ExplainOn(a);
-  const double ratio = static_cast<double>(e.prefill.standard.score_bytes) / static_cast<double>(e.unmasked_score_bytes);
+  const double ratio =
+      static_cast<double>(e.prefill.standard.score_bytes) / static_cast<double>(e.unmasked_score_bytes);
   CHECK(e.unmasked_score_bytes == 16384 * kMiB);
   CHECK(ratio > 0.5);
   CHECK(ratio < 0.52);
@@ -198,7 +200,8 @@ TEST_CASE("every model on every GPU in both phases is explained") {
 TEST_CASE("degenerate problems are explained: one token, one key, windows, a chunk of a prompt") {
   for (const char* gpu : {"h200", "t4", "rtx-4090"}) {
     for (const auto& [q, k] : {std::pair{1, 1}, {1, 2}, {2, 1}, {16, 8192}, {300, 7}}) {
-      for (const Mask mask : {Mask::Full(), Mask::Causal(), Mask::CausalTopLeft(), Mask::Window(0, 0), Mask::Window(127, 0)}) {
+      for (const Mask mask :
+           {Mask::Full(), Mask::Causal(), Mask::CausalTopLeft(), Mask::Window(0, 0), Mask::Window(127, 0)}) {
         Attention a = LlamaLayer(q, k);
         a.mask = mask;
         CAPTURE(data::ToString(a));

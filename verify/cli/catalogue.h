@@ -34,8 +34,8 @@ class Catalogue {
   std::string Count(std::string_view id, int64_t n) const;
 
   Language language() const { return language_; }
-  std::vector<std::string> ids() const;                         // sorted
-  std::set<std::string> places(const std::string& id) const;    // names of the message's places
+  std::vector<std::string> ids() const;                       // sorted
+  std::set<std::string> places(const std::string& id) const;  // names of the message's places
 
  private:
   explicit Catalogue(Language language);

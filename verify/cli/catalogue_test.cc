@@ -15,7 +15,7 @@ namespace {
 // Every string literal of the sources that write the explanation.
 std::set<std::string> Literals() {
   std::set<std::string> literals;
-  const std::regex literal("\"([a-z0-9_]+(\\.[a-z0-9_]+)*)\"");
+  const std::regex literal("\"([a-z][a-z0-9_]*(\\.[a-z0-9_]+)*)\"");
   for (const auto& entry : std::filesystem::directory_iterator(BITFLASH_SOURCE_DIR "/verify/cli")) {
     const std::string name = entry.path().filename().string();
     if (name.rfind("explain", 0) != 0 || name.find("_test") != std::string::npos) continue;

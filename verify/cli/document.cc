@@ -10,7 +10,7 @@ namespace {
 
 // Wrap breaks lines at blanks; a number and its unit stay together when a no-break space stands between them.
 constexpr std::string_view kNoBreak = "\u00A0";
-constexpr std::string_view kUnits[] = {"%",  "B",  "KiB", "MiB",  "GiB",  "TiB",    "PiB",    "s",      "ms",
+constexpr std::string_view kUnits[] = {"%",  "B",  "KiB", "MiB",  "GiB",    "TiB",   "PiB",   "s",     "ms",
                                        "us", "ns", "x",   "FLOP", "FLOP/B", "MFLOP", "GFLOP", "TFLOP", "PFLOP"};
 
 bool StartsWithUnit(std::string_view text) {
@@ -72,19 +72,28 @@ std::string EndLine(std::string text) {
 std::string Layout(const Document& document, int width, bool colour) {
   std::string out;
   if (!document.title.empty()) {
-    out += EndLine(Paint(document.title, Colour::kBold, colour));
+    std::string title = Wrap(document.title, width);
+    while (!title.empty() && title.back() == '\n') title.pop_back();
+    out += EndLine(Paint(title, Colour::kBold, colour));
   }
   for (const DocumentPart& part : document.parts) {
     if (!out.empty()) out += '\n';
     if (!part.heading.empty()) out += Paint(part.heading, Colour::kCyan, colour) + "\n\n";
     for (size_t i = 0; i < part.blocks.size(); ++i) {
       const DocumentBlock& block = part.blocks[i];
-      const bool list_goes_on = i > 0 && block.kind == DocumentBlock::Kind::kItem && block.kind == part.blocks[i - 1].kind;
+      const bool list_goes_on =
+          i > 0 && block.kind == DocumentBlock::Kind::kItem && block.kind == part.blocks[i - 1].kind;
       if (i > 0 && !list_goes_on) out += '\n';
       switch (block.kind) {
-        case DocumentBlock::Kind::kParagraph: out += EndLine(WrapProse(block.text, width)); break;
-        case DocumentBlock::Kind::kItem: out += EndLine(LayoutItem(block, width)); break;
-        case DocumentBlock::Kind::kTable: out += EndLine(LayoutTable(block.table, colour)); break;
+        case DocumentBlock::Kind::kParagraph:
+          out += EndLine(WrapProse(block.text, width));
+          break;
+        case DocumentBlock::Kind::kItem:
+          out += EndLine(LayoutItem(block, width));
+          break;
+        case DocumentBlock::Kind::kTable:
+          out += EndLine(LayoutTable(block.table, colour));
+          break;
       }
     }
   }

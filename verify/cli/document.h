@@ -18,9 +18,9 @@ struct DocumentTable {
 struct DocumentBlock {
   enum class Kind { kParagraph, kItem, kTable };
   Kind kind = Kind::kParagraph;
-  std::string marker;  // kItem: "1." or "-"
-  std::string text;    // kParagraph, kItem
-  DocumentTable table; // kTable
+  std::string marker;   // kItem: "1." or "-"
+  std::string text;     // kParagraph, kItem
+  DocumentTable table;  // kTable
 };
 
 struct DocumentPart {

@@ -1,4 +1,6 @@
 // bitflash explain: what FlashAttention changes for a workload, in words and in numbers.
+#include "verify/explain.h"
+
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -13,7 +15,6 @@
 #include "verify/cli/output.h"
 #include "verify/cli/suggest.h"
 #include "verify/cli/workload.h"
-#include "verify/explain.h"
 
 namespace bitflash::verify {
 namespace {
@@ -70,7 +71,8 @@ ExitCode Explain(const Arguments& arguments) {
   const WorkloadFeatures features{.kernel = false};
   AddWorkloadFlags(line, workload_flags, features);
   line.Group("Explanation");
-  line.AddFlag("--fp32-scores", workload_flags.fp32_scores, "The baseline stores S in fp32 instead of the input format");
+  line.AddFlag("--fp32-scores", workload_flags.fp32_scores,
+               "The baseline stores S in fp32 instead of the input format");
   line.AddOption("--part", part, "N[,N]", "Only these parts: 1 to 8, claims, verdict");
   line.AddFlag("--brief", brief, "Short for --part 5,claims,verdict");
   line.Group("Output");

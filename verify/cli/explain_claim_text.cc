@@ -57,17 +57,22 @@ std::string ExplainWriter::ClaimReason(const Claim& claim) const {
   }
   if (id == "only-fusion") {
     return claim.verdict == ClaimVerdict::kRefuted
-               ? Say("claim.only_fusion.refuted",
-                     {{"rows", text_.Count("count.rows", n.integer("rows"))}, n.bytes("rows_bytes"), n.bytes("shared_limit_bytes"), n.count("longest_row_keys")})
-               : Say("claim.only_fusion.depends",
-                     {{"rows", text_.Count("count.rows", n.integer("rows"))}, n.bytes("rows_bytes"), n.bytes("shared_limit_bytes"), n.count("longest_row_keys")});
+               ? Say("claim.only_fusion.refuted", {{"rows", text_.Count("count.rows", n.integer("rows"))},
+                                                   n.bytes("rows_bytes"),
+                                                   n.bytes("shared_limit_bytes"),
+                                                   n.count("longest_row_keys")})
+               : Say("claim.only_fusion.depends", {{"rows", text_.Count("count.rows", n.integer("rows"))},
+                                                   n.bytes("rows_bytes"),
+                                                   n.bytes("shared_limit_bytes"),
+                                                   n.count("longest_row_keys")});
   }
   if (id == "linear-memory") {
     const std::vector<Argument> arguments = {n.bytes("standard_stored_bytes"), n.bytes("flash_stored_bytes"),
                                              n.factor("standard_stored_growth"), n.factor("flash_hbm_growth"),
                                              n.factor("requested_growth")};
-    return Say(claim.verdict == ClaimVerdict::kDepends ? "claim.linear_memory.depends" : "claim.linear_memory.supported",
-               arguments);
+    return Say(
+        claim.verdict == ClaimVerdict::kDepends ? "claim.linear_memory.depends" : "claim.linear_memory.supported",
+        arguments);
   }
   if (id == "kv-read-once") {
     if (claim.verdict == ClaimVerdict::kSupported) {
@@ -75,17 +80,21 @@ std::string ExplainWriter::ClaimReason(const Claim& claim) const {
     }
     const std::vector<Argument> arguments = {n.bytes("requested_bytes"), n.bytes("once_bytes"), n.factor("times"),
                                              n.bytes("kv_head_bytes"), n.bytes("l2_bytes")};
-    return Say(claim.verdict == ClaimVerdict::kDepends ? "claim.read_once.depends" : "claim.read_once.refuted", arguments);
+    return Say(claim.verdict == ClaimVerdict::kDepends ? "claim.read_once.depends" : "claim.read_once.refuted",
+               arguments);
   }
   if (id == "bigger-tiles") {
     if (n.value("fits") == 0) {
       return Say("claim.bigger_tiles.refuted",
-                 {n.count("rows"), n.count("bigger_rows"), n.bytes("requested_bytes"), n.bytes("bigger_requested_bytes"),
-                  n.bytes("shared_bytes"), n.bytes("shared_limit_bytes"), n.count("registers"),
-                  n.count("registers_limit"), n.count("threads"), n.count("threads_limit")});
+                 {n.count("rows"), n.count("bigger_rows"), n.bytes("requested_bytes"),
+                  n.bytes("bigger_requested_bytes"), n.bytes("shared_bytes"), n.bytes("shared_limit_bytes"),
+                  n.count("registers"), n.count("registers_limit"), n.count("threads"), n.count("threads_limit")});
     }
     return Say("claim.bigger_tiles.depends",
-               {n.count("rows"), n.count("bigger_rows"), n.bytes("requested_bytes"), n.bytes("bigger_requested_bytes"),
+               {n.count("rows"),
+                n.count("bigger_rows"),
+                n.bytes("requested_bytes"),
+                n.bytes("bigger_requested_bytes"),
                 {"now", text_.Count("count.blocks", n.integer("blocks_per_sm"))},
                 {"then", text_.Count("count.blocks", n.integer("bigger_blocks_per_sm"))}});
   }
@@ -93,7 +102,8 @@ std::string ExplainWriter::ClaimReason(const Claim& claim) const {
     return Say("claim.changes_result.refuted",
                {{"tiles", text_.Count("count.key_tiles", n.integer("key_tiles"))},
                 {"rescalings", text_.Count("count.rescalings", n.integer("rescalings"))},
-                n.plain("score_rounding"), n.plain("fp32_rounding")});
+                n.plain("score_rounding"),
+                n.plain("fp32_rounding")});
   }
   if (id == "memory-bound") {
     return Say(claim.verdict == ClaimVerdict::kDepends ? "claim.memory_bound.depends" : "claim.memory_bound.supported",
@@ -102,12 +112,13 @@ std::string ExplainWriter::ClaimReason(const Claim& claim) const {
   }
   if (id == "every-length") {
     std::string reason = claim.verdict == ClaimVerdict::kRefuted
-                             ? Say("claim.every_length.refuted", {n.count("shortest"), n.bytes("shortest_stored_bytes"),
-                                                                  n.bytes("l2_bytes")})
+                             ? Say("claim.every_length.refuted",
+                                   {n.count("shortest"), n.bytes("shortest_stored_bytes"), n.bytes("l2_bytes")})
                              : Say("claim.every_length.depends", {n.count("shortest"), n.factor("shortest_floor_ratio"),
                                                                   n.count("longest"), n.factor("longest_floor_ratio")});
     if (n.has("leaves_l2_at")) {
-      reason += Say("space") + Say("claim.every_length.from", {{"tokens", text_.Count("count.tokens", n.integer("leaves_l2_at"))}});
+      reason += Say("space") +
+                Say("claim.every_length.from", {{"tokens", text_.Count("count.tokens", n.integer("leaves_l2_at"))}});
     }
     return reason;
   }
@@ -116,19 +127,31 @@ std::string ExplainWriter::ClaimReason(const Claim& claim) const {
                                              n.bytes("stored_bytes"), n.bytes("l2_bytes")};
     std::string reason;
     switch (claim.verdict) {
-      case ClaimVerdict::kRefuted: reason = Say("claim.decode_scores.refuted", arguments); break;
-      case ClaimVerdict::kDepends: reason = Say("claim.decode_scores.depends", arguments); break;
-      case ClaimVerdict::kSupported: reason = Say("claim.decode_scores.supported", arguments); break;
+      case ClaimVerdict::kRefuted:
+        reason = Say("claim.decode_scores.refuted", arguments);
+        break;
+      case ClaimVerdict::kDepends:
+        reason = Say("claim.decode_scores.depends", arguments);
+        break;
+      case ClaimVerdict::kSupported:
+        reason = Say("claim.decode_scores.supported", arguments);
+        break;
     }
     if (n.has("multi_head_share")) {
-      reason += Say("space") + Say("claim.decode_scores.group", {n.count("group"), n.percent("multi_head_share"), n.percent("share")});
+      reason += Say("space") +
+                Say("claim.decode_scores.group", {n.count("group"), n.percent("multi_head_share"), n.percent("share")});
     }
     return reason;
   }
   if (id == "split-kv-bytes") {
-    return Say("claim.split_bytes.refuted",
-               {{"splits", text_.Count("count.parts", n.integer("splits"))}, n.bytes("split_bytes"), n.bytes("whole_bytes"), n.bytes("partial_bytes"), n.bytes("whole_partial_bytes"),
-                n.count("split_blocks"), n.count("whole_blocks"), n.count("sms")});
+    return Say("claim.split_bytes.refuted", {{"splits", text_.Count("count.parts", n.integer("splits"))},
+                                             n.bytes("split_bytes"),
+                                             n.bytes("whole_bytes"),
+                                             n.bytes("partial_bytes"),
+                                             n.bytes("whole_partial_bytes"),
+                                             n.count("split_blocks"),
+                                             n.count("whole_blocks"),
+                                             n.count("sms")});
   }
   throw std::logic_error("no reason for the claim " + std::string(id));
 }

@@ -12,9 +12,7 @@ class Facts {
  public:
   explicit Facts(const Explanation& e) : p_(e.prefill), d_(e.decode), e_(e) {}
 
-  Argument operator()(std::string_view name) const {
-    return {name, Value(name)};
-  }
+  Argument operator()(std::string_view name) const { return {name, Value(name)}; }
   std::vector<Argument> operator()(std::initializer_list<std::string_view> names) const {
     std::vector<Argument> arguments;
     for (const std::string_view name : names) arguments.push_back((*this)(name));
@@ -71,11 +69,12 @@ DocumentPart ExplainWriter::Summary() const {
   DocumentPart part = Part("7", "p7.title");
   switch (e_.conclusion) {
     case Conclusion::kRemovesHbm:
-      part.Paragraph(Say("p7.removes", facts({"score_bytes", "share", "standard_bytes", "flash_bytes", "before", "after",
-                                              "gpu", "standard_intensity", "flash_intensity", "ridge"})));
+      part.Paragraph(Say("p7.removes", facts({"score_bytes", "share", "standard_bytes", "flash_bytes", "before",
+                                              "after", "gpu", "standard_intensity", "flash_intensity", "ridge"})));
       break;
     case Conclusion::kScoresInL2:
-      part.Paragraph(Say("p7.in_l2", facts({"score_bytes", "share", "stored", "l2", "gpu", "standard_bytes", "flash_bytes"})));
+      part.Paragraph(
+          Say("p7.in_l2", facts({"score_bytes", "share", "stored", "l2", "gpu", "standard_bytes", "flash_bytes"})));
       break;
     case Conclusion::kSmallGain:
       part.Paragraph(Say("p7.small", facts({"score_bytes", "share", "before", "after", "gpu", "ratio"})));
@@ -99,13 +98,13 @@ DocumentPart ExplainWriter::Questions() const {
   const bool prefill_in_l2 = e_.prefill.standard.stored_bytes <= e_.l2_bytes;
   const std::string prefill =
       prefill_in_l2 ? Say("p8.a2.prefill_l2", facts({"prefill_tokens", "prefill_score_bytes", "l2"}))
-                    : Say("p8.a2.prefill", facts({"prefill_tokens", "prefill_score_bytes", "prefill_share",
-                                                  "prefill_standard_intensity", "prefill_flash_intensity", "ridge",
-                                                  "prefill_before", "prefill_after"}));
+                    : Say("p8.a2.prefill",
+                          facts({"prefill_tokens", "prefill_score_bytes", "prefill_share", "prefill_standard_intensity",
+                                 "prefill_flash_intensity", "ridge", "prefill_before", "prefill_after"}));
   const bool minor = e_.claim("decode-from-scores").verdict == ClaimVerdict::kRefuted;
-  const std::string decode = Say(minor ? "p8.a2.decode" : "p8.a2.decode_share",
-                                 facts({"decode_score_bytes", "decode_kv_bytes", "decode_share", "decode_before",
-                                        "decode_after"}));
+  const std::string decode =
+      Say(minor ? "p8.a2.decode" : "p8.a2.decode_share",
+          facts({"decode_score_bytes", "decode_kv_bytes", "decode_share", "decode_before", "decode_after"}));
   part.Paragraph(prefill);
   part.Paragraph(decode);
   return part;
@@ -113,9 +112,12 @@ DocumentPart ExplainWriter::Questions() const {
 
 std::string ExplainWriter::ClaimWord(ClaimVerdict verdict) const {
   switch (verdict) {
-    case ClaimVerdict::kSupported: return Say("word.supported");
-    case ClaimVerdict::kRefuted: return Say("word.refuted");
-    case ClaimVerdict::kDepends: return Say("word.depends");
+    case ClaimVerdict::kSupported:
+      return Say("word.supported");
+    case ClaimVerdict::kRefuted:
+      return Say("word.refuted");
+    case ClaimVerdict::kDepends:
+      return Say("word.depends");
   }
   return "";
 }
@@ -135,8 +137,10 @@ std::string ExplainWriter::VerdictSentence() const {
   switch (e_.conclusion) {
     case Conclusion::kRemovesHbm:
       return Say("verdict.removes", facts({"score_bytes", "standard_bytes", "before", "after", "ratio"}));
-    case Conclusion::kScoresInL2: return Say("verdict.in_l2", facts({"stored", "l2"}));
-    case Conclusion::kSmallGain: return Say("verdict.small", facts({"before", "after"}));
+    case Conclusion::kScoresInL2:
+      return Say("verdict.in_l2", facts({"stored", "l2"}));
+    case Conclusion::kSmallGain:
+      return Say("verdict.small", facts({"before", "after"}));
     case Conclusion::kDecodeElsewhere:
       return Say("verdict.decode", facts({"decode_score_bytes", "decode_kv_bytes", "decode_share"}));
     case Conclusion::kDecodeShare:

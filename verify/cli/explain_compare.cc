@@ -60,12 +60,13 @@ DocumentPart ExplainWriter::Comparison() const {
                                   {"ridge", Prefixed(e_.ridge)},
                                   {"standard", Prefixed(s.intensity)},
                                   {"flash", Prefixed(f.intensity)}}));
-  part.Paragraph(Say(f.bottleneck == Bottleneck::kHbm ? "p5.ratios.hbm" : "p5.ratios.other",
-                     {{"bytes", Ratio(c.byte_ratio())},
-                      {"floors", Ratio(c.floor_ratio())},
-                      {"flash_limit", Limiter(f.bottleneck)}}));
-  const double absorbed = 1 - static_cast<double>(f.hbm.compulsory) / static_cast<double>(std::max<int64_t>(1, f.hbm.requested));
-  part.Paragraph(Say("p5.model", {{"requested", Amount(f.hbm.requested)}, {"absorbed", Percent(std::max(0.0, absorbed))}}));
+  part.Paragraph(Say(
+      f.bottleneck == Bottleneck::kHbm ? "p5.ratios.hbm" : "p5.ratios.other",
+      {{"bytes", Ratio(c.byte_ratio())}, {"floors", Ratio(c.floor_ratio())}, {"flash_limit", Limiter(f.bottleneck)}}));
+  const double absorbed =
+      1 - static_cast<double>(f.hbm.compulsory) / static_cast<double>(std::max<int64_t>(1, f.hbm.requested));
+  part.Paragraph(
+      Say("p5.model", {{"requested", Amount(f.hbm.requested)}, {"absorbed", Percent(std::max(0.0, absorbed))}}));
   AddGroups(part);
   return part;
 }
@@ -114,7 +115,8 @@ DocumentPart ExplainWriter::Limits() const {
   const std::string stored = Amount(c.standard.stored_bytes), l2 = Amount(e_.l2_bytes);
   std::string fits;
   if (e_.sweep.scores_leave_l2) {
-    fits = Say("p6.l2", {{"tokens", text_.Count("count.tokens", *e_.sweep.scores_leave_l2)}, {"l2", l2}, {"stored", stored}});
+    fits = Say("p6.l2",
+               {{"tokens", text_.Count("count.tokens", *e_.sweep.scores_leave_l2)}, {"l2", l2}, {"stored", stored}});
   } else {
     fits = Say("p6.always_l2", {{"l2", l2}, {"stored", stored}});
   }
@@ -143,10 +145,10 @@ DocumentPart ExplainWriter::Limits() const {
 void ExplainWriter::AddSweep(DocumentPart& part) const {
   part.Paragraph(decode() ? Say("p6.sweep.decode") : Say("p6.sweep.prefill"));
   DocumentTable table;
-  table.columns = {{Say("table.length"), Align::kRight},  {Say("table.scores"), Align::kRight},
-                   {Say("table.share"), Align::kRight},   {Say("table.standard"), Align::kRight},
-                   {Say("table.flash"), Align::kRight},   {Say("table.fits"), Align::kLeft},
-                   {Say("table.blocks"), Align::kRight},  {Say("table.floors"), Align::kRight}};
+  table.columns = {{Say("table.length"), Align::kRight}, {Say("table.scores"), Align::kRight},
+                   {Say("table.share"), Align::kRight},  {Say("table.standard"), Align::kRight},
+                   {Say("table.flash"), Align::kRight},  {Say("table.fits"), Align::kLeft},
+                   {Say("table.blocks"), Align::kRight}, {Say("table.floors"), Align::kRight}};
   for (const SweepPoint& point : e_.sweep.points) {
     const bool asked = point.seqlen == e_.asked().attention.seqlen_k;
     if (asked) table.emphasised = static_cast<int>(table.rows.size());

@@ -34,12 +34,14 @@ DocumentPart ExplainWriter::Decode() const {
   part.Paragraph((minor ? Say("p4.not_here", gain) : Say("p4.some_here", gain)) + Say("space") + ScoresAtRest(c));
 
   const int64_t unsplit = c.flash.blocks / c.flash.tiling.splits;
-  part.Paragraph(Say("p4.gains", {{"launches_standard", text_.Count("count.launches", static_cast<int64_t>(c.standard.count.launches.size()))},
-                                  {"launches_flash", text_.Count("count.launches", static_cast<int64_t>(c.flash.count.launches.size()))},
-                                  {"splits", text_.Count("count.parts", c.flash.tiling.splits)},
-                                  {"unsplit", text_.Count("count.blocks", unsplit)},
-                                  {"blocks", Grouped(c.flash.blocks)},
-                                  {"sms", Grouped(e_.input.gpu.sms)}}));
+  part.Paragraph(
+      Say("p4.gains",
+          {{"launches_standard", text_.Count("count.launches", static_cast<int64_t>(c.standard.count.launches.size()))},
+           {"launches_flash", text_.Count("count.launches", static_cast<int64_t>(c.flash.count.launches.size()))},
+           {"splits", text_.Count("count.parts", c.flash.tiling.splits)},
+           {"unsplit", text_.Count("count.blocks", unsplit)},
+           {"blocks", Grouped(c.flash.blocks)},
+           {"sms", Grouped(e_.input.gpu.sms)}}));
   if (a.group() > 1) {
     part.Paragraph(c.flash.tiling.pack_gqa ? Say("p4.packed", {{"group", Grouped(a.group())}})
                                            : Say("p4.group", {{"group", Grouped(a.group())}}));

@@ -19,18 +19,24 @@ Json NumberJson(double value) {
 }
 
 Json ProblemJson(const data::Attention& a) {
-  return {{"batch", a.batch},       {"heads_q", a.heads_q},
-          {"heads_kv", a.heads_kv}, {"seqlen_q", a.seqlen_q},
-          {"seqlen_k", a.seqlen_k}, {"head_dim", a.head_dim},
-          {"head_dim_v", a.head_dim_v}, {"v_is_in_k", a.v_is_in_k},
-          {"format", std::string(data::Name(a.format))}, {"mask", data::ToString(a.mask)}};
+  return {{"batch", a.batch},
+          {"heads_q", a.heads_q},
+          {"heads_kv", a.heads_kv},
+          {"seqlen_q", a.seqlen_q},
+          {"seqlen_k", a.seqlen_k},
+          {"head_dim", a.head_dim},
+          {"head_dim_v", a.head_dim_v},
+          {"v_is_in_k", a.v_is_in_k},
+          {"format", std::string(data::Name(a.format))},
+          {"mask", data::ToString(a.mask)}};
 }
 
 Json TensorsJson(const sim::PerTensor& traffic) {
   Json json = Json::object();
   for (int i = 0; i < sim::kTensorCount; ++i) {
     if (traffic[i] == sim::Traffic{}) continue;
-    json[std::string(sim::Name(static_cast<sim::TensorId>(i)))] = {{"read", traffic[i].read}, {"write", traffic[i].write}};
+    json[std::string(sim::Name(static_cast<sim::TensorId>(i)))] = {{"read", traffic[i].read},
+                                                                   {"write", traffic[i].write}};
   }
   return json;
 }
@@ -47,9 +53,10 @@ Json CostJson(const KernelCost& side) {
   return {{"kernel", side.kernel},
           {"tile", {{"Br", side.tiling.Br}, {"Bc", side.tiling.Bc}, {"splits", side.tiling.splits}}},
           {"blocks", side.blocks},
-          {"hbm", {{"compulsory", side.hbm.compulsory},
-                   {"predicted", OrNull(side.hbm.predicted)},
-                   {"requested", side.hbm.requested}}},
+          {"hbm",
+           {{"compulsory", side.hbm.compulsory},
+            {"predicted", OrNull(side.hbm.predicted)},
+            {"requested", side.hbm.requested}}},
           {"l2_to_sm", {{"read", requested.read}, {"write", requested.write}}},
           {"operand_bytes", side.operand_bytes},
           {"score_bytes", side.score_bytes},
@@ -59,22 +66,19 @@ Json CostJson(const KernelCost& side) {
           {"matrix_flops", side.count.total.matrix_flops},
           {"special_ops", side.count.total.special_ops},
           {"intensity", side.intensity},
-          {"floors_s", {{"hbm", side.floors.hbm},
-                        {"tensor", side.floors.tensor},
-                        {"special", side.floors.special},
-                        {"total", side.floors.total},
-                        {"l2", OrNull(side.floors.l2)}}},
+          {"floors_s",
+           {{"hbm", side.floors.hbm},
+            {"tensor", side.floors.tensor},
+            {"special", side.floors.special},
+            {"total", side.floors.total},
+            {"l2", OrNull(side.floors.l2)}}},
           {"bottleneck", std::string(Name(side.bottleneck))},
           {"launches", std::move(launches)}};
 }
 
 Json ContrastJson(const Contrast& c) {
-  return {{"problem", ProblemJson(c.attention)},
-          {"useful_flops", c.useful_flops},
-          {"score_share", c.score_share()},
-          {"byte_ratio", c.byte_ratio()},
-          {"floor_ratio", c.floor_ratio()},
-          {"standard", CostJson(c.standard)},
+  return {{"problem", ProblemJson(c.attention)}, {"useful_flops", c.useful_flops}, {"score_share", c.score_share()},
+          {"byte_ratio", c.byte_ratio()},        {"floor_ratio", c.floor_ratio()}, {"standard", CostJson(c.standard)},
           {"flash", CostJson(c.flash)}};
 }
 
@@ -133,7 +137,9 @@ Json ExplanationJson(const Explanation& e, const Document& document, const Catal
   const ExplainWriter writer(e, catalogue);
   Json groups = Json::array();
   for (const GroupSummary& group : e.groups) {
-    groups.push_back({{"name", group.name}, {"layers", group.layers}, {"explained", group.chosen},
+    groups.push_back({{"name", group.name},
+                      {"layers", group.layers},
+                      {"explained", group.chosen},
                       {"standard_bytes", group.problem.standard.hbm.compulsory},
                       {"flash_bytes", group.problem.flash.hbm.compulsory},
                       {"score_bytes", group.problem.standard.score_bytes}});
@@ -152,7 +158,8 @@ Json ExplanationJson(const Explanation& e, const Document& document, const Catal
   Json model = nullptr;
   if (e.input.model) {
     const data::LayerGroup& group = e.input.model->groups[e.input.group];
-    model = {{"name", e.input.model->name}, {"group", group.name}, {"group_layers", group.layers}, {"layers", e.layers()}};
+    model = {
+        {"name", e.input.model->name}, {"group", group.name}, {"group_layers", group.layers}, {"layers", e.layers()}};
   }
   return {{"schema", "bitflash.explain/1"},
           {"language", std::string(Name(catalogue.language()))},
@@ -160,17 +167,21 @@ Json ExplanationJson(const Explanation& e, const Document& document, const Catal
           {"model", std::move(model)},
           {"phase", e.phase == data::Phase::kDecode ? "decode" : "prefill"},
           {"fp32_scores", e.input.fp32_scores},
-          {"gpu", {{"name", gpu.name},
-                   {"sms", gpu.sms},
-                   {"hbm_bytes_per_second", gpu.hbm_bytes_per_second},
-                   {"tensor_flops", e.tensor_flops},
-                   {"ridge", e.ridge},
-                   {"l2_bytes", e.l2_bytes}}},
+          {"gpu",
+           {{"name", gpu.name},
+            {"sms", gpu.sms},
+            {"hbm_bytes_per_second", gpu.hbm_bytes_per_second},
+            {"tensor_flops", e.tensor_flops},
+            {"ridge", e.ridge},
+            {"l2_bytes", e.l2_bytes}}},
           {"prefill", ContrastJson(e.prefill)},
           {"decode", ContrastJson(e.decode)},
           {"on_chip", OnChipJson(e.on_chip)},
-          {"loop", {{"query_tiles", e.loop.Tr}, {"key_tiles", e.loop.Tc}, {"tile_steps", e.loop.tiles},
-                    {"tile_steps_unmasked", e.loop.tiles_full}}},
+          {"loop",
+           {{"query_tiles", e.loop.Tr},
+            {"key_tiles", e.loop.Tc},
+            {"tile_steps", e.loop.tiles},
+            {"tile_steps_unmasked", e.loop.tiles_full}}},
           {"sweep", SweepJson(e.sweep)},
           {"groups", std::move(groups)},
           {"claims", std::move(claims)},

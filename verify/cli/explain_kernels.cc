@@ -74,8 +74,8 @@ DocumentPart ExplainWriter::Standard() const {
     part.Paragraph(Say("p1.sum.prefill", sums) + Say("space") + ScoresAtRest(c));
   }
   if (c.attention.v_is_in_k) {
-    part.Paragraph(Say("p1.latent", {{"head_dim_v", Grouped(c.attention.head_dim_v)},
-                                     {"head_dim", Grouped(c.attention.head_dim)}}));
+    part.Paragraph(Say("p1.latent",
+                       {{"head_dim_v", Grouped(c.attention.head_dim_v)}, {"head_dim", Grouped(c.attention.head_dim)}}));
   }
   if (e_.unmasked_score_bytes > c.standard.score_bytes) {
     part.Paragraph(Say("p1.mask", {{"mask", data::ToString(c.attention.mask)},
@@ -156,9 +156,10 @@ DocumentPart ExplainWriter::LoopPart() const {
   }
   part.Paragraph(sentence);
   part.Paragraph(Say("p3.why"));
-  part.Paragraph(Say("p3.state", {{"scores", text_.Count("count.scores", a.seqlen_k)},
-                                  {"row_bytes", Amount(a.seqlen_k * 4)},
-                                  {"rescalings", text_.Count("count.rescalings", std::max<int64_t>(0, e_.loop.Tc - 1))}}));
+  part.Paragraph(
+      Say("p3.state", {{"scores", text_.Count("count.scores", a.seqlen_k)},
+                       {"row_bytes", Amount(a.seqlen_k * 4)},
+                       {"rescalings", text_.Count("count.rescalings", std::max<int64_t>(0, e_.loop.Tc - 1))}}));
   return part;
 }
 

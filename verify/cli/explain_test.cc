@@ -1,3 +1,5 @@
+#include "verify/explain.h"
+
 #include <doctest/doctest.h>
 
 #include <string>
@@ -6,7 +8,6 @@
 #include "verify/cli/explain_json.h"
 #include "verify/cli/explain_writer.h"
 #include "verify/cli/text.h"
-#include "verify/explain.h"
 #include "verify/schema_check.h"
 
 namespace bitflash::verify {

@@ -23,7 +23,8 @@ std::string Amount(int64_t bytes) {
   const double rounded = std::round(value * scale) / scale;
   const auto integer = static_cast<int64_t>(rounded);
   std::string text = Grouped(integer);
-  if (decimals) text += "." + std::to_string(static_cast<int64_t>(std::llround((rounded - static_cast<double>(integer)) * 10)));
+  if (decimals)
+    text += "." + std::to_string(static_cast<int64_t>(std::llround((rounded - static_cast<double>(integer)) * 10)));
   return text + " " + kUnits[unit];
 }
 
@@ -60,20 +61,19 @@ DocumentPart ExplainWriter::Introduction() const {
   const data::Attention& a = e_.asked().attention;
   const KernelCost& flash = e_.asked().flash;
   DocumentPart part{"introduction", "", {}};
-  part.Paragraph(Say("intro.problem", {{"heads_q", text_.Count("count.heads_q", a.heads_q)},
-                                       {"heads_kv", text_.Count("count.heads_kv", a.heads_kv)},
-                                       {"head_dim", a.head_dim == a.head_dim_v
-                                                        ? Grouped(a.head_dim)
-                                                        : Grouped(a.head_dim) + "/" + Grouped(a.head_dim_v)},
-                                       {"batch", Grouped(a.batch)},
-                                       {"format", std::string(data::Name(a.format))},
-                                       {"mask", data::ToString(a.mask)}}));
+  part.Paragraph(Say("intro.problem",
+                     {{"heads_q", text_.Count("count.heads_q", a.heads_q)},
+                      {"heads_kv", text_.Count("count.heads_kv", a.heads_kv)},
+                      {"head_dim", a.head_dim == a.head_dim_v ? Grouped(a.head_dim)
+                                                              : Grouped(a.head_dim) + "/" + Grouped(a.head_dim_v)},
+                      {"batch", Grouped(a.batch)},
+                      {"format", std::string(data::Name(a.format))},
+                      {"mask", data::ToString(a.mask)}}));
   if (e_.input.model) {
     const data::LayerGroup& group = e_.input.model->groups[e_.input.group];
     if (e_.input.model->groups.size() > 1) {
-      part.Paragraph(Say("intro.group", {{"name", group.name},
-                                         {"layers", Grouped(group.layers)},
-                                         {"all", Grouped(e_.layers())}}));
+      part.Paragraph(
+          Say("intro.group", {{"name", group.name}, {"layers", Grouped(group.layers)}, {"all", Grouped(e_.layers())}}));
     } else {
       part.Paragraph(Say("intro.layers", {{"layers", Grouped(group.layers)}}));
     }
@@ -87,12 +87,18 @@ DocumentPart ExplainWriter::Introduction() const {
   part.Paragraph(Say("intro.legend"));
   for (const ExplainNote note : e_.notes) {
     switch (note) {
-      case ExplainNote::kBf16AsFp16: part.Item("-", Say("note.bf16", {{"gpu", e_.input.gpu.title}})); break;
-      case ExplainNote::kTileReduced: part.Item("-", Say("note.tile", {{"kernel", flash.kernel}})); break;
+      case ExplainNote::kBf16AsFp16:
+        part.Item("-", Say("note.bf16", {{"gpu", e_.input.gpu.title}}));
+        break;
+      case ExplainNote::kTileReduced:
+        part.Item("-", Say("note.tile", {{"kernel", flash.kernel}}));
+        break;
       case ExplainNote::kNoBlackwell:
         part.Item("-", Say("note.blackwell", {{"gpu", e_.input.gpu.title}, {"kernel", flash.kernel}}));
         break;
-      case ExplainNote::kSoftcap: part.Item("-", Say("note.softcap")); break;
+      case ExplainNote::kSoftcap:
+        part.Item("-", Say("note.softcap"));
+        break;
     }
   }
   return part;
@@ -100,9 +106,12 @@ DocumentPart ExplainWriter::Introduction() const {
 
 std::string ExplainWriter::Limiter(Bottleneck bottleneck) const {
   switch (bottleneck) {
-    case Bottleneck::kHbm: return Say("limit.hbm");
-    case Bottleneck::kTensor: return Say("limit.tensor");
-    case Bottleneck::kSpecial: return Say("limit.special");
+    case Bottleneck::kHbm:
+      return Say("limit.hbm");
+    case Bottleneck::kTensor:
+      return Say("limit.tensor");
+    case Bottleneck::kSpecial:
+      return Say("limit.special");
   }
   return "";
 }
@@ -114,8 +123,8 @@ Document WriteExplanation(const Explanation& explanation, const Catalogue& catal
   for (DocumentPart part : {writer.Introduction(), writer.Standard(), writer.OnChipPart(), writer.LoopPart(),
                             writer.Decode(), writer.Comparison(), writer.Limits(), writer.Summary(), writer.Questions(),
                             writer.Claims(), writer.Verdict()}) {
-    const bool wanted = parts.empty() || part.id == "introduction" ||
-                        std::find(parts.begin(), parts.end(), part.id) != parts.end();
+    const bool wanted =
+        parts.empty() || part.id == "introduction" || std::find(parts.begin(), parts.end(), part.id) != parts.end();
     if (wanted) document.parts.push_back(std::move(part));
   }
   return document;
