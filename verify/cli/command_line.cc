@@ -18,11 +18,13 @@ namespace {
 // CLI11 separates an option from its value by a blank and groups by two empty lines.
 std::string Tidy(std::string help) {
   const auto replace = [&help](std::string_view from, std::string_view to) {
-    for (size_t at = 0; (at = help.find(from, at)) != std::string::npos;) help.replace(at, from.size(), to);
+    for (size_t at = 0; (at = help.find(from, at)) != std::string::npos; at += to.size()) {
+      help.replace(at, from.size(), to);
+    }
   };
   replace(" [=FILE]", "[=FILE] ");
   replace("\n\n\n", "\n\n");
-  replace("\nUsage:", "\n\nUsage:");
+  replace(".\nUsage:", ".\n\nUsage:");
   return help;
 }
 
