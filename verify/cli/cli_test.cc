@@ -109,7 +109,7 @@ TEST_CASE("traffic --assert: exit code 1 names the point and the value; every po
   CHECK(failed.err ==
         "bitflash traffic: assertion failed: hbm.read<=1GB: hbm.read.requested = 1090519040 (kernel fa2)\n");
   const std::string sweep =
-      "bitflash traffic --heads-q 8 --head-dim 64 --seqlen 512:2048:x2 --assert 'hbm.read<=4MiB' ";
+      "bitflash traffic --heads-q 8 --head-dim 64 --seqlen 512:2048:x2 --assert 'hbm.read<=8MiB' ";
   const Finished some = Run(sweep);
   CHECK(some.exit_code == 1);
   CHECK(some.err.find("seqlen 2048") != std::string::npos);
