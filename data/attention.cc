@@ -71,7 +71,7 @@ std::string ToString(const Attention& a) {
   std::string text = "batch " + std::to_string(a.batch) + ", heads " + std::to_string(a.heads_q) + "/" +
                      std::to_string(a.heads_kv) + ", seqlen " + std::to_string(a.seqlen_q) + " x " +
                      std::to_string(a.seqlen_k) + ", head_dim " + std::to_string(a.head_dim);
-  if (a.head_dim_v != a.head_dim) text += "/" + std::to_string(a.head_dim_v);
+  if (a.head_dim_v != a.head_dim) text.append("/").append(std::to_string(a.head_dim_v));
   return text + ", " + std::string(Name(a.format)) + ", " + ToString(a.mask);
 }
 
