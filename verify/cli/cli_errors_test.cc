@@ -21,7 +21,7 @@ struct Case {
 constexpr Case kCases[] = {
     {"bitflash", 2, "bitflash: no command"},
     {"bitflash trafic", 2, "did you mean 'traffic'?"},
-    {"bitflash frobnicate", 2, "(accepted: traffic, "},
+    {"bitflash frobnicate", 2, "(accepted: explain, traffic, "},
     {"bitflash ''", 2, "unknown command ''"},
     {"bitflash --frobnicate", 2, "unknown option '--frobnicate'"},
     {"bitflash help trafic", 2, "did you mean 'traffic'?"},
