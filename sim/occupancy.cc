@@ -38,7 +38,7 @@ Occupancy Occupy(const Resources& r, const data::Gpu& gpu) {
     const char* name;
   };
   const Limit limits[] = {
-      {gpu.shared_bytes_per_sm / (r.shared_bytes + gpu.shared_bytes_reserved), "shared memory"},
+      {gpu.shared_bytes_per_sm / std::max<int64_t>(1, r.shared_bytes + gpu.shared_bytes_reserved), "shared memory"},
       {gpu.registers_per_sm / std::max<int64_t>(1, AllocatedRegisters(r)), "registers"},
       {gpu.threads_per_sm / std::max<int64_t>(1, r.threads), "threads"},
       {gpu.blocks_per_sm, "blocks"},

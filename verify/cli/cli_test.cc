@@ -1,0 +1,316 @@
+// The executable as its users see it: results, streams, exit codes, files.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "verify/cli/shell.h"
+#include "verify/schema_check.h"
+
+namespace bitflash::verify {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr const char* kFa2 =
+    "bitflash traffic --kernel fa2 --tile 128x64 --batch 1 --heads-q 16 --heads-kv 16 --seqlen-q 4096 --seqlen-k 4096 "
+    "--head-dim 128 --dtype bf16 --gpu h200 ";
+
+Finished Run(const std::string& command) { return Shell(command, TemporaryFolder()); }
+
+// The JSON of a command, held against its schema.
+Json ValidJson(const std::string& command, const std::string& schema, int exit_code = 0) {
+  const Finished finished = Run(command);
+  CAPTURE(command);
+  CAPTURE(finished.err);
+  CHECK(finished.exit_code == exit_code);
+  const Json json = Json::parse(finished.out);
+  for (const std::string& error : CheckSchema(json, BITFLASH_SOURCE_DIR "/verify/schemas/" + schema + ".schema.json")) {
+    FAIL_CHECK(error);
+  }
+  return json;
+}
+
+TEST_CASE("traffic: FlashAttention-2, 16 heads of 4096 x 4096 x 128 in bf16") {
+  const Json json = ValidJson(std::string(kFa2) + "--json", "traffic");
+  const Json& total = json["total"];
+  // 32 query tiles of each head read all of K and V, 1 MiB each; Q is read once.
+  const int64_t requested = 16 * (32 * 2 + 1) * int64_t{1 << 20};
+  CHECK(requested == 1090519040);
+  CHECK(total["l2_to_sm"]["read"] == requested);
+  CHECK(total["hbm"]["read"]["requested"] == requested);
+  CHECK(total["hbm"]["read"]["compulsory"] == 3 * (16 << 20));
+  CHECK(total["hbm"]["read"]["predicted"].is_null());
+  CHECK(total["hbm"]["write"]["compulsory"] == (16 << 20) + 16 * 4096 * 4);  // O, and LSE in fp32
+  CHECK(total["flops"]["matrix"] == int64_t{4} * 16 * 4096 * 4096 * 128);
+  REQUIRE(json["launches"].size() == 1);
+  CHECK(json["launches"][0]["grid"] == Json{{"x", 32}, {"y", 16}, {"z", 1}});
+}
+
+TEST_CASE("traffic: what the launches of standard attention move adds up to its total, tensor by tensor") {
+  const Json json =
+      ValidJson("bitflash traffic --model llama-3-8b --seqlen 8192 --mask full --kernel standard --json", "traffic");
+  REQUIRE(json["launches"].size() == 3);
+  CHECK(json["total"]["tensors"]["s"]["hbm"]["write"]["compulsory"] == int64_t{4} << 30);
+  for (const char* side : {"read", "write"}) {
+    int64_t launches = 0, tensors = 0;
+    for (const Json& launch : json["launches"]) launches += launch["l2_to_sm"][side].get<int64_t>();
+    for (const Json& tensor : json["total"]["tensors"]) tensors += tensor["l2_to_sm"][side].get<int64_t>();
+    CHECK(launches == json["total"]["l2_to_sm"][side]);
+    CHECK(tensors == json["total"]["l2_to_sm"][side]);
+  }
+}
+
+TEST_CASE("traffic: a sweep is the single runs, in order, kernels innermost") {
+  const Json sweep =
+      ValidJson("bitflash traffic --heads-q 8 --head-dim 64 --seqlen 512:2048:x2 --batch 1,3 --kernel fa1,fa2 --json",
+                "traffic-sweep");
+  REQUIRE(sweep["results"].size() == 12);
+  const Json single =
+      ValidJson("bitflash traffic --heads-q 8 --head-dim 64 --seqlen 1024 --batch 3 --kernel fa2 --json", "traffic");
+  const Json& same = sweep["results"][9];  // batch 3, the second length, the second kernel
+  CHECK(same["problem"] == single["problem"]);
+  CHECK(same["kernel"] == single["kernel"]);
+  CHECK(same["total"] == single["total"]);
+}
+
+TEST_CASE("traffic: CSV has the numbers of JSON in the same cells of every line") {
+  const Finished csv = Run(std::string(kFa2) + "--mask 'window(127,0)' --csv");
+  CHECK(csv.exit_code == 0);
+  std::istringstream lines(csv.out);
+  std::string header, line, last;
+  std::getline(lines, header);
+  const auto commas = std::count(header.begin(), header.end(), ',');
+  int count = 0;
+  while (std::getline(lines, line)) {
+    CHECK(line.back() == '\r');
+    CHECK(std::count(line.begin(), line.end(), ',') == commas + 1);  // the quoted mask has one of its own
+    CHECK(line.find("\"window(127,0)\"") != std::string::npos);
+    last = line;
+    ++count;
+  }
+  CHECK(count > 2);
+  const Json json = ValidJson(std::string(kFa2) + "--mask 'window(127,0)' --json", "traffic");
+  CHECK(last.find(",total,all,") != std::string::npos);
+  for (const Json& number : {json["total"]["hbm"]["read"]["requested"], json["total"]["flops"]["matrix"]}) {
+    std::string cell = ",";
+    cell.append(number.dump()).append(",");
+    CHECK(last.find(cell) != std::string::npos);
+  }
+}
+
+TEST_CASE("traffic --assert: exit code 1 names the point and the value; every point is checked") {
+  CHECK(Run(std::string(kFa2) + "--assert 'l2_to_sm.read==1090519040'").exit_code == 0);
+  const Finished failed = Run(std::string(kFa2) + "--assert 'hbm.read<=1GB' --assert 'hbm.write<=1GB'");
+  CHECK(failed.exit_code == 1);
+  CHECK(failed.out.find("assert hbm.read<=1GB: FAILS (hbm.read.requested = 1,090,519,040)") != std::string::npos);
+  CHECK(failed.out.find("assert hbm.write<=1GB: holds") != std::string::npos);
+  CHECK(failed.err ==
+        "bitflash traffic: assertion failed: hbm.read<=1GB: hbm.read.requested = 1090519040 (kernel fa2)\n");
+  const std::string sweep =
+      "bitflash traffic --heads-q 8 --head-dim 64 --seqlen 512:2048:x2 --assert 'hbm.read<=8MiB' ";
+  const Finished some = Run(sweep);
+  CHECK(some.exit_code == 1);
+  CHECK(some.err.find("seqlen 2048") != std::string::npos);
+  CHECK(some.err.find("seqlen 512") == std::string::npos);
+  const Json json = ValidJson(sweep + "--json 2>/dev/null", "traffic-sweep", 1);
+  CHECK(json["results"][0]["assertions"][0]["holds"] == true);
+  CHECK(json["results"][2]["assertions"][0]["holds"] == false);
+}
+
+TEST_CASE("list and doctor: valid JSON; each topic alone is what the whole list says") {
+  const Json all = ValidJson("bitflash list --json", "list");
+  for (const char* topic : {"gpus", "models", "kernels", "formats", "masks", "distributions"}) {
+    const Json one = ValidJson(std::string("bitflash list --json ") + topic, "list");
+    CHECK(one.size() == 3);
+    CHECK(one[topic] == all[topic]);
+    CHECK(all[topic].size() >= 4);
+    CHECK(Run(std::string("bitflash list ") + topic).out.size() > 100);
+  }
+  const Json doctor = ValidJson("bitflash doctor --json -j 1", "doctor");
+  CHECK(doctor["threads"]["used"] == 1);
+  CHECK(Run("bitflash doctor").exit_code == 0);
+}
+
+TEST_CASE("every listed name is accepted where it belongs") {
+  const Json all = Json::parse(Run("bitflash list --json").out);
+  for (const Json& model : all["models"]) {
+    for (const Json& group : model["groups"]) {
+      const std::string command = "bitflash traffic --quiet --dtype bf16 --seqlen 512 --phase decode --model " +
+                                  model["name"].get<std::string>() + " --layers '" + group["name"].get<std::string>() +
+                                  "'";
+      const Finished finished = Run(command);
+      CAPTURE(command);
+      CAPTURE(finished.err);
+      CHECK(finished.exit_code == 0);
+    }
+  }
+  for (const Json& gpu : all["gpus"]) {
+    const std::string command =
+        "bitflash traffic --kernel standard --dtype fp16 --heads-q 8 --head-dim 64 --seqlen 512 --gpu " +
+        gpu["name"].get<std::string>();
+    const Finished finished = Run(command);
+    CAPTURE(command);
+    CAPTURE(finished.err);
+    CHECK(finished.exit_code == 0);
+  }
+}
+
+TEST_CASE("gen and diff: the same bits in every file format and for every number of threads") {
+  const TemporaryFolder folder;
+  const std::string gen = "bitflash gen --heads-q 4 --heads-kv 2 --head-dim 64 --seqlen 700 --seed 7 ";
+  for (const char* rest : {"-o a.npz -j 1", "-o b.safetensors -j 2", "-o c/", "-o d.npz --seed 8"}) {
+    std::string command = gen + rest;
+    if (std::string(rest).find("--seed") != std::string::npos) command.replace(command.find("--seed 7 "), 9, "");
+    const Finished finished = Shell(command, folder);
+    CAPTURE(finished.err);
+    REQUIRE(finished.exit_code == 0);
+    CHECK(finished.out.find("assumed: distribution = hash-normal") != std::string::npos);
+  }
+  // NumPy's formats have no bf16: the bits come back as 16-bit patterns and --dtype names them.
+  CHECK(Shell("bitflash diff a.npz b.safetensors --dtype bf16", folder).exit_code == 0);
+  CHECK(Shell("bitflash diff a.npz c/v.npy --tensor v", folder).exit_code == 0);
+  CHECK(Shell("bitflash diff a.npz a.npz --tensor k --tensor-b v", folder).exit_code == 1);
+  const Finished seeds = Shell("bitflash diff a.npz d.npz --dtype bf16", folder);
+  CHECK(seeds.exit_code == 1);
+  CHECK(seeds.out.find("bits         ") != std::string::npos);
+  CHECK(seeds.out.find("most ulps    ") != std::string::npos);
+}
+
+TEST_CASE("diff: one flipped bit is found, with its coordinates, both values and the ulps") {
+  const TemporaryFolder folder;
+  REQUIRE(Shell("bitflash gen --heads-q 2 --head-dim 16 --seqlen 8 --dtype fp32 --distribution constant-v -o a/ && "
+                "bitflash gen --heads-q 2 --head-dim 16 --seqlen 8 --dtype fp32 --distribution constant-v -o b/",
+                folder)
+              .exit_code == 0);
+  std::string bytes = ReadText(folder.path() + "/b/v.npy");
+  const size_t element = ((0 * 2 + 1) * 8 + 3) * 16 + 5;  // (0, 1, 3, 5)
+  bytes[bytes.size() - 4 * (2 * 8 * 16 - element)] ^= 1;
+  WriteText(folder.path() + "/b/v.npy", bytes);
+  const Finished finished = Shell("bitflash diff a/v.npy b/v.npy", folder);
+  CHECK(finished.exit_code == 1);
+  CHECK(finished.out.find("1 of 256 elements differ") != std::string::npos);
+  CHECK(finished.out.find("(0, 1, 3, 5): A 0x3f800000 = 1, B 0x3f800001 = 1.0000001192092896") != std::string::npos);
+  CHECK(finished.out.find("most ulps    1 at") != std::string::npos);
+  CHECK(finished.err.empty());
+  const Json json = Json::parse(Shell("bitflash diff a/v.npy b/v.npy --json", folder).out);
+  CHECK(CheckSchema(json, BITFLASH_SOURCE_DIR "/verify/schemas/diff.schema.json").empty());
+  CHECK(json["tensors"][0]["first"]["index"] == Json{0, 1, 3, 5});
+  const Json same =
+      Json::parse(Shell("bitflash diff a b/../a --json; bitflash diff a/q.npy b/q.npy --json", folder).out);
+  CHECK(CheckSchema(same, BITFLASH_SOURCE_DIR "/verify/schemas/diff.schema.json").empty());
+  CHECK(same["identical"] == true);
+}
+
+TEST_CASE("diff: NaN in one file only is reported before any distance") {
+  const TemporaryFolder folder;
+  REQUIRE(Shell("bitflash gen --heads-q 1 --head-dim 16 --seqlen 64 --distribution nan-padding -o a.safetensors && "
+                "bitflash gen --heads-q 1 --head-dim 16 --seqlen 64 -o b.safetensors",
+                folder)
+              .exit_code == 0);
+  const Finished finished = Shell("bitflash diff a.safetensors b.safetensors --tensor k", folder);
+  CHECK(finished.exit_code == 1);
+  const size_t kinds = finished.out.find("non-finite"), bits = finished.out.find("bits  ");
+  REQUIRE(kinds != std::string::npos);
+  CHECK(kinds < bits);
+  CHECK(finished.out.find("= nan, B 0x") != std::string::npos);
+}
+
+TEST_CASE("gen --json is valid") {
+  const Json json =
+      ValidJson("bitflash gen --model llama-3-8b --phase decode --seqlen 64 -o x.safetensors --json", "gen");
+  CHECK(json["tensors"].size() == 3);
+  CHECK(json["tensors"][1]["shape"] == Json{1, 32, 1, 128});  // k, q, v: by name
+}
+
+TEST_CASE("a closed pipe ends the program silently with the documented code") {
+  // POSIX sh has no pipefail: the code is written to a file.
+  const TemporaryFolder folder;
+  const Finished finished = Shell(
+      "(sleep 0.2; bitflash traffic --heads-q 8 --head-dim 64 --seqlen 1:4096:+1 --csv; echo $? > code) | true; sleep "
+      "0.6; "
+      "while [ ! -s code ]; do sleep 0.1; done",
+      folder);
+  CHECK(ReadText(folder.path() + "/code") == "6\n");
+  CHECK(finished.err.empty());
+}
+
+TEST_CASE("colours: never without a terminal, always when asked, and NO_COLOR does not override the flag") {
+  const std::string list = "bitflash list masks ";
+  CHECK(Run(list).out.find('\x1b') == std::string::npos);
+  CHECK(Run(list + "--color always").out.find('\x1b') != std::string::npos);
+  CHECK(Run("NO_COLOR=1 " + list + "--color always").out.find('\x1b') != std::string::npos);
+  CHECK(Run(list + "--color never").out.find('\x1b') == std::string::npos);
+  CHECK(Run(list + "--no-color").out.find('\x1b') == std::string::npos);
+  // script(1) gives a terminal where it is installed.
+  if (Run("command -v script").exit_code == 0) {
+    CHECK(Run("script -qec '" + list + "' /dev/null").out.find('\x1b') != std::string::npos);
+    CHECK(Run("NO_COLOR=1 script -qec '" + list + "' /dev/null").out.find('\x1b') == std::string::npos);
+  }
+}
+
+TEST_CASE(
+    "--json=FILE and --csv=FILE are written beside the text; an old file is replaced, none is left half written") {
+  const TemporaryFolder folder;
+  WriteText(folder.path() + "/x.json", "old");
+  const Finished finished =
+      Shell("bitflash traffic --heads-q 8 --head-dim 64 --seqlen 512 --json=x.json --csv=x.csv && ls -a", folder);
+  CHECK(finished.exit_code == 0);
+  CHECK(finished.out.find("HBM read") != std::string::npos);
+  CHECK(finished.out.find("tmp") == std::string::npos);
+  CHECK(Json::parse(ReadText(folder.path() + "/x.json"))["schema"] == "bitflash.traffic/1");
+  CHECK(ReadText(folder.path() + "/x.csv").rfind("kernel,batch,", 0) == 0);
+}
+
+TEST_CASE("notes go to standard error unless --quiet") {
+  const std::string command = "bitflash traffic --model llama-3-8b --seqlen 16384 --json ";
+  CHECK(Run(command).err.find("bitflash traffic: note: Llama 3 8B is configured for 8192 positions") == 0);
+  CHECK(Run(command + "--quiet").err.empty());
+}
+
+TEST_CASE("help and version") {
+  CHECK(Run("bitflash --version").out == "bitflash " BITFLASH_VERSION "\n");
+  const Finished help = Run("bitflash --help");
+  CHECK(help.exit_code == 0);
+  CHECK(help.out.find("Exit codes: 0 pass, 1 mismatch") != std::string::npos);
+  for (const char* command : {"traffic", "gen", "diff", "list", "doctor"}) {
+    CAPTURE(command);
+    CHECK(help.out.find(std::string("  ") + command) != std::string::npos);
+    const Finished one = Run(std::string("bitflash ") + command + " --help");
+    CHECK(one.exit_code == 0);
+    CHECK(one.err.empty());
+    CHECK(one.out.find(std::string("Examples:\n  bitflash ") + command) != std::string::npos);
+    CHECK(one.out == Run(std::string("bitflash help ") + command).out);
+  }
+}
+
+TEST_CASE("the examples of every help run") {
+  for (const char* command : {"traffic", "gen", "diff", "list", "doctor"}) {
+    const TemporaryFolder folder;
+    REQUIRE(Shell("bitflash gen --heads-q 1 --head-dim 16 --seqlen 8 -o in/ && cp in/q.npy o_cpu.npy && cp in/q.npy "
+                  "o_gpu.npy && "
+                  "cp in/q.npy a.npy && cp in/q.npy b.npy && bitflash gen --heads-q 1 --head-dim 16 --seqlen 8 -o "
+                  "a.safetensors "
+                  "&& cp a.safetensors b.safetensors",
+                  folder)
+                .exit_code == 0);
+    std::istringstream help(Shell(std::string("bitflash ") + command + " --help", folder).out);
+    int examples = 0;
+    for (std::string line; std::getline(help, line);) {
+      if (line.rfind("  bitflash ", 0) != 0) continue;
+      ++examples;
+      const Finished finished = Shell(line, folder);
+      CAPTURE(line);
+      CAPTURE(finished.err);
+      // The example of two tensors in one file has no such file here; a failed assertion is an answer, too.
+      const bool no_file = line.find("case.npz") != std::string::npos && finished.exit_code == 3;
+      const bool asserts = line.find("--assert") != std::string::npos && finished.exit_code == 1;
+      CHECK((finished.exit_code == 0 || no_file || asserts));
+    }
+    CHECK(examples >= 1);
+  }
+}
+
+}  // namespace
+}  // namespace bitflash::verify

@@ -1,0 +1,73 @@
+#include "verify/cli/text.h"
+
+#include <doctest/doctest.h>
+
+namespace bitflash::verify {
+namespace {
+
+TEST_CASE("display width counts columns, not bytes or characters") {
+  CHECK(DisplayWidth("") == 0);
+  CHECK(DisplayWidth("HBM") == 3);
+  CHECK(DisplayWidth("显存") == 4);
+  CHECK(DisplayWidth("HBM 读取") == 8);
+  CHECK(DisplayWidth("，。（）") == 8);     // full-width punctuation
+  CHECK(DisplayWidth("ｆｌａｓｈ") == 10);  // full-width letters
+  CHECK(DisplayWidth("ｶ") == 1);            // half-width katakana
+  CHECK(DisplayWidth("한국어") == 6);
+  CHECK(DisplayWidth("\U0001F600") == 2);  // an emoji
+  CHECK(DisplayWidth("\U00020000") == 2);  // CJK extension B
+  CHECK(DisplayWidth("e\u0301") == 1);     // e and a combining acute accent
+  CHECK(DisplayWidth("×²µ") == 3);         // ambiguous and Latin-1 characters are narrow
+  CHECK(DisplayWidth("\x1b[1;31mred\x1b[0m") == 3);
+}
+
+TEST_CASE("display width of bytes that are not UTF-8 is one column each") {
+  CHECK(DisplayWidth("\xff\xfe") == 2);
+  CHECK(DisplayWidth("a\xe6\x98") == 3);  // a truncated character
+  CHECK(DisplayWidth("\xc0\x80") == 2);   // an overlong form
+  CHECK(DisplayWidth("\x1b[") == 0);      // an unfinished colour sequence
+}
+
+TEST_CASE("the borders of the wide ranges") {
+  CHECK(DisplayWidth("\u10ff") == 1);
+  CHECK(DisplayWidth("\u1100") == 2);
+  CHECK(DisplayWidth("\u115f") == 2);
+  CHECK(DisplayWidth("\u1160") == 1);
+  CHECK(DisplayWidth("\u303e") == 2);
+  CHECK(DisplayWidth("\u303f") == 1);
+  CHECK(DisplayWidth("\u4dc0") == 1);  // hexagram symbols stand between two wide blocks
+  CHECK(DisplayWidth("\u9fff") == 2);
+  CHECK(DisplayWidth("\uff60") == 2);
+  CHECK(DisplayWidth("\uff61") == 1);
+}
+
+TEST_CASE("padding works on columns") {
+  CHECK(Pad("显存", 6, Align::kLeft) == "显存  ");
+  CHECK(Pad("显存", 6, Align::kRight) == "  显存");
+  CHECK(Pad("too long", 3, Align::kRight) == "too long");
+}
+
+TEST_CASE("wrapping breaks at spaces and between wide characters, never before closing punctuation") {
+  CHECK(Wrap("the scores never reach HBM", 12) == "the scores\nnever reach\nHBM\n");
+  CHECK(Wrap("a  b", 10) == "a b\n");
+  CHECK(Wrap("one\ntwo", 10, "  ") == "  one\n  two\n");
+  CHECK(Wrap("unbreakable word", 4) == "unbreakable\nword\n");
+  CHECK(Wrap("中间结果不写回显存", 8) == "中间结果\n不写回显\n存\n");
+  CHECK(Wrap("中间结果，不写", 8) == "中间结\n果，不写\n");
+  CHECK(Wrap("使用HBM带宽", 6) == "使用\nHBM带\n宽\n");
+  CHECK(Wrap("", 8) == "\n");
+}
+
+TEST_CASE("paint writes nothing but the text when colours are off") {
+  CHECK(Paint("x", Colour::kRed, false) == "x");
+  CHECK(Paint("x", Colour::kRed, true) == "\x1b[31mx\x1b[0m");
+  CHECK(Paint("", Colour::kRed, true).empty());
+}
+
+TEST_CASE("printable text has no control characters and is one line") {
+  CHECK(Printable("a\nb\tc\x1b[31m\x7f") == "a\\nb\\tc\\x1b[31m\\x7f");
+  CHECK(Printable("显存") == "显存");
+}
+
+}  // namespace
+}  // namespace bitflash::verify

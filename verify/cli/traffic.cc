@@ -1,0 +1,111 @@
+// bitflash traffic: the bytes of kernels by level and tensor.
+#include <fmt/format.h>
+
+#include "data/error.h"
+#include "verify/cli/commands.h"
+#include "verify/cli/traffic_result.h"
+#include "verify/cli/units.h"
+
+namespace bitflash::verify {
+namespace {
+
+std::string PointName(const Workload& workload, const TrafficResult& result) {
+  std::string name = fmt::format("kernel {}", result.kernel->name);
+  for (const std::string& swept : workload.swept) {
+    const data::Attention& a = result.attention;
+    const int64_t value = swept == "batch" ? a.batch : swept == "seqlen_q" ? a.seqlen_q : a.seqlen_k;
+    name += fmt::format(", {} {}", swept, value);
+  }
+  return name;
+}
+
+std::vector<TrafficResult> CountAll(const Workload& workload, const std::vector<Assertion>& assertions,
+                                    const Output& output) {
+  std::vector<TrafficResult> results;
+  Progress progress(output, "counting", static_cast<int64_t>(workload.points.size()));
+  for (const data::Attention& attention : workload.points) {
+    for (const sim::Kernel* kernel : workload.kernels) {
+      TrafficResult result{kernel, attention, ChooseTiling(workload, *kernel, attention), {}, {}};
+      try {
+        result.count = sim::CountKernel(*kernel, attention, result.tiling, workload.gpu);
+      } catch (const data::UsageError& error) {
+        if (workload.swept.empty()) throw;
+        throw data::UsageError(fmt::format("{}: {}", PointName(workload, result), error.what()));
+      }
+      if (!assertions.empty()) {
+        const Json total = LedgerJson(result.count.total);
+        for (const Assertion& assertion : assertions) result.outcomes.push_back(Evaluate(assertion, total));
+      }
+      results.push_back(std::move(result));
+    }
+    progress.Advance(static_cast<int64_t>(results.size() / workload.kernels.size()));
+  }
+  return results;
+}
+
+std::string Text(const Workload& workload, const std::vector<Assertion>& assertions,
+                 const std::vector<TrafficResult>& results, bool color) {
+  std::string text;
+  if (!workload.swept.empty()) text = TrafficSweepTable(workload, results, color);
+  for (const TrafficResult& result : results) {
+    if (workload.swept.empty()) {
+      if (!text.empty()) text += "\n";
+      text += TrafficTables(workload, result, color);
+    } else if (!assertions.empty()) {
+      text += PointName(workload, result) + "\n";
+    }
+    text += AssertionLines(assertions, result, color);
+  }
+  return text;
+}
+
+}  // namespace
+
+ExitCode Traffic(const Arguments& arguments) {
+  CommandLine line(
+      "traffic",
+      "Counts the bytes that attention kernels move between HBM, L2, shared memory and registers, and their "
+      "operations,\n"
+      "without executing them. HBM has three numbers: compulsory (every byte once), predicted (behind the L2; not\n"
+      "modelled yet) and requested (as if there were no L2).",
+      {{"bitflash traffic --model llama-3-8b --seqlen 8192", "one layer of a model, prefill, on an H200"},
+       {"bitflash traffic --kernel standard,fa2 --heads-q 16 --head-dim 128 --seqlen 4096 --gpu a100-80gb",
+        "two kernels on the same problem"},
+       {"bitflash traffic --model llama-3-8b --phase decode --seqlen 512:131072:x2 --csv=decode.csv", "a sweep"},
+       {"bitflash traffic --model llama-3-8b --seqlen 8192 --assert \"hbm.read<=1.2GB\"",
+        "exit code 1 when the claim does not hold; hbm.read means predicted where known, else requested"}});
+  WorkloadFlags workload_flags;
+  OutputFlags output_flags;
+  std::vector<std::string> assertion_texts;
+  const WorkloadFeatures features{.sweep = true};
+  AddWorkloadFlags(line, workload_flags, features);
+  line.AddOption("--assert", assertion_texts, "CLAIM", "FIELD OP VALUE, e.g. \"l2_to_sm.read<=1.2GB\"; repeatable");
+  AddOutputFlags(line, output_flags, {.csv = true});
+  line.Parse(arguments);
+
+  Output output("traffic", output_flags);
+  std::vector<Assertion> assertions;
+  for (const std::string& text : assertion_texts) assertions.push_back(ParseAssertion(text));
+  const Workload workload = ResolveWorkload(workload_flags, features);
+  for (const std::string& note : workload.notes) output.Note(note);
+  const std::vector<TrafficResult> results = CountAll(workload, assertions, output);
+
+  if (output.wants_json()) output.JsonResult(TrafficJson(workload, assertions, results));
+  if (output.wants_csv()) output.CsvResult(TrafficCsv(results));
+  if (output.wants_text()) output.Text(Text(workload, assertions, results, output.color()));
+  output.Finish();
+
+  ExitCode code = ExitCode::kPass;
+  for (const TrafficResult& result : results) {
+    for (size_t i = 0; i < assertions.size(); ++i) {
+      const Outcome& outcome = result.outcomes[i];
+      if (outcome.holds) continue;
+      code = ExitCode::kMismatch;
+      WriteError(fmt::format("bitflash traffic: assertion failed: {}: {} = {} ({})", assertions[i].text, outcome.field,
+                             outcome.value, PointName(workload, result)));
+    }
+  }
+  return code;
+}
+
+}  // namespace bitflash::verify

@@ -1,0 +1,51 @@
+// What `traffic` found, and its three forms: JSON, CSV, and tables for people.
+#ifndef BITFLASH_VERIFY_CLI_TRAFFIC_RESULT_H_
+#define BITFLASH_VERIFY_CLI_TRAFFIC_RESULT_H_
+
+#include <string>
+#include <vector>
+
+#include "sim/count.h"
+#include "verify/cli/assertion.h"
+#include "verify/cli/output.h"
+#include "verify/cli/workload.h"
+
+namespace bitflash::verify {
+
+// One kernel on one problem.
+struct TrafficResult {
+  const sim::Kernel* kernel = nullptr;
+  data::Attention attention;
+  sim::Tiling tiling;
+  sim::Count count;
+  std::vector<Outcome> outcomes;  // of the assertions, in their order
+};
+
+// {"hbm": {"read": {"compulsory", "predicted", "requested"}, "write": ...}, "l2_to_sm": ..., "shared": ...,
+// "register": {"read"}, "flops": {"matrix"}, "ops": {"special", "fp32"}, "tensors": {"q": ..., ...}}.
+// Without an L2 model every byte between L2 and the SMs is requested of HBM, and `predicted` is null.
+Json LedgerJson(const sim::Ledger& ledger);
+
+Json ProblemJson(const data::Attention& attention);
+Json TilingJson(const sim::Tiling& tiling);
+Json GpuJson(const data::Gpu& gpu);
+
+// One result: verify/schemas/traffic.schema.json. Several: traffic-sweep.schema.json.
+Json TrafficJson(const Workload& workload, const std::vector<Assertion>& assertions,
+                 const std::vector<TrafficResult>& results);
+
+// One line per kernel, point, launch (and "total") and tensor (and "all"); bytes as whole numbers.
+std::string TrafficCsv(const std::vector<TrafficResult>& results);
+
+// Level x tensor for each launch and in total.
+std::string TrafficTables(const Workload& workload, const TrafficResult& result, bool color);
+
+// One line per point and kernel.
+std::string TrafficSweepTable(const Workload& workload, const std::vector<TrafficResult>& results, bool color);
+
+// "hbm.read.requested = 1,090,519,040 holds: hbm.read<=1.2GB", one line each.
+std::string AssertionLines(const std::vector<Assertion>& assertions, const TrafficResult& result, bool color);
+
+}  // namespace bitflash::verify
+
+#endif  // BITFLASH_VERIFY_CLI_TRAFFIC_RESULT_H_

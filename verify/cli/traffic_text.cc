@@ -1,0 +1,188 @@
+// The tables of `traffic`.
+#include <fmt/format.h>
+
+#include "verify/cli/table.h"
+#include "verify/cli/text.h"
+#include "verify/cli/traffic_result.h"
+#include "verify/cli/units.h"
+
+namespace bitflash::verify {
+namespace {
+
+using sim::Ledger;
+using sim::PerTensor;
+using sim::TensorId;
+using sim::Traffic;
+
+// The papers' letters where there are some.
+std::string Title(TensorId tensor) {
+  switch (tensor) {
+    case TensorId::kQ:
+      return "Q";
+    case TensorId::kK:
+      return "K";
+    case TensorId::kV:
+      return "V";
+    case TensorId::kS:
+      return "S";
+    case TensorId::kP:
+      return "P";
+    case TensorId::kO:
+      return "O";
+    case TensorId::kLse:
+      return "LSE";
+    case TensorId::kM:
+      return "m";
+    case TensorId::kL:
+      return "l";
+    case TensorId::kOPartial:
+      return "O parts";
+    case TensorId::kBlockTable:
+      return "pages";
+  }
+  return "";
+}
+
+// A zero is a dash, so that the eye finds what moves.
+std::string Cell(int64_t bytes) { return bytes == 0 ? "-" : Bytes(bytes); }
+
+std::string LedgerTable(const Ledger& ledger, bool color) {
+  struct Row {
+    const char* level;
+    const char* what;
+    const PerTensor* traffic;
+    int64_t Traffic::*side;
+  };
+  const Row rows[] = {{"HBM read", "compulsory", &ledger.hbm_compulsory, &Traffic::read},
+                      {"", "predicted", nullptr, nullptr},
+                      {"", "requested", &ledger.l2_to_sm, &Traffic::read},
+                      {"HBM write", "compulsory", &ledger.hbm_compulsory, &Traffic::write},
+                      {"", "predicted", nullptr, nullptr},
+                      {"", "requested", &ledger.l2_to_sm, &Traffic::write},
+                      {"L2 to SM", "read", &ledger.l2_to_sm, &Traffic::read},
+                      {"", "write", &ledger.l2_to_sm, &Traffic::write},
+                      {"shared", "read", &ledger.shared, &Traffic::read},
+                      {"", "write", &ledger.shared, &Traffic::write},
+                      {"register", "read", &ledger.registers, &Traffic::read}};
+  std::vector<TensorId> tensors;
+  std::vector<Table::Column> columns = {{"level", Align::kLeft}, {"", Align::kLeft}};
+  for (int t = 0; t < sim::kTensorCount; ++t) {
+    const auto tensor = static_cast<TensorId>(t);
+    bool occurs = false;
+    for (const Row& row : rows) occurs |= row.traffic != nullptr && At(*row.traffic, tensor).*row.side != 0;
+    if (!occurs) continue;
+    tensors.push_back(tensor);
+    columns.push_back({Title(tensor), Align::kRight});
+  }
+  columns.push_back({"all", Align::kRight});
+
+  Table table(columns);
+  for (const Row& row : rows) {
+    std::vector<std::string> cells = {row.level, row.what};
+    for (const TensorId tensor : tensors) {
+      cells.push_back(row.traffic == nullptr ? "-" : Cell(At(*row.traffic, tensor).*row.side));
+    }
+    cells.push_back(row.traffic == nullptr ? "-" : Cell(Sum(*row.traffic).*row.side));
+    table.Row(cells);
+  }
+  return table.ToString(color, 2);
+}
+
+std::string OperationsLine(const Ledger& ledger) {
+  return fmt::format("  matrix {}, special functions {}, fp32 operations {}\n",
+                     Flop(static_cast<double>(ledger.matrix_flops)), Prefixed(static_cast<double>(ledger.special_ops)),
+                     Prefixed(static_cast<double>(ledger.fp32_ops)));
+}
+
+std::string Number(double value) { return fmt::format("{:.{}f}", value, value < 10 ? 2 : value < 100 ? 1 : 0); }
+
+int64_t Both(const Traffic& traffic) { return traffic.read + traffic.write; }
+
+std::string IntensityLine(const Ledger& ledger) {
+  const auto flops = static_cast<double>(ledger.matrix_flops);
+  const int64_t floor = Both(Sum(ledger.hbm_compulsory)), requested = Both(Sum(ledger.l2_to_sm));
+  if (floor == 0 || requested == 0) return "";
+  return fmt::format("  matrix FLOP per byte of HBM: {} compulsory, {} requested\n",
+                     Number(flops / static_cast<double>(floor)), Number(flops / static_cast<double>(requested)));
+}
+
+std::string Where(const Workload& workload) {
+  std::string text = fmt::format("{} ({}, {} SMs)", workload.gpu.title, workload.gpu.arch, workload.gpu.sms);
+  if (workload.model) {
+    text += fmt::format("; one layer of {}, which has {} such layers", workload.model->title, workload.group->layers);
+    if (workload.model->groups.size() > 1) text += fmt::format(" ({})", workload.group->name);
+  }
+  return text;
+}
+
+std::string Assumptions(const Workload& workload) {
+  std::string text;
+  for (const std::string& assumed : workload.assumed) text += fmt::format("assumed: {}\n", Printable(assumed));
+  return text;
+}
+
+}  // namespace
+
+std::string TrafficTables(const Workload& workload, const TrafficResult& result, bool color) {
+  const auto bold = [&](std::string_view text) { return Paint(text, Colour::kBold, color); };
+  std::string text = fmt::format("{}  {}\n", bold(result.kernel->name), result.kernel->title);
+  text += fmt::format("problem  {}\n", data::ToString(result.attention));
+  text += fmt::format("tiling   {}\n", sim::ToString(result.tiling));
+  text += fmt::format("GPU      {}\n", Where(workload));
+  text += Assumptions(workload);
+  for (const sim::LaunchCount& launch : result.count.launches) {
+    text += fmt::format("\n{}  grid {} x {} x {} = {} blocks of {} threads\n", bold(launch.name), launch.grid.x,
+                        launch.grid.y, launch.grid.z, Grouped(launch.grid.blocks()), launch.resources.threads);
+    text +=
+        fmt::format("  {} shared memory per block, {} registers per thread; blocks per SM: {} (limit: {}); {} waves\n",
+                    Bytes(launch.resources.shared_bytes), launch.resources.registers_per_thread,
+                    launch.occupancy.blocks_per_sm, launch.occupancy.limit, Number(launch.waves));
+    text += LedgerTable(launch.ledger, color) + OperationsLine(launch.ledger);
+    if (result.count.launches.size() == 1) text += IntensityLine(launch.ledger);
+  }
+  if (result.count.launches.size() > 1) {
+    text += fmt::format("\n{}  {} launches\n", bold("total"), result.count.launches.size());
+    text += LedgerTable(result.count.total, color) + OperationsLine(result.count.total);
+    text += IntensityLine(result.count.total);
+  }
+  return text;
+}
+
+std::string TrafficSweepTable(const Workload& workload, const std::vector<TrafficResult>& results, bool color) {
+  std::string text = fmt::format("GPU      {}\n", Where(workload)) + Assumptions(workload) + "\n";
+  Table table({{"batch", Align::kRight},
+               {"seqlen_q", Align::kRight},
+               {"seqlen_k", Align::kRight},
+               {"kernel", Align::kLeft},
+               {"tile", Align::kLeft},
+               {"HBM compulsory", Align::kRight},
+               {"requested", Align::kRight},
+               {"shared", Align::kRight},
+               {"register", Align::kRight},
+               {"matrix", Align::kRight},
+               {"waves", Align::kRight}});
+  for (const TrafficResult& result : results) {
+    const Ledger& ledger = result.count.total;
+    double waves = 0;
+    for (const sim::LaunchCount& launch : result.count.launches) waves += launch.waves;
+    table.Row({Grouped(result.attention.batch), Grouped(result.attention.seqlen_q), Grouped(result.attention.seqlen_k),
+               std::string(result.kernel->name), fmt::format("{}x{}", result.tiling.Br, result.tiling.Bc),
+               Bytes(Both(Sum(ledger.hbm_compulsory))), Bytes(Both(Sum(ledger.l2_to_sm))),
+               Bytes(Both(Sum(ledger.shared))), Bytes(Sum(ledger.registers).read),
+               Flop(static_cast<double>(ledger.matrix_flops)), Number(waves)});
+  }
+  return text + table.ToString(color) + "bytes are reads plus writes of all launches; waves are summed over launches\n";
+}
+
+std::string AssertionLines(const std::vector<Assertion>& assertions, const TrafficResult& result, bool color) {
+  std::string text;
+  for (size_t i = 0; i < assertions.size(); ++i) {
+    const Outcome& outcome = result.outcomes[i];
+    text += fmt::format("assert {}: {} ({} = {})\n", Printable(assertions[i].text),
+                        outcome.holds ? Paint("holds", Colour::kGreen, color) : Paint("FAILS", Colour::kRed, color),
+                        outcome.field, Grouped(outcome.value));
+  }
+  return text;
+}
+
+}  // namespace bitflash::verify

@@ -1,0 +1,123 @@
+#include "verify/explain_on_chip.h"
+
+#include <algorithm>
+
+#include "sim/block.h"
+#include "sim/operands.h"
+#include "sim/runs.h"
+#include "sim/stream.h"
+
+namespace bitflash::verify {
+namespace {
+
+using sim::Space;
+using sim::TensorId;
+using sim::Tile;
+
+// Remembers every tile that an instruction touches.
+class WatchingBlock : public sim::Block {
+ public:
+  WatchingBlock(const sim::BlockSpec& spec, sim::Ledger& ledger, Spans& spans)
+      : Block(spec, ledger, spans, 1, 1, sim::Loops::kByRun) {}
+
+  std::vector<Tile> tiles;  // each tensor once per space, the largest
+
+ private:
+  void See(const Tile& tile) {
+    for (Tile& seen : tiles) {
+      if (seen.tensor != tile.tensor || seen.space != tile.space || seen.format != tile.format) continue;
+      if (tile.bytes() > seen.bytes()) seen = tile;
+      return;
+    }
+    tiles.push_back(tile);
+  }
+  void DoFill(const Tile& tile, float) override { See(tile); }
+  void DoCopy(const Tile& to, const sim::GlobalTile&) override { See(to); }
+  void DoMma(const Tile& D, const Tile& A, const Tile& B, bool, bool) override { See(A), See(B), See(D); }
+};
+
+// Runs the first block of the first launch and stops looking.
+class WatchingStream : public sim::Stream {
+ public:
+  void Launch(const sim::LaunchSpec& spec, const Body& body) override {
+    if (!tiles.empty() || spec.blocks.empty()) return;
+    sim::Ledger ledger;
+    sim::Block::Spans spans;
+    WatchingBlock block(spec.block, ledger, spans);
+    const sim::BlockRun& run = spec.blocks.front();
+    body(block, run.first, run.keys);
+    tiles = block.tiles;
+  }
+  std::vector<Tile> tiles;
+};
+
+std::string_view Letter(TensorId tensor) {
+  switch (tensor) {
+    case TensorId::kQ:
+      return "Q";
+    case TensorId::kK:
+      return "K";
+    case TensorId::kV:
+      return "V";
+    case TensorId::kS:
+      return "S";
+    case TensorId::kP:
+      return "P";
+    case TensorId::kO:
+    case TensorId::kOPartial:
+      return "O";
+    default:
+      return "m, l";
+  }
+}
+
+}  // namespace
+
+OnChip WatchOnChip(const KernelCost& side, const data::Attention& attention) {
+  WatchingStream stream;
+  sim::FindKernel(side.kernel).Run(stream, attention, side.tiling);
+
+  OnChip result;
+  for (const Tile& tile : stream.tiles) {
+    // Row vectors come first in the kernel's text but last in the explanation.
+    if (tile.cols == 1) continue;
+    const bool streamed = tile.space == Space::kShared && (tile.tensor == TensorId::kK || tile.tensor == TensorId::kV);
+    const int64_t copies = streamed ? side.tiling.stages : 1;
+    result.tiles.push_back(
+        {Letter(tile.tensor), tile.space, tile.format, tile.rows, tile.cols, copies, tile.bytes() * copies});
+  }
+  result.tiles.push_back({"m, l", Space::kRegister, data::Format::kFp32, side.tiling.Br, 2, 1,
+                          side.tiling.Br * 2 * data::StorageBytes(data::Format::kFp32)});
+  std::stable_sort(result.tiles.begin(), result.tiles.end(),
+                   [](const OnChipTile& a, const OnChipTile& b) { return a.space < b.space; });
+
+  const sim::LaunchCount& launch = side.count.launches.front();
+  result.shared_bytes = launch.resources.shared_bytes;
+  result.register_bytes = launch.resources.threads * launch.resources.registers_per_thread * 4;
+  result.occupancy = launch.occupancy;
+  result.full_row_rows = std::min(side.tiling.Br, sim::QueryRows(attention, side.tiling));
+  result.full_row_bytes = result.full_row_rows * attention.seqlen_k * data::StorageBytes(data::Format::kFp32);
+  return result;
+}
+
+TileLoop CountLoop(const KernelCost& side, const data::Attention& attention) {
+  const auto visit = [&](const data::Attention& a) {
+    TileLoop loop;
+    loop.Tr = sim::QueryTileCount(a, side.tiling);
+    for (int64_t i = 0; i < loop.Tr; ++i) {
+      const sim::QueryTile queries = sim::QueryTileAt(a, side.tiling, i);
+      const int64_t tiles = sim::KeyTiles(a, side.tiling, queries, sim::Order::kAscending).tiles();
+      loop.Tc = std::max(loop.Tc, tiles);
+      loop.tiles += tiles;
+    }
+    loop.tiles *= sim::Heads(a, side.tiling);
+    return loop;
+  };
+  TileLoop loop = visit(attention);
+  data::Attention full = attention;
+  full.mask = data::Mask::Full();
+  loop.tiles_full = visit(full).tiles;
+  return loop;
+}
+
+}  // namespace bitflash::verify
