@@ -101,7 +101,7 @@ int64_t UsableL2(const Gpu& gpu) { return gpu.l2_bytes_effective.value_or(gpu.l2
 
 Anyway CountAnyway(const KernelChoice& choice, const Attention& attention) {
   sim::CountStream stream;
-  choice.kernel->Run(stream, attention, choice.tiling);
+  choice.kernel->Run(stream, attention, choice.tiling, choice.kernel->recipe);
   Anyway result;
   result.resources = stream.launched().front().resources;
   result.blocks = stream.launched().front().grid.blocks();

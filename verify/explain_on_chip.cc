@@ -75,7 +75,8 @@ std::string_view Letter(TensorId tensor) {
 
 OnChip WatchOnChip(const KernelCost& side, const data::Attention& attention) {
   WatchingStream stream;
-  sim::FindKernel(side.kernel).Run(stream, attention, side.tiling);
+  const sim::Kernel& kernel = sim::FindKernel(side.kernel);
+  kernel.Run(stream, attention, side.tiling, kernel.recipe);
 
   OnChip result;
   for (const Tile& tile : stream.tiles) {
