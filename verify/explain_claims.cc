@@ -61,7 +61,6 @@ Claim LinearMemory(const Explanation& e) {
   Attention twice = c.attention;
   twice.seqlen_q *= 2;
   twice.seqlen_k *= 2;
-  data::Validate(twice);
   const Contrast d = CountContrast(twice, e.input.gpu, e.input.fp32_scores);
   int64_t row_state_bytes = 0;
   for (const TensorId tensor : {TensorId::kLse, TensorId::kM, TensorId::kL}) {
