@@ -32,5 +32,5 @@ if (($#)); then
   exec "$bitflash" "$@"
 fi
 for phase in prefill decode; do
-  "$bitflash" explain --model llama-3-8b --gpu h200 --phase "$phase" --seqlen 8192
+  "$bitflash" explain --model llama-3-8b --gpu h200 --phase "$phase" --seqlen 8192 --mask full
 done

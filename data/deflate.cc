@@ -73,7 +73,7 @@ std::vector<Buffer> Deflate(const std::vector<Buffer>& pieces) {
   }
   // Ends the stream also when an allocation below throws.
   const std::unique_ptr<z_stream, int (*)(z_stream*)> owner(&stream, deflateEnd);
-  constexpr int64_t kPieceBytes = 1 << 20;
+  constexpr int64_t kPieceBytes = 1 << 16;
   std::vector<Buffer> compressed;
   const auto run = [&](int flush) {
     int status = Z_OK;

@@ -133,6 +133,8 @@ class HeaderHandler : public nlohmann::json_sax<Json> {
 
 SafetensorsHeader ParseSafetensorsHeader(std::string_view json) {
   if (!json.starts_with('{')) throw InputError("header: expected '{' as its first byte");
+  // The parser takes a NUL for the end of its input and would not see what follows.
+  if (json.find('\0') != std::string_view::npos) throw InputError("header: not valid JSON: it contains a NUL byte");
   HeaderHandler handler;
   Json::sax_parse(json.begin(), json.end(), &handler);
   return handler.Take();

@@ -24,6 +24,8 @@ std::string ShortJson(const nlohmann::json& value) {
 nlohmann::json ParseStrictJson(std::string_view text, std::string_view origin) {
   const auto fail = [&](const std::string& what) { return InputError(std::string(origin) + ": " + what); };
   std::vector<std::set<std::string>> keys;  // of the objects that are open
+  // The parser takes a NUL byte for the end of its input, so a file could hide bytes behind one.
+  if (text.find('\0') != std::string_view::npos) throw fail("not valid JSON: holds a NUL byte");
   const auto inspect = [&](int depth, nlohmann::json::parse_event_t event, nlohmann::json& value) {
     using Event = nlohmann::json::parse_event_t;
     const bool opens = event == Event::object_start || event == Event::array_start;

@@ -19,6 +19,7 @@ TEST_CASE("JSON that would be silently resolved is refused, with the file's name
   refused("{\"a\": 1", "not valid JSON");
   refused("{\"a\": 1} x", "not valid JSON");
   refused("{\"a\": NaN}", "not valid JSON");
+  refused(std::string("{\"a\": 1}\0{\"a\": 2}", 17), "holds a NUL byte");
   refused("{\"a\": 1e400}", "not valid JSON");
   refused("{\"a\": \"\xff\"}", "not valid JSON");
   refused("{\"a\": 1, \"b\": 2, \"a\": 3}", "the key \"a\" appears twice in one object");

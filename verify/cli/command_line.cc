@@ -15,14 +15,20 @@ using data::UsageError;
 
 namespace {
 
+bool Contains(const std::vector<std::string>& words, const std::string& word) {
+  return std::find(words.begin(), words.end(), word) != words.end();
+}
+
 // CLI11 separates an option from its value by a blank and groups by two empty lines.
 std::string Tidy(std::string help) {
   const auto replace = [&help](std::string_view from, std::string_view to) {
-    for (size_t at = 0; (at = help.find(from, at)) != std::string::npos;) help.replace(at, from.size(), to);
+    for (size_t at = 0; (at = help.find(from, at)) != std::string::npos; at += to.size()) {
+      help.replace(at, from.size(), to);
+    }
   };
   replace(" [=FILE]", "[=FILE] ");
   replace("\n\n\n", "\n\n");
-  replace("\nUsage:", "\n\nUsage:");
+  replace(".\nUsage:", ".\n\nUsage:");
   return help;
 }
 
@@ -61,8 +67,9 @@ void CommandLine::AddOption(const std::string& names, std::vector<std::string>& 
       ->group(group_);
 }
 
-void CommandLine::AddFlag(const std::string& names, bool& value, const std::string& help) {
-  app_->add_flag(names, value, help)->group(group_)->disable_flag_override();
+void CommandLine::AddFlag(const std::string& name, bool& value, const std::string& help) {
+  flags_.push_back(name);
+  app_->add_flag(name, value, help)->group(group_);
 }
 
 void CommandLine::AddFileOption(const std::string& name, std::optional<std::string>& value, const std::string& help) {
@@ -87,14 +94,25 @@ std::vector<std::string> CommandLine::OptionNames() const {
 
 void CommandLine::Parse(const std::vector<std::string>& arguments) {
   std::vector<std::string> reversed;  // CLI11 takes words from the back
-  for (const std::string& word : arguments) {
-    const bool bare = std::find(file_options_.begin(), file_options_.end(), word) != file_options_.end();
-    const bool empty =
-        !word.empty() && word.back() == '=' &&
-        std::find(file_options_.begin(), file_options_.end(), word.substr(0, word.size() - 1)) != file_options_.end();
-    if (empty) throw UsageError(fmt::format("{} needs a file name", word));
-    reversed.insert(reversed.begin(), bare ? word + "=-" : word);
+  const std::vector<std::string> names = OptionNames();
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    const std::string& word = arguments[i];
+    const size_t equals = word.find('=');
+    const std::string name = word.substr(0, equals);
+    if (Contains(file_options_, name)) {
+      if (equals + 1 == word.size()) throw UsageError(fmt::format("{} needs a file name", word));
+      reversed.push_back(equals == std::string::npos ? name + "=-" : word);
+      continue;
+    }
+    if (Contains(flags_, name) && equals != std::string::npos) throw UsageError(fmt::format("{} takes no value", name));
+    // A forgotten value would swallow the option that follows.
+    if (Contains(names, word) && !Contains(flags_, word) && i + 1 < arguments.size() &&
+        Contains(names, arguments[i + 1])) {
+      throw UsageError(fmt::format("{} needs a value, but {} follows", word, arguments[i + 1]));
+    }
+    reversed.push_back(word);
   }
+  std::reverse(reversed.begin(), reversed.end());
   try {
     app_->parse(reversed);
   } catch (const CLI::CallForHelp&) {
@@ -106,8 +124,8 @@ void CommandLine::Parse(const std::vector<std::string>& arguments) {
   if (extras.empty()) return;
   const std::string word = extras.front().substr(0, extras.front().find('='));
   if (word.size() > 1 && word[0] == '-') {
-    throw UsageError(fmt::format("unknown option '{}'{} (--help lists the options)", Printable(word),
-                                 DidYouMean(word, OptionNames())));
+    throw UsageError(
+        fmt::format("unknown option '{}'{} (--help lists the options)", Printable(word), DidYouMean(word, names)));
   }
   throw UsageError(
       fmt::format("unexpected argument '{}' (a value is given as --option VALUE, a file for JSON as "

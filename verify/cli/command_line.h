@@ -37,7 +37,7 @@ class CommandLine {
   // May be given several times.
   void AddOption(const std::string& names, std::vector<std::string>& values, const std::string& placeholder,
                  const std::string& help);
-  void AddFlag(const std::string& names, bool& value, const std::string& help);
+  void AddFlag(const std::string& name, bool& value, const std::string& help);
   // "--json" (value "-") or "--json=FILE"; never takes the next word.
   void AddFileOption(const std::string& name, std::optional<std::string>& value, const std::string& help);
   void AddPositional(const std::string& name, std::optional<std::string>& value, const std::string& help);
@@ -51,6 +51,7 @@ class CommandLine {
   std::unique_ptr<CLI::App> app_;
   std::string group_ = "Options";
   std::vector<std::string> file_options_;
+  std::vector<std::string> flags_;
 };
 
 }  // namespace bitflash::verify

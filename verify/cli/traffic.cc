@@ -69,7 +69,7 @@ ExitCode Traffic(const Arguments& arguments) {
       "without executing them. HBM has three numbers: compulsory (every byte once), predicted (behind the L2; not\n"
       "modelled yet) and requested (as if there were no L2).",
       {{"bitflash traffic --model llama-3-8b --seqlen 8192", "one layer of a model, prefill, on an H200"},
-       {"bitflash traffic --kernel standard,fa2 --heads-q 16 --head-dim 128 --seqlen 4096 --gpu a100",
+       {"bitflash traffic --kernel standard,fa2 --heads-q 16 --head-dim 128 --seqlen 4096 --gpu a100-80gb",
         "two kernels on the same problem"},
        {"bitflash traffic --model llama-3-8b --phase decode --seqlen 512:131072:x2 --csv=decode.csv", "a sweep"},
        {"bitflash traffic --model llama-3-8b --seqlen 8192 --assert \"hbm.read<=1.2GB\"",

@@ -133,9 +133,10 @@ std::string TrafficTables(const Workload& workload, const TrafficResult& result,
   for (const sim::LaunchCount& launch : result.count.launches) {
     text += fmt::format("\n{}  grid {} x {} x {} = {} blocks of {} threads\n", bold(launch.name), launch.grid.x,
                         launch.grid.y, launch.grid.z, Grouped(launch.grid.blocks()), launch.resources.threads);
-    text += fmt::format("  {} shared memory a block, {} registers a thread; {} blocks an SM (limit: {}), {} waves\n",
-                        Bytes(launch.resources.shared_bytes), launch.resources.registers_per_thread,
-                        launch.occupancy.blocks_per_sm, launch.occupancy.limit, Number(launch.waves));
+    text +=
+        fmt::format("  {} shared memory per block, {} registers per thread; blocks per SM: {} (limit: {}); {} waves\n",
+                    Bytes(launch.resources.shared_bytes), launch.resources.registers_per_thread,
+                    launch.occupancy.blocks_per_sm, launch.occupancy.limit, Number(launch.waves));
     text += LedgerTable(launch.ledger, color) + OperationsLine(launch.ledger);
     if (result.count.launches.size() == 1) text += IntensityLine(launch.ledger);
   }
