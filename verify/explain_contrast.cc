@@ -208,10 +208,11 @@ KernelCost CountCost(const KernelChoice& choice, const Attention& attention, con
 Contrast CountContrast(const Attention& attention, const Gpu& gpu, bool fp32_scores) {
   Contrast result;
   result.attention = attention;
-  result.visible_pairs = VisiblePairs(attention);
-  result.useful_flops = UsefulFlops(attention);
   result.standard = CountCost(ChooseStandard(attention, gpu, fp32_scores), attention, gpu);
   result.flash = CountCost(ChooseFlash(attention, gpu), attention, gpu);
+  // After the counts, which refuse a problem whose operations do not fit 63 bits.
+  result.visible_pairs = VisiblePairs(attention);
+  result.useful_flops = UsefulFlops(attention);
   return result;
 }
 

@@ -210,6 +210,14 @@ TEST_CASE("degenerate problems are explained: one token, one key, windows, a chu
   }
 }
 
+TEST_CASE("the sweep of a huge batch ends where its counts no longer fit") {
+  Attention a = LlamaLayer(4096, 4096);
+  a.batch = 100000;
+  const Explanation e = ExplainOn(a);
+  CHECK(e.sweep.points.back().seqlen >= 4096);
+  CHECK(e.sweep.points.back().seqlen < 131072);
+}
+
 TEST_CASE("what cannot be explained is said") {
   CHECK_THROWS_AS(ExplainOn(LlamaLayer(1, 0)), data::UsageError);
   Attention fp32 = LlamaLayer(128, 128);
