@@ -7,8 +7,7 @@
 // Equal on another GPU: it computes these functions with the same tables, and every recipe built on them holds there.
 // Different: the tables of that unit, or the library code named, need a row of their own.
 //
-//   nvcc -std=c++17 -gencode=arch=compute_90a,code=sm_90a --expt-relaxed-constexpr -I. gpu/probes/sfu_probe.cu -o
-//   sfu_probe
+//   nvcc -std=c++17 -arch=sm_90a --expt-relaxed-constexpr -I. gpu/probes/sfu_probe.cu -o sfu_probe
 //
 // Without --use_fast_math, which would replace exp2f, logf and the division by other functions.
 #include <cuda_runtime.h>
