@@ -29,7 +29,10 @@ Operands MakeOperands(const Attention& a, const Tiling& t) {
 
 int64_t Heads(const Attention& a, const Tiling& t) { return a.batch * (t.pack_gqa ? a.heads_kv : a.heads_q); }
 
-int64_t PaddedDim(int64_t head_dim) { return (head_dim + 15) / 16 * 16; }
+int64_t PaddedDim(int64_t head_dim, Format format) {
+  const int64_t depth = data::StorageBytes(format) == 1 ? 32 : 16;
+  return (head_dim + depth - 1) / depth * depth;
+}
 
 float ScaleLog2(const Attention& a) { return static_cast<float>(a.scale() * std::numbers::log2e); }
 

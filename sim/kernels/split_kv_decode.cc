@@ -1,6 +1,7 @@
 // Flash-decoding: the keys are split between blocks, which write unnormalised partial outputs with their m and l; a
 // second launch combines them. Dao, Haziza, Massa, Sizov 2023, "Flash-Decoding for long-context inference".
 // The query heads of a KV head are rows of one tile, so K and V are read once for the whole group.
+#include <algorithm>
 #include <limits>
 
 #include "sim/kernels/entries.h"
@@ -30,7 +31,7 @@ int64_t Parts(const Attention& a, const Tiling& t) {
 void SplitBlock(Block& b, const Attention& a, const Tiling& t, const Operands& g, const BlockIndex& at,
                 const KeyRuns& keys) {
   const QueryTile queries = QueryTileAt(a, t, at.i);
-  const int64_t d = PaddedDim(a.head_dim), dv = PaddedDim(a.head_dim_v);
+  const int64_t d = PaddedDim(a.head_dim, a.format), dv = PaddedDim(a.head_dim_v, a.format);
   // Every part reads the queries again.
   const GlobalMatrix Q = With(g.Q, at.split == 0 ? Reuse::kOnce : Reuse::kAgain);
   const Tile Qi = b.Shared(TensorId::kQ, a.format, t.Br, d);
@@ -92,14 +93,19 @@ KeyRuns PartKeys(const Attention& a, const Tiling& t, const BlockIndex& at) {
   return KeyTiles(a, t, QueryTileAt(a, t, at.i), Order::kAscending, PartTiles(a, t, at.split));
 }
 
-// The blocks of one head, parts of a query tile in order.
+// The blocks of one head: the parts in order, all query tiles of a part together.
 std::vector<BlockRun> SplitBlocks(const Attention& a, const Tiling& t, int64_t parts) {
   std::vector<BlockRun> blocks;
-  for (int64_t i = 0; i < QueryTileCount(a, t); ++i) {
-    for (int64_t split = 0; split < parts; ++split) {
-      const BlockIndex index{.i = i, .split = split};
-      // The first part leads to no other: it is the one that pays for Q.
-      AppendBlock(blocks, index, {.split = split == 0 ? 0 : 1}, PartKeys(a, t, index));
+  const bool one_tile = QueryTileCount(a, t) == 1;
+  for (int64_t split = 0; split < parts; ++split) {
+    const BlockIndex index{.split = split};
+    if (one_tile) {  // a decode step: like parts are one run. The first leads to no other, for it alone pays for Q.
+      AppendBlocks(blocks, index, {.split = split == 0 ? 0 : 1}, PartKeys(a, t, index));
+      continue;
+    }
+    for (BlockRun run : QueryBlocks(a, t, Order::kAscending, PartTiles(a, t, split))) {
+      run.first.split = split;
+      blocks.push_back(run);
     }
   }
   return blocks;
@@ -133,12 +139,14 @@ void Run(Stream& stream, const Attention& a, const Tiling& t) {
 // Tiles of 64 x 64: a decode step fills few of the 64 rows, and HBM time hides the idle ones.
 Tiling DefaultTiling(const Attention& a, const Gpu& gpu) {
   Tiling t{.Br = 64, .Bc = 64, .warps = 4, .stages = 2, .pack_gqa = a.group() > 1};
-  const int64_t d = PaddedDim(a.head_dim), dv = a.v_is_in_k ? 0 : PaddedDim(a.head_dim_v);
+  const int64_t d = PaddedDim(a.head_dim, a.format), dv = a.v_is_in_k ? 0 : PaddedDim(a.head_dim_v, a.format);
   if (std::max(a.head_dim, a.head_dim_v) > 256) t.warps = 8;  // O alone would need 64 * 512 / 128 = 256 words a thread
   const auto shared = [&] { return (t.Br * d + t.stages * t.Bc * (d + dv)) * data::StorageBytes(a.format); };
   while (shared() > gpu.shared_bytes_per_block && t.stages > 1) --t.stages;
   while (shared() > gpu.shared_bytes_per_block && t.Bc > 16) t.Bc /= 2;
-  t.splits = std::max<int64_t>(1, CeilDiv(a.seqlen_k, kChunk));
+  while (shared() > gpu.shared_bytes_per_block && t.Br > 16) t.Br /= 2;
+  // The combine kernel keeps m and l of all parts of a row in shared memory.
+  t.splits = std::clamp<int64_t>(CeilDiv(a.seqlen_k, kChunk), 1, gpu.shared_bytes_per_block / 8);
   return t;
 }
 
