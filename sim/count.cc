@@ -1,6 +1,7 @@
 #include "sim/count.h"
 
 #include <algorithm>
+#include <array>
 
 #include "data/error.h"
 #include "sim/count_stream.h"
@@ -80,13 +81,19 @@ std::string BadTile(const Kernel& kernel, const Attention& a, const Tiling& t) {
 
 // Blocks that differ are counted one by one, so a count has to end somewhere: 2^20 tiles of 128 are 128 Mi tokens.
 constexpr int64_t kMostTiles = int64_t{1} << 20;
+constexpr int64_t kMostColumns = 4096;
 
-std::string TooManyTiles(const Kernel& kernel, const Attention& a, const Tiling& t) {
+std::string TooLong(const Kernel& kernel, const Attention& a, const Tiling& t) {
   const auto refuse = [](const std::string& what, int64_t tiles, const std::string& field, int64_t rows) {
     return what + " would be cut into " + std::to_string(tiles) + " tiles: expected at most " +
            std::to_string(kMostTiles) + "; a larger " + field + " than " + std::to_string(rows) +
            " or a shorter sequence would do";
   };
+  const int64_t columns = std::max(a.head_dim, a.head_dim_v);
+  if (columns > kMostColumns) {
+    return "head_dim is " + std::to_string(columns) + ": expected at most " + std::to_string(kMostColumns) +
+           ", several times what any model has";
+  }
   const int64_t query_tiles = QueryTileCount(a, t), key_tiles = (a.seqlen_k + t.Bc - 1) / t.Bc;
   if (query_tiles > kMostTiles) return refuse("the queries", query_tiles, "Br", t.Br);
   if (kernel.name == "fa1" && key_tiles > kMostTiles) return refuse("the keys", key_tiles, "Bc", t.Bc);
@@ -97,27 +104,33 @@ std::string TooManyTiles(const Kernel& kernel, const Attention& a, const Tiling&
 std::string Refusal(const Kernel& kernel, const Attention& a, const Tiling& t, const Gpu& gpu) {
   std::string reason = Unsupported(kernel, a, gpu);
   if (reason.empty()) reason = BadTile(kernel, a, t);
-  if (reason.empty()) reason = TooManyTiles(kernel, a, t);
+  if (reason.empty()) reason = TooLong(kernel, a, t);
   return reason;
 }
 
-// Counts up to here can be summed over all tensors and launches without passing 63 bits.
-bool TooLarge(const Ledger& ledger) {
-  constexpr int64_t kMost = int64_t{1} << 57;
-  bool large = std::max({ledger.matrix_flops, ledger.special_ops, ledger.fp32_ops}) > kMost;
-  for (const PerTensor* level : {&ledger.hbm_compulsory, &ledger.l2_to_sm, &ledger.shared, &ledger.registers}) {
-    for (const Traffic& traffic : *level) large |= std::max(traffic.read, traffic.write) > kMost;
+// True when sums over launches, tensors and directions would not stay below 2^62. In doubles nothing wraps.
+bool TooLarge(const std::vector<CountStream::Launched>& launches) {
+  constexpr double kMost = 0x1p62;
+  double flops = 0, special = 0, fp32 = 0;
+  std::array<double, 4> bytes{};
+  for (const CountStream::Launched& launch : launches) {
+    const Ledger& l = launch.ledger;
+    flops += static_cast<double>(l.matrix_flops);
+    special += static_cast<double>(l.special_ops);
+    fp32 += static_cast<double>(l.fp32_ops);
+    const PerTensor* const levels[] = {&l.hbm_compulsory, &l.l2_to_sm, &l.shared, &l.registers};
+    for (size_t n = 0; n < bytes.size(); ++n) {
+      for (const Traffic& t : *levels[n]) bytes[n] += static_cast<double>(t.read) + static_cast<double>(t.write);
+    }
   }
-  return large;
+  return std::max({flops, special, fp32, *std::max_element(bytes.begin(), bytes.end())}) >= kMost;
 }
 
 CountStream Evaluate(const Kernel& kernel, const Attention& a, const Tiling& t) {
   CountStream stream;
   kernel.Run(stream, a, t);
-  bool too_large = stream.overflowed();
-  for (const CountStream::Launched& launch : stream.launched()) too_large |= TooLarge(launch.ledger);
-  if (too_large) {
-    throw data::UsageError("some count of this problem passes 2^57: expected a smaller problem than " +
+  if (stream.overflowed() || TooLarge(stream.launched())) {
+    throw data::UsageError("some count of this problem passes 2^62: expected a smaller problem than " +
                            data::ToString(a));
   }
   return stream;
