@@ -18,9 +18,10 @@ namespace bitflash::sim {
 
 // The matrix instruction of a kernel. It decides which operands pass through shared memory and registers.
 //   kMmaSync  mma.sync.m16n8k16 (PTX ISA, "mma"): A and B come from registers, loaded by ldmatrix; warps are stacked
-//             along the rows, so every warp loads all of B for its own rows.
+//             along the rows, so every warp loads all of B for its own rows. More warps than row tiles of 16: they
+//             share the columns of the result, each loads A and its part of B.
 //   kWgmma    wgmma.mma_async.m64nNk16, N <= 256 (PTX ISA, "wgmma"): B is read from shared memory once for every 64
-//             rows, A from shared memory or registers.
+//             rows, A from shared memory or registers. More warpgroups than row tiles of 64 share the columns likewise.
 enum class MmaInstruction : uint8_t { kMmaSync, kWgmma };
 
 struct BlockSpec {

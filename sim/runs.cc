@@ -79,12 +79,12 @@ void KeyRuns::Reverse() {
   }
 }
 
-void KeyRuns::Accumulate(const KeyRuns& other) {
-  for (int r = 0; r < size_; ++r) {
-    if (runs_[r].total == 0) runs_[r].total = runs_[r].count;
-    if (r < other.size_) runs_[r].total += other.runs_[r].count;
-  }
+void KeyRuns::Accumulate(const KeyRuns& other, int64_t blocks) {
+  assert(size_ == other.size_);
+  for (int r = 0; r < size_; ++r) runs_[r].total += other.runs_[r].count * blocks;
 }
+
+bool KeyRuns::operator==(const KeyRuns& other) const { return std::equal(begin(), end(), other.begin(), other.end()); }
 
 int64_t KeyRuns::tiles() const {
   int64_t sum = 0;
@@ -115,6 +115,7 @@ QueryTile QueryTileAt(const Attention& a, const Tiling& t, int64_t i) {
 }
 
 Range VisibleKeys(const Attention& a, int64_t token) {
+  constexpr int64_t kFar = int64_t{1} << 41;
   using Kind = data::Mask::Kind;
   const int64_t diagonal = token + a.seqlen_k - a.seqlen_q;  // bottom-right alignment: the last query sees the last key
   int64_t first = 0;
@@ -129,8 +130,9 @@ Range VisibleKeys(const Attention& a, int64_t token) {
       last = std::min(last, token);
       break;
     case Kind::kWindow:
-      if (a.mask.left != data::Mask::kUnlimited) first = std::max(first, diagonal - a.mask.left);
-      if (a.mask.right != data::Mask::kUnlimited) last = std::min(last, diagonal + a.mask.right);
+      // Extents are at most 2^40, so no side longer than kFar hides anything; clamping keeps the sums in range.
+      if (a.mask.left != data::Mask::kUnlimited) first = std::max(first, diagonal - std::min(a.mask.left, kFar));
+      if (a.mask.right != data::Mask::kUnlimited) last = std::min(last, diagonal + std::min(a.mask.right, kFar));
       break;
   }
   first = std::min(first, a.seqlen_k);
@@ -195,49 +197,78 @@ Range Pages(const Tiling& t, Range keys) {
   return {first, CeilDiv(keys.end(), t.page_size) - first, (keys.begin + keys.reach) / t.page_size - first};
 }
 
-void AppendBlock(std::vector<BlockRun>& blocks, const BlockIndex& index, const BlockIndex& step, const KeyRuns& keys) {
+void AppendBlocks(std::vector<BlockRun>& blocks, const BlockIndex& index, const BlockIndex& step, const KeyRuns& keys,
+                  int64_t count) {
+  if (count == 0) return;
   if (!blocks.empty()) {
     BlockRun& last = blocks.back();
     const BlockIndex next = last.at(last.count);
     const bool follows = next.i == index.i && next.j == index.j && next.split == index.split;
     if (follows && AlikeRuns(last.keys, keys)) {
-      ++last.count;
-      last.keys.Accumulate(keys);
+      last.count += count;
+      last.keys.Accumulate(keys, count);
       return;
     }
   }
-  blocks.push_back({index, step, 1, keys});
-  blocks.back().keys.Accumulate({});
+  blocks.push_back({index, step, count, keys});
+  blocks.back().keys.Accumulate(keys, count);
 }
 
 std::vector<BlockRun> QueryBlocks(const Attention& a, const Tiling& t, Order order) {
+  return QueryBlocks(a, t, order, {0, CeilDiv(a.seqlen_k, t.Bc)});
+}
+
+std::vector<BlockRun> QueryBlocks(const Attention& a, const Tiling& t, Order order, Range within) {
   std::vector<BlockRun> blocks;
   const int64_t whole = QueryRows(a, t) / t.Br;
-  for (int64_t i = 0; i < whole; ++i)
-    AppendBlock(blocks, {.i = i}, {.i = 1}, KeyTiles(a, t, QueryTileAt(a, t, i), order));
+  const auto keys_of = [&](int64_t i) { return KeyTiles(a, t, QueryTileAt(a, t, i), order, within); };
+  // Only these query tiles see keys at all.
+  const int64_t first_key = std::min(a.seqlen_k, within.begin * t.Bc);
+  const Range keys{first_key, std::min(a.seqlen_k, within.end() * t.Bc) - first_key};
+  const Range seeing = keys.count > 0 ? QueryTileRange(a, t, keys) : Range{};
+  const int64_t begin = std::min(seeing.begin, whole), end = std::min(seeing.end(), whole);
+  AppendBlocks(blocks, {}, {.i = 1}, {}, begin);
+  KeyRuns runs = begin < end ? keys_of(begin) : KeyRuns();
+  for (int64_t i = begin; i < end;) {
+    // Both ends of what tiles see never decrease. So when two tiles visit the same keys, those between them do too.
+    int64_t count = 1;
+    KeyRuns probe;
+    while (i + 2 * count <= end) {
+      probe = keys_of(i + 2 * count - 1);
+      if (!(probe == runs)) break;
+      count *= 2;
+    }
+    AppendBlocks(blocks, {.i = i}, {.i = 1}, runs, count);
+    i += count;
+    if (i < end) runs = count == 1 ? probe : keys_of(i);
+  }
+  AppendBlocks(blocks, {.i = end}, {.i = 1}, {}, whole - end);
   // A ragged last tile never joins the others: its rows differ.
   if (whole < QueryTileCount(a, t)) {
     std::vector<BlockRun> ragged;
-    AppendBlock(ragged, {.i = whole}, {.i = 1}, KeyTiles(a, t, QueryTileAt(a, t, whole), order));
+    AppendBlocks(ragged, {.i = whole}, {.i = 1}, keys_of(whole));
     blocks.push_back(ragged.front());
   }
   return blocks;
 }
 
 std::vector<KeyRun> AllKeyTiles(const Attention& a, const Tiling& t) {
+  const auto keys = [&](int64_t j) { return Range{j * t.Bc, std::min(t.Bc, a.seqlen_k - j * t.Bc)}; };
+  const auto queries = [&](int64_t j) { return QueryTileRange(a, t, keys(j)); };
   std::vector<KeyRun> runs;
-  Range last_queries;
-  for (int64_t j = 0; j * t.Bc < a.seqlen_k; ++j) {
-    const Range keys{j * t.Bc, std::min(t.Bc, a.seqlen_k - j * t.Bc)};
-    const Range queries = QueryTileRange(a, t, keys);
-    if (queries.count == 0) continue;
-    if (!runs.empty() && queries == last_queries && keys.count == t.Bc) {
-      ++runs.back().count;
-    } else {
-      runs.push_back({{j, keys, true}, 1, 1});
-    }
-    last_queries = queries;
+  const int64_t whole = a.seqlen_k / t.Bc;
+  for (int64_t j = 0; j < whole;) {
+    const Range seeing = queries(j);
+    // As in QueryBlocks: both ends of the range never decrease from one key tile to the next.
+    int64_t count = 1;
+    while (j + 2 * count <= whole && queries(j + 2 * count - 1) == seeing) count *= 2;
+    const bool again =
+        !runs.empty() && runs.back().first.j + runs.back().count == j && queries(runs.back().first.j) == seeing;
+    if (seeing.count > 0 && again) runs.back().count += count;
+    if (seeing.count > 0 && !again) runs.push_back({{j, keys(j), true}, count, 1});
+    j += count;
   }
+  if (whole * t.Bc < a.seqlen_k && queries(whole).count > 0) runs.push_back({{whole, keys(whole), true}, 1, 1});
   return runs;
 }
 

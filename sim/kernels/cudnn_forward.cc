@@ -34,7 +34,8 @@ Kernel CudnnForward() {
                      .reciprocal = Recipe::Reciprocal::kRcp,
                      .empty_row = Recipe::EmptyRow::kZero,
                      .log_sum_exp = Recipe::LogSumExp::kFastLog},
-          .mma = MmaInstruction::kWgmma};
+          .mma = MmaInstruction::kWgmma,
+          .max_head_dim = 256};
 }
 
 }  // namespace bitflash::sim
