@@ -8,30 +8,42 @@ namespace {
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// The first i in [0, count) for which `holds`, which is false up to some i and true from there on; count if never.
-template <class Predicate>
-int64_t FirstWhere(int64_t count, const Predicate& holds) {
-  int64_t low = 0;
-  while (low < count) {
-    const int64_t middle = low + (count - low) / 2;
-    if (holds(middle)) {
-      count = middle;
-    } else {
-      low = middle + 1;
-    }
+// No extent is above 2^40, so no side of a window longer than kFar hides anything; clamping keeps the sums in range.
+constexpr int64_t kFar = int64_t{1} << 41;
+
+// The query positions that see one of the keys, VisibleKeys the other way round: consecutive, because both ends of what
+// a position sees never decrease.
+Range SeeingTokens(const Attention& a, Range keys) {
+  using Kind = data::Mask::Kind;
+  const int64_t shift = a.seqlen_q - a.seqlen_k;  // key k is on the diagonal of token k + shift
+  int64_t first = 0;
+  int64_t last = a.seqlen_q - 1;
+  switch (a.mask.kind) {
+    case Kind::kFull:
+      break;
+    case Kind::kCausal:
+      first = std::max(first, keys.begin + shift);
+      break;
+    case Kind::kCausalTopLeft:
+      first = keys.begin;
+      break;
+    case Kind::kWindow:
+      if (a.mask.right != data::Mask::kUnlimited)
+        first = std::max(first, keys.begin + shift - std::min(a.mask.right, kFar));
+      if (a.mask.left != data::Mask::kUnlimited)
+        last = std::min(last, keys.end() - 1 + shift + std::min(a.mask.left, kFar));
+      break;
   }
-  return low;
+  first = std::min(first, a.seqlen_q);
+  return {first, keys.count > 0 ? std::max<int64_t>(0, last + 1 - first) : 0};
 }
 
-// The query tiles with a row that sees one of the keys: consecutive, because both ends of what a row sees never
-// decrease.
+// The query tiles with a row that sees one of the keys.
 Range QueryTileRange(const Attention& a, const Tiling& t, Range keys) {
-  const int64_t count = QueryTileCount(a, t);
-  const auto tokens = [&](int64_t i) { return QueryTileAt(a, t, i).tokens; };
-  const int64_t begin =
-      FirstWhere(count, [&](int64_t i) { return VisibleKeys(a, tokens(i).end() - 1).end() > keys.begin; });
-  const int64_t end = FirstWhere(count, [&](int64_t i) { return VisibleKeys(a, tokens(i).begin).begin >= keys.end(); });
-  return {begin, std::max<int64_t>(0, end - begin)};
+  const int64_t per_token = t.pack_gqa ? a.group() : 1;
+  const Range tokens = SeeingTokens(a, keys);
+  const int64_t begin = tokens.begin * per_token / t.Br;
+  return {begin, tokens.count > 0 ? CeilDiv(tokens.end() * per_token, t.Br) - begin : 0};
 }
 
 }  // namespace
@@ -115,7 +127,6 @@ QueryTile QueryTileAt(const Attention& a, const Tiling& t, int64_t i) {
 }
 
 Range VisibleKeys(const Attention& a, int64_t token) {
-  constexpr int64_t kFar = int64_t{1} << 41;
   using Kind = data::Mask::Kind;
   const int64_t diagonal = token + a.seqlen_k - a.seqlen_q;  // bottom-right alignment: the last query sees the last key
   int64_t first = 0;
@@ -130,7 +141,6 @@ Range VisibleKeys(const Attention& a, int64_t token) {
       last = std::min(last, token);
       break;
     case Kind::kWindow:
-      // Extents are at most 2^40, so no side longer than kFar hides anything; clamping keeps the sums in range.
       if (a.mask.left != data::Mask::kUnlimited) first = std::max(first, diagonal - std::min(a.mask.left, kFar));
       if (a.mask.right != data::Mask::kUnlimited) last = std::min(last, diagonal + std::min(a.mask.right, kFar));
       break;
@@ -225,7 +235,7 @@ std::vector<BlockRun> QueryBlocks(const Attention& a, const Tiling& t, Order ord
   // Only these query tiles see keys at all.
   const int64_t first_key = std::min(a.seqlen_k, within.begin * t.Bc);
   const Range keys{first_key, std::min(a.seqlen_k, within.end() * t.Bc) - first_key};
-  const Range seeing = keys.count > 0 ? QueryTileRange(a, t, keys) : Range{};
+  const Range seeing = QueryTileRange(a, t, keys);
   const int64_t begin = std::min(seeing.begin, whole), end = std::min(seeing.end(), whole);
   AppendBlocks(blocks, {}, {.i = 1}, {}, begin);
   KeyRuns runs = begin < end ? keys_of(begin) : KeyRuns();

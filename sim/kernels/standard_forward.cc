@@ -3,6 +3,7 @@
 // read P, read V, write O. Key tiles that the mask hides from a whole query tile are skipped in all three.
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 #include "sim/kernels/entries.h"
 #include "sim/operands.h"
@@ -149,7 +150,7 @@ void Run(Stream& stream, const Attention& a, const Tiling& t, const Recipe& reci
                  .grid = {a.seqlen_q, a.heads_q, a.batch},
                  .block = {.warps = kSoftmaxThreads / 32},
                  .heads = heads,
-                 .blocks = rows},
+                 .blocks = std::move(rows)},
                 [&](Block& b, const BlockIndex& at, const KeyRuns&) {
                   const Range row{at.i * t.Br + at.j, 1};
                   const Range keys = keys_of(at).keys();
@@ -159,7 +160,7 @@ void Run(Stream& stream, const Attention& a, const Tiling& t, const Recipe& reci
                  .grid = {query_tiles * output_tiles, a.heads_q, a.batch},
                  .block = gemm,
                  .heads = heads,
-                 .blocks = outputs,
+                 .blocks = std::move(outputs),
                  .keys = keys_of},
                 [&](Block& b, const BlockIndex& at, const KeyRuns& keys) { OutputBlock(b, a, t, g, at, keys); });
 }
