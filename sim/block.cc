@@ -265,6 +265,7 @@ void Block::FmaColumn(const Tile& x, const Tile& y, const Tile& w, int64_t colum
 void Block::AddColumn(const Tile& x, const Tile& w, int64_t column) {
   assert(w.rows == x.rows && x.cols == 1 && column < w.cols);
   ChargeElements(x, 1);
+  if (w.space == Space::kShared) Charge(At(ledger_.shared, w.tensor).read, w.rows * data::StorageBytes(w.format));
   DoAddColumn(x, w, column);
 }
 

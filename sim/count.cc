@@ -69,14 +69,11 @@ std::string BadTile(const Kernel& kernel, const Attention& a, const Tiling& t) {
            require(t.page_size >= 0 && t.page_size <= (1 << 20), "page_size", t.page_size, "0 (contiguous) to 1048576"),
            require(t.page_size == 0 || t.page_size % t.Bc == 0 || t.Bc % t.page_size == 0, "page_size", t.page_size,
                    "a divisor or a multiple of Bc, which is " + std::to_string(t.Bc)),
-           require(t.splits == 1 || kernel.splits_keys, "splits", t.splits,
-                   "1: this kernel does not split the keys"),
+           require(t.splits == 1 || kernel.splits_keys, "splits", t.splits, "1: this kernel does not split the keys"),
            require(t.page_size == 0 || kernel.pages, "page_size", t.page_size,
                    "0: this kernel does not read a paged cache"),
-           require(!t.fp32_scores || kernel.stores_scores, "fp32_scores", 1,
-                   "0: this kernel stores no scores"),
-           require(!t.pack_gqa || kernel.packs_heads, "pack_gqa", 1,
-                   "0: this kernel does not pack heads"),
+           require(!t.fp32_scores || kernel.stores_scores, "fp32_scores", 1, "0: this kernel stores no scores"),
+           require(!t.pack_gqa || kernel.packs_heads, "pack_gqa", 1, "0: this kernel does not pack heads"),
        }) {
     if (!reason.empty()) return "kernel " + std::string(kernel.name) + ": " + reason;
   }

@@ -243,7 +243,8 @@ std::vector<Ledger> Standard(const Problem& p) {
           }
         } else {
           const int64_t slices = (count + kRow - 1) / kRow;
-          softmax.Special(slices * (kRow + kThreads) + slices * (kRow + kThreads));  // rescale; 1 / l
+          softmax.Special(slices * (kRow + kThreads) + slices * kRow +
+                          kThreads);  // exponentials, rescale; again; 1 / l
         }
       }
       for (int64_t col = 0; col < a.head_dim_v; col += kColumns) {

@@ -33,7 +33,8 @@ float Expf(float x) {
   // fma.rm: at this magnitude one ulp is 1, so rounding down is a floor.
   const float t = static_cast<float>(std::floor(saturated * 252.0 + 12582913.0));
   const float whole = t + std::bit_cast<float>(0xCB40007Fu);
-  const float fraction = std::fma(x, std::bit_cast<float>(0x32A57060u), std::fma(x, std::bit_cast<float>(0x3FB8AA3Bu), -whole));
+  const float fraction =
+      std::fma(x, std::bit_cast<float>(0x32A57060u), std::fma(x, std::bit_cast<float>(0x3FB8AA3Bu), -whole));
   return Ex2(fraction) * std::bit_cast<float>(std::bit_cast<uint32_t>(t) << 23);
 }
 
@@ -143,7 +144,8 @@ void ExactBlock::DoMma(const Tile& D, const Tile& A, const Tile& B, bool transpo
 // --- Elementwise ---------------------------------------------------------------------------------------------------
 
 void ExactBlock::DoSoftcap(const Tile&, float, float) {
-  throw data::UndecidedError("softcap needs tanh.approx, whose bits are not modelled: expected a problem without softcap");
+  throw data::UndecidedError(
+      "softcap needs tanh.approx, whose bits are not modelled: expected a problem without softcap");
 }
 
 void ExactBlock::DoMask(const Tile& S, const QueryTile& queries, const KeyTile& keys) {
@@ -189,7 +191,9 @@ void ExactBlock::DoMulRows(const Tile& x, const Tile& r) {
   for (int64_t row = 0; row < rows; ++row) MultiplyRow(FloatRow(x, row), FloatRow(r, row)[0]);
 }
 
-void ExactBlock::DoMulScalar(const Tile& x, float b) { MultiplyRow({Floats(x), static_cast<size_t>(Rows(At(x), x) * x.cols * x.lanes)}, b); }
+void ExactBlock::DoMulScalar(const Tile& x, float b) {
+  MultiplyRow({Floats(x), static_cast<size_t>(Rows(At(x), x) * x.cols * x.lanes)}, b);
+}
 
 void ExactBlock::DoSubRows(const Tile& x, const Tile& r) {
   const int64_t rows = Rows(At(x), x);
@@ -265,8 +269,8 @@ void ExactBlock::DoRescaleAndAddToLanes(const Tile& l, const Tile& r, const Tile
 void ExactBlock::DoSumQuad(const Tile& l, const Recipe& recipe) {
   for (int64_t row = 0; row < l.rows; ++row) {
     const std::span<float> s = FloatRow(l, row);
-    const float sum = recipe.quad_sum == Recipe::QuadSum::kAcross ? (s[0] + s[2]) + (s[1] + s[3])
-                                                                 : (s[0] + s[1]) + (s[2] + s[3]);
+    const float sum =
+        recipe.quad_sum == Recipe::QuadSum::kAcross ? (s[0] + s[2]) + (s[1] + s[3]) : (s[0] + s[1]) + (s[2] + s[3]);
     std::ranges::fill(s, sum);
   }
 }

@@ -232,25 +232,29 @@ std::vector<BlockRun> QueryBlocks(const Attention& a, const Tiling& t, Order ord
   std::vector<BlockRun> blocks;
   const int64_t whole = QueryRows(a, t) / t.Br;
   const auto keys_of = [&](int64_t i) { return KeyTiles(a, t, QueryTileAt(a, t, i), order, within); };
+  // What decides the key tiles of query tile i and which of them are masked: where its rows begin and end to see, in
+  // key tiles. None of the four ever decreases, so when two query tiles agree in them, those between do too. (Their
+  // runs alone would not do: under a window a tile can be masked on one side, then plain, then masked on the other.)
+  const auto ends_of = [&](int64_t i) {
+    const Range tokens = QueryTileAt(a, t, i).tokens;
+    const Range top = VisibleKeys(a, tokens.begin), bottom = VisibleKeys(a, tokens.end() - 1);
+    std::array<int64_t, 4> ends = {top.begin / t.Bc, CeilDiv(bottom.begin, t.Bc), top.end() / t.Bc,
+                                   CeilDiv(bottom.end(), t.Bc)};
+    for (int64_t& end : ends) end = std::clamp(end, within.begin, within.end());
+    return ends;
+  };
   // Only these query tiles see keys at all.
   const int64_t first_key = std::min(a.seqlen_k, within.begin * t.Bc);
   const Range keys{first_key, std::min(a.seqlen_k, within.end() * t.Bc) - first_key};
   const Range seeing = QueryTileRange(a, t, keys);
   const int64_t begin = std::min(seeing.begin, whole), end = std::min(seeing.end(), whole);
   AppendBlocks(blocks, {}, {.i = 1}, {}, begin);
-  KeyRuns runs = begin < end ? keys_of(begin) : KeyRuns();
   for (int64_t i = begin; i < end;) {
-    // Both ends of what tiles see never decrease. So when two tiles visit the same keys, those between them do too.
     int64_t count = 1;
-    KeyRuns probe;
-    while (i + 2 * count <= end) {
-      probe = keys_of(i + 2 * count - 1);
-      if (!(probe == runs)) break;
-      count *= 2;
-    }
-    AppendBlocks(blocks, {.i = i}, {.i = 1}, runs, count);
+    const std::array<int64_t, 4> ends = ends_of(i);
+    while (i + 2 * count <= end && ends_of(i + 2 * count - 1) == ends) count *= 2;
+    AppendBlocks(blocks, {.i = i}, {.i = 1}, keys_of(i), count);
     i += count;
-    if (i < end) runs = count == 1 ? probe : keys_of(i);
   }
   AppendBlocks(blocks, {.i = end}, {.i = 1}, {}, whole - end);
   // A ragged last tile never joins the others: its rows differ.

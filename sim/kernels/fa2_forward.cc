@@ -9,7 +9,8 @@
 namespace bitflash::sim {
 namespace {
 
-void Fa2Block(Block& b, const Attention& a, const Tiling& t, const Recipe& recipe, const Operands& g, int64_t i, const KeyRuns& keys) {
+void Fa2Block(Block& b, const Attention& a, const Tiling& t, const Recipe& recipe, const Operands& g, int64_t i,
+              const KeyRuns& keys) {
   const QueryTile queries = QueryTileAt(a, t, i);
   const int64_t d = PaddedDim(a.head_dim, a.format), dv = PaddedDim(a.head_dim_v, a.format);
   const Tile Qi = b.Shared(TensorId::kQ, a.format, t.Br, d);
@@ -50,7 +51,8 @@ void Run(Stream& stream, const Attention& a, const Tiling& t, const Recipe& reci
       .heads = Heads(a, t),
       .blocks = QueryBlocks(a, t, recipe.key_order),
       .keys = [&](const BlockIndex& at) { return KeyTiles(a, t, QueryTileAt(a, t, at.i), recipe.key_order); }};
-  stream.Launch(launch, [&](Block& b, const BlockIndex& at, const KeyRuns& keys) { Fa2Block(b, a, t, recipe, g, at.i, keys); });
+  stream.Launch(launch,
+                [&](Block& b, const BlockIndex& at, const KeyRuns& keys) { Fa2Block(b, a, t, recipe, g, at.i, keys); });
 }
 
 // The tiles of the published kernel, Dao-AILab/flash-attention 0251105,

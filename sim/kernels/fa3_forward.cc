@@ -29,7 +29,8 @@ int64_t SharedBytes(const Attention& a, const Tiling& t) {
   return elements * data::StorageBytes(a.format);
 }
 
-void Fa3Block(Block& b, const Attention& a, const Tiling& t, const Recipe& recipe, const Operands& g, int64_t i, const KeyRuns& keys) {
+void Fa3Block(Block& b, const Attention& a, const Tiling& t, const Recipe& recipe, const Operands& g, int64_t i,
+              const KeyRuns& keys) {
   const QueryTile queries = QueryTileAt(a, t, i);
   const int64_t d = PaddedDim(a.head_dim, a.format), dv = PaddedDim(a.head_dim_v, a.format);
   const int64_t bytes = data::StorageBytes(a.format);
@@ -79,7 +80,8 @@ void Run(Stream& stream, const Attention& a, const Tiling& t, const Recipe& reci
       .heads = Heads(a, t),
       .blocks = QueryBlocks(a, t, recipe.key_order),
       .keys = [&](const BlockIndex& at) { return KeyTiles(a, t, QueryTileAt(a, t, at.i), recipe.key_order); }};
-  stream.Launch(launch, [&](Block& b, const BlockIndex& at, const KeyRuns& keys) { Fa3Block(b, a, t, recipe, g, at.i, keys); });
+  stream.Launch(launch,
+                [&](Block& b, const BlockIndex& at, const KeyRuns& keys) { Fa3Block(b, a, t, recipe, g, at.i, keys); });
 }
 
 // Tiles that were built without spills and ran fastest on an H200 for head_dim 64 and 128; for the others the largest
@@ -115,7 +117,7 @@ Kernel Fa3Forward() {
       .formats = {Format::kFp16, Format::kBf16, Format::kE4m3, Format::kE5m2},
       .DefaultTiling = DefaultTiling,
       .Run = Run,
-          .mma = MmaInstruction::kWgmma};
+      .mma = MmaInstruction::kWgmma};
 }
 
 }  // namespace bitflash::sim

@@ -99,7 +99,9 @@ void Run(Stream& stream, const Attention& a, const Tiling& t, const Recipe& reci
                  .block = {.warps = 4},
                  .heads = Heads(a, t),
                  .blocks = {{{}, {.i = 1}, rows, {}}}},
-                [&](Block& b, const BlockIndex& at, const KeyRuns&) { CombineBlock(b, a, g, {at.i, 1}, threads); });
+                [&](Block& b, const BlockIndex& at, const KeyRuns&) {
+                  CombineBlock(b, a, g, {at.i, 1}, threads);
+                });
 }
 
 // FlashAttention's num_splits_heuristic as PyTorch calls it: with twice the number of SMs.

@@ -16,8 +16,8 @@ constexpr int64_t kChunk = 1024;  // keys of one part by default: the bits of a 
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-void SplitBlock(Block& b, const Attention& a, const Tiling& t, const Recipe& recipe, const Operands& g, const BlockIndex& at,
-                const KeyRuns& keys) {
+void SplitBlock(Block& b, const Attention& a, const Tiling& t, const Recipe& recipe, const Operands& g,
+                const BlockIndex& at, const KeyRuns& keys) {
   const QueryTile queries = QueryTileAt(a, t, at.i);
   const int64_t d = PaddedDim(a.head_dim, a.format), dv = PaddedDim(a.head_dim_v, a.format);
   // Every part reads the queries again.
@@ -147,9 +147,9 @@ Kernel SplitKvDecode() {
       .formats = {Format::kFp16, Format::kBf16},
       .DefaultTiling = DefaultTiling,
       .Run = Run,
-          .splits_keys = true,
-          .pages = true,
-          .Scratch = Scratch};
+      .splits_keys = true,
+      .pages = true,
+      .Scratch = Scratch};
 }
 
 }  // namespace bitflash::sim

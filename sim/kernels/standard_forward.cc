@@ -154,7 +154,8 @@ void Run(Stream& stream, const Attention& a, const Tiling& t, const Recipe& reci
                 [&](Block& b, const BlockIndex& at, const KeyRuns&) {
                   const Range row{at.i * t.Br + at.j, 1};
                   const Range keys = keys_of(at).keys();
-                  t.row_on_chip ? SoftmaxOnChip(b, a, recipe, g, row, keys) : SoftmaxTwoPasses(b, a, recipe, g, row, keys);
+                  t.row_on_chip ? SoftmaxOnChip(b, a, recipe, g, row, keys)
+                                : SoftmaxTwoPasses(b, a, recipe, g, row, keys);
                 });
   stream.Launch({.name = "standard_output",
                  .grid = {query_tiles * output_tiles, a.heads_q, a.batch},
