@@ -10,6 +10,7 @@
 #include "data/convert_simd.h"
 #include "data/error.h"
 #include "sim/gpu_float.h"
+#include "sim/operands.h"
 #include "sim/row_ops.h"
 #include "sim/special_functions.h"
 #include "sim/tensor_core_simd.h"
@@ -334,14 +335,11 @@ void ExactBlock::DoLogSumExp(const Tile& out, const Tile& m, const Tile& l, floa
       case Form::kLogf:
         Floats(out)[i] = sim::Fma(most, scale, Logf(sum));
         break;
-      case Form::kMulLogf:
-        Floats(out)[i] = sim::Add(most * scale, Logf(sum));
-        break;
       case Form::kFastLog:
         Floats(out)[i] = sim::Fma(most, scale, Lg2(sum) * kLn2);
         break;
-      case Form::kFastLogFused:
-        Floats(out)[i] = sim::Fma(Lg2(sum), kLn2, most * scale);
+      case Form::kScaledTwice:
+        Floats(out)[i] = sim::Fma(most * ScaleLog2(attention_, recipe), kLn2, Lg2(sum) * kLn2);
         break;
     }
   }

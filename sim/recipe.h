@@ -49,10 +49,9 @@ struct Recipe {
     kOneAndMinusInf,  // inverse sum 1, LSE -inf: the parts of a split kernel
   };
   enum class LogSumExp : uint8_t {
-    kLogf,          // fma(m, scale, logf(l))
-    kMulLogf,       // add(mul(m, scale), logf(l))
-    kFastLog,       // fma(m, scale, mul(lg2.approx.ftz(l), ln 2)): __logf
-    kFastLogFused,  // fma(lg2.approx.ftz(l), ln 2, mul(m, scale))
+    kLogf,         // fma(m, scale, logf(l))
+    kFastLog,      // fma(m, scale, mul(lg2.approx.ftz(l), ln 2)): __logf
+    kScaledTwice,  // fma(mul(m, cs), ln 2, mul(lg2.approx.ftz(l), ln 2))
   };
 
   std::string_view name = "bitflash";
