@@ -1,0 +1,276 @@
+#include "data/golden.h"
+
+#include <doctest/doctest.h>
+
+#include <bit>
+#include <cmath>
+#include <set>
+
+#include "data/convert.h"
+#include "data/error.h"
+#include "data/random.h"
+#include "data/strict_json.h"
+#include "data/tensor_file.h"
+
+namespace bitflash::data {
+namespace {
+
+using nlohmann::json;
+
+const std::string kFolder = BITFLASH_SOURCE_DIR "/data/golden/";
+const std::string kBackends[] = {"pytorch-fa2", "cudnn-9.19-sm90", "pytorch-memeff"};
+
+TEST_CASE("fingerprints equal values computed with Python's integers") {
+  CHECK(HashElements(std::vector<uint16_t>{}) == 0);
+  CHECK(HashElements(std::vector<uint16_t>{0}) == 0xE220A8397B1DCDAF);
+  CHECK(HashElements(std::vector<uint16_t>{0x3F80, 0, 0xFFFF}) == 0x970C7762B6D16B63);
+  CHECK(HashElements(std::vector<uint32_t>{0x3F80, 0, 0xFFFF}) == 0x970C7762B6D16B63);
+}
+
+json SmallFile() {
+  return json::parse(R"({
+    "schema": 1, "backend": "some-kernel", "part": "held-out", "kernels": ["main", "combine"],
+    "cases": [{
+      "name": "one", "batch": 1, "heads_q": 2, "heads_kv": 1, "seqlen_q": 3, "seqlen_k": 5, "head_dim": 2,
+      "format": "fp16", "mask": "causal-top-left", "softmax_scale": 0.25, "seed": 40, "full_bits": false,
+      "kv_heads": "expanded", "sdpa": "refused", "launches": [[1, [1, 2, 3], [4, 5, 6]], [0, [1, 1, 1], [32, 1, 1]]],
+      "same_without_lse": true, "runs": 4, "o_hashes": ["0000000000000001", "fffffffffffffffe"],
+      "lse_hashes": ["0000000000000003", "0000000000000004"],
+      "variants": [{"head": 1, "o_hashes": [], "lse_hashes": ["0000000000000005", "0000000000000006"]}],
+      "rows": [{"head": 1, "row": 2, "o": "3c00abcd", "lse": "3f800000"}], "failed_attempts": ["why"]}],
+    "not_recorded": [{"name": "two", "failed_attempts": ["refused"]}]})");
+}
+
+TEST_CASE("a file is read as written") {
+  const std::vector<GoldenCase> cases = ParseGolden(SmallFile().dump(), "FILE");
+  REQUIRE(cases.size() == 1);
+  const GoldenCase& golden = cases[0];
+  CHECK(golden.name == "one");
+  CHECK(golden.backend == "some-kernel");
+  CHECK(golden.held_out);
+  const Attention expected{.heads_q = 2,
+                           .seqlen_q = 3,
+                           .seqlen_k = 5,
+                           .head_dim = 2,
+                           .head_dim_v = 2,
+                           .mask = Mask::CausalTopLeft(),
+                           .softmax_scale = 0.25,
+                           .format = Format::kFp16};
+  CHECK(golden.attention == expected);
+  CHECK(golden.seed == 40);
+  CHECK(golden.kv_heads_expanded);
+  CHECK(golden.runs == 4);
+  REQUIRE(golden.launches.size() == 2);
+  CHECK(golden.launches[0].kernel == "combine");
+  CHECK(golden.launches[0].grid == std::array<int64_t, 3>{1, 2, 3});
+  CHECK(golden.launches[0].block == std::array<int64_t, 3>{4, 5, 6});
+  CHECK(golden.launches[1].kernel == "main");
+  REQUIRE(golden.heads.size() == 2);
+  CHECK(golden.heads[0].HasO(1));
+  CHECK_FALSE(golden.heads[0].HasO(2));
+  CHECK(golden.heads[1].o_hash == 0xFFFFFFFFFFFFFFFE);
+  for (const uint64_t hash : {4, 5, 6}) CHECK(golden.heads[1].HasLse(hash));
+  CHECK_FALSE(golden.heads[1].HasLse(3));
+  CHECK_FALSE(golden.IsRepeatable());
+  REQUIRE(golden.rows.size() == 1);
+  CHECK(golden.rows[0].head == 1);
+  CHECK(golden.rows[0].row == 2);
+  CHECK(golden.rows[0].o == std::vector<uint16_t>{0x3C00, 0xABCD});
+  CHECK(golden.rows[0].lse == 0x3F800000);
+  CHECK_FALSE(golden.full_bits);
+}
+
+TEST_CASE("what is wrong with a file is named") {
+  const struct {
+    const char* pointer;  // RFC 6901, into SmallFile()
+    json value;
+    const char* message;
+  } rows[] = {
+      {"/schema", 2, "FILE: file.schema is 2: expected an integer from 1 to 1"},
+      {"/extra", 1, "FILE: file has the unknown field \"extra\""},
+      {"/part", "other", "expected one of \"recorded\", \"held-out\""},
+      {"/kernels", "main", "file.kernels is the string \"main\": expected a list"},
+      {"/kernels/0", "", "expected a string that is not empty"},
+      {"/cases/0/batch", 0, "file.cases[0] (one).batch is 0: expected an integer from 1"},
+      {"/cases/0/batch", 1.0, "(one).batch is 1.0: expected an integer from 1"},
+      {"/cases/0/seed", -1, "(one).seed is -1: expected an integer from 0"},
+      {"/cases/0/seed", UINT64_MAX, "(one).seed is 18446744073709551615: expected an integer from 0"},
+      {"/cases/0/heads_kv", 3, "(one) is no valid problem: "},
+      {"/cases/0/heads_q", int64_t{1} << 40, "expected batch * heads_q = 1099511627776"},
+      {"/cases/0/softmax_scale", "1", "expected a number or null"},
+      {"/cases/0/softmax_scale", -1, "(one) is no valid problem: "},
+      {"/cases/0/format", "fp8", "expected one of \"bf16\", \"fp16\""},
+      {"/cases/0/mask", "window(1,0)", "expected one of \"full\", \"causal\", \"causal-top-left\""},
+      {"/cases/0/full_bits", 0, "expected true or false"},
+      {"/cases/0/launches", json::array(), "expected at least one launch"},
+      {"/cases/0/launches/0/0", 2, "expected an integer from 0 to 1"},
+      {"/cases/0/launches/0/1", {1, 2}, "expected a list of 3 integers"},
+      {"/cases/0/launches/0", {1, 2}, "expected a list of kernel, grid and block"},
+      {"/cases/0/o_hashes", {"0000000000000001"}, "has 1 hashes: expected batch * heads_q = 2"},
+      {"/cases/0/o_hashes/0", "000000000000001", "expected 1 x 16 hexadecimal digits"},
+      {"/cases/0/lse_hashes/1", "-000000000000001", "expected 1 x 16 hexadecimal digits"},
+      {"/cases/0/variants/0/head", 2, "expected an integer from 0 to 1"},
+      {"/cases/0/variants/0/lse_hashes", json::array(), "has no hash: expected at least one"},
+      {"/cases/0/rows/0/head", 2, "expected an integer from 0 to 1"},
+      {"/cases/0/rows/0/row", 3, "expected an integer from 0 to 2"},
+      {"/cases/0/rows/0/o", "3c00abc", "expected 2 x 4 hexadecimal digits"},
+      {"/cases/0/rows/0/o", "3c00abcg", "expected 2 x 4 hexadecimal digits"},
+      {"/cases/0/rows/0/lse", 1, "expected 1 x 8 hexadecimal digits"},
+      {"/not_recorded/0/failed_attempts/0", 1, "expected a string that is not empty"},
+  };
+  for (const auto& row : rows) {
+    CAPTURE(row.pointer);
+    json file = SmallFile();
+    file[json::json_pointer(row.pointer)] = row.value;
+    CHECK_THROWS_WITH_AS(ParseGolden(file.dump(), "FILE"), doctest::Contains(row.message), InputError);
+  }
+  const json whole = SmallFile();
+  for (const auto& [key, unused] : whole["cases"][0].items()) {
+    json file = SmallFile();
+    file["cases"][0].erase(key);
+    const std::string message = "has no field \"" + key + "\"";
+    CHECK_THROWS_WITH_AS(ParseGolden(file.dump(), "FILE"), doctest::Contains(message.c_str()), InputError);
+  }
+  json twice = SmallFile();
+  twice["cases"].push_back(twice["cases"][0]);
+  CHECK_THROWS_WITH_AS(ParseGolden(twice.dump(), "FILE"), doctest::Contains("expected each name once"), InputError);
+  CHECK_THROWS_AS(ParseGolden("{", "FILE"), InputError);
+  CHECK_THROWS_AS(ParseGolden("[]", "FILE"), InputError);
+  CHECK_THROWS_AS(LoadGolden(kFolder + "no-such-file.json"), InputError);
+}
+
+TEST_CASE("full bits must be there, of the problem's shape") {
+  json file = SmallFile();
+  GoldenCase golden = ParseGolden(file.dump(), "FILE")[0];
+  CHECK_THROWS_AS(FullBits(golden, {}, "FILE"), UsageError);
+  golden.full_bits = true;
+  TensorMap npz = {{"one.o", Tensor::Zeros(ElementType::Unsigned(2), {1, 2, 3, 2})},
+                   {"one.lse", Tensor::Zeros(ElementType::Unsigned(4), {1, 2, 3})}};
+  CHECK(FullBits(golden, npz, "FILE").o.type() == ElementType(Format::kFp16));
+  CHECK(FullBits(golden, npz, "FILE").lse.type() == ElementType(Format::kFp32));
+  npz.at("one.lse") = Tensor::Zeros(ElementType::Unsigned(4), {1, 3, 2});
+  CHECK_THROWS_WITH_AS(FullBits(golden, npz, "FILE"), doctest::Contains("expected (1, 2, 3) of u32"), InputError);
+  npz.erase("one.lse");
+  CHECK_THROWS_WITH_AS(FullBits(golden, npz, "FILE"), doctest::Contains("has no tensor \"one.lse\""), InputError);
+}
+
+TEST_CASE("the recorded files hold what data/golden/README.md says") {
+  for (const std::string& backend : kBackends) {
+    CAPTURE(backend);
+    const std::vector<GoldenCase> recorded = LoadGolden(kFolder + backend + ".json");
+    const std::vector<GoldenCase> held_out = LoadGolden(kFolder + backend + ".held-out.json");
+    CHECK(recorded.size() == 73);
+    CHECK(held_out.size() == 22);
+    // What is kept for the final comparison has nothing in common with what recipes are tuned on.
+    std::set<uint64_t> seeds;
+    std::set<std::string> names;
+    for (const GoldenCase& golden : recorded) {
+      CHECK_FALSE(golden.held_out);
+      CHECK(golden.backend == backend);
+      CHECK(seeds.insert(golden.seed).second);
+      names.insert(golden.name);
+    }
+    for (const GoldenCase& golden : held_out) {
+      CHECK(golden.held_out);
+      CHECK(seeds.insert(golden.seed).second);
+      CHECK(names.insert(golden.name).second);
+    }
+    // Only cuDNN's decode kernels were seen to vary.
+    for (const auto* list : {&recorded, &held_out}) {
+      for (const GoldenCase& golden : *list) {
+        const bool may_vary = backend.starts_with("cudnn") && golden.attention.seqlen_q == 1;
+        CHECK_MESSAGE((golden.IsRepeatable() || may_vary), golden.name);
+      }
+    }
+  }
+}
+
+TEST_CASE("full bits have the fingerprints of their heads") {
+  for (const std::string& backend : kBackends) {
+    const std::string path = kFolder + backend + ".npz";
+    const TensorMap npz = ReadTensors(path).tensors;
+    size_t used = 0;
+    for (const GoldenCase& golden : LoadGolden(kFolder + backend + ".json")) {
+      if (!golden.full_bits) continue;
+      CAPTURE(golden.name);
+      used += 2;
+      const GoldenBits bits = FullBits(golden, npz, path);
+      const auto o = bits.o.Elements<uint16_t>();
+      const auto lse = bits.lse.Elements<uint32_t>();
+      const size_t rows = static_cast<size_t>(golden.attention.seqlen_q), heads = golden.heads.size();
+      const size_t columns = o.size() / heads / rows;
+      for (size_t h = 0; h < heads; ++h) {
+        CHECK(HashElements(o.subspan(h * rows * columns, rows * columns)) == golden.heads[h].o_hash);
+        CHECK(HashElements(lse.subspan(h * rows, rows)) == golden.heads[h].lse_hash);
+      }
+    }
+    CHECK(used == npz.size());
+  }
+}
+
+// Row `row` of K (tensor 1) or V (tensor 2) of a KV head, or of Q (tensor 0) of a query head, as the kernel got it.
+std::vector<double> InputRow(const GoldenCase& golden, int tensor, int64_t heads, int64_t head, int64_t rows,
+                             int64_t row) {
+  const Attention& a = golden.attention;
+  const int64_t b = head / a.heads_q, h = head % a.heads_q / (a.heads_q / heads);
+  const int64_t first = ((b * heads + h) * rows + row) * a.head_dim;
+  std::vector<double> values(static_cast<size_t>(a.head_dim));
+  for (size_t d = 0; d < values.size(); ++d) {
+    const float x = HashNormal(golden.seed + static_cast<uint64_t>(tensor), static_cast<uint64_t>(first) + d);
+    values[d] = Decode(a.format, Encode(a.format, x));
+  }
+  return values;
+}
+
+// Checks one recorded row against the textbook formula in fp64, from inputs made here.
+void CheckIsAttention(const GoldenCase& golden, const GoldenRow& row) {
+  const Attention& a = golden.attention;
+  const std::vector<double> q = InputRow(golden, 0, a.heads_q, row.head, a.seqlen_q, row.row);
+  int64_t visible = a.seqlen_k;
+  if (a.mask.kind == Mask::Kind::kCausal) visible = row.row + 1 + a.seqlen_k - a.seqlen_q;
+  if (a.mask.kind == Mask::Kind::kCausalTopLeft) visible = row.row + 1;
+  double sum = 0;
+  std::vector<double> o(q.size()), magnitude(q.size());
+  for (int64_t j = 0; j < visible; ++j) {
+    const std::vector<double> k = InputRow(golden, 1, a.heads_kv, row.head, a.seqlen_k, j);
+    const std::vector<double> v = InputRow(golden, 2, a.heads_kv, row.head, a.seqlen_k, j);
+    double s = 0;
+    for (size_t d = 0; d < q.size(); ++d) s += q[d] * k[d];
+    const double p = std::exp(s * a.scale());  // no need of the maximum: the scores' standard deviation is at most 4
+    sum += p;
+    for (size_t d = 0; d < q.size(); ++d) {
+      o[d] += p * v[d];
+      magnitude[d] += p * std::abs(v[d]);
+    }
+  }
+  // P and O are rounded once each to the 16-bit format; as much again for everything in fp32.
+  const double unit_roundoff = a.format == Format::kBf16 ? 0x1p-8 : 0x1p-11;
+  bool close = std::abs(std::bit_cast<float>(row.lse) - std::log(sum)) < 1e-3;
+  for (size_t d = 0; d < q.size(); ++d) {
+    close &= std::abs(Decode(a.format, row.o[d]) - o[d] / sum) <= 4 * unit_roundoff * magnitude[d] / sum;
+  }
+  CHECK_MESSAGE(close, golden.backend << " " << golden.name << " head " << row.head << " row " << row.row);
+}
+
+void CheckRows(int64_t most_keys) {
+  for (const std::string& backend : kBackends) {
+    for (const char* part : {".json", ".held-out.json"}) {
+      int64_t checked = 0;
+      for (const GoldenCase& golden : LoadGolden(kFolder + backend + part)) {
+        if (golden.attention.seqlen_k > most_keys) continue;
+        for (const GoldenRow& row : golden.rows) CheckIsAttention(golden, row);
+        checked += static_cast<int64_t>(golden.rows.size());
+      }
+      CHECK(checked > 0);
+    }
+  }
+}
+
+TEST_CASE("recorded rows of short problems are attention on the seeds' inputs") { CheckRows(320); }
+
+TEST_CASE("all recorded rows are attention on the seeds' inputs" * doctest::test_suite("slow")) {
+  CheckRows(int64_t{1} << 20);
+}
+
+}  // namespace
+}  // namespace bitflash::data
