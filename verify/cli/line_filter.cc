@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "data/error.h"
+#include "verify/cli/hex.h"
 #include "verify/cli/text.h"
 
 namespace bitflash::verify {
@@ -62,6 +63,7 @@ class InputFile {
 struct Piece {
   std::string_view lines;
   int64_t first = 0;  // line
+  int64_t count = 0;
   FilteredLines results;
   std::optional<BadLine> bad;
 };
@@ -71,8 +73,9 @@ std::vector<Piece> Cut(std::string_view lines, int64_t first) {
   std::vector<Piece> pieces;
   while (!lines.empty()) {
     const size_t end = lines.find('\n', std::min<size_t>(kPiece, lines.size()) - 1) + 1;
-    pieces.push_back({lines.substr(0, end), first, {}, {}});
-    first += std::count(lines.begin(), lines.begin() + static_cast<int64_t>(end), '\n');
+    const int64_t count = std::count(lines.begin(), lines.begin() + static_cast<int64_t>(end), '\n');
+    pieces.push_back({lines.substr(0, end), first, count, {}, {}});
+    first += count;
     lines.remove_prefix(end);
   }
   return pieces;
@@ -96,7 +99,7 @@ void FilterPieces(std::vector<Piece>& pieces, const LineFilter& filter) {
 FilteredInput FilterLines(const std::string& path, const LineFilter& filter,
                           const std::function<void(std::string_view)>& write) {
   const InputFile input(path);
-  std::vector<char> buffer(kBlock + 1);  // room for a missing '\n'
+  std::vector<char> buffer(kBlock + 1 + kHexSlack);  // room for a missing '\n', too
   FilteredInput total;
   int64_t filled = 0;
   for (bool at_end = false; !at_end;) {
@@ -119,7 +122,7 @@ FilteredInput FilterLines(const std::string& path, const LineFilter& filter,
       total.hash += piece.results.hash;
       if (piece.bad) throw InputError(fmt::format("{}, line {}: {}", input.name(), piece.bad->line, piece.bad->what));
     }
-    total.lines += std::count(buffer.begin(), buffer.begin() + end, '\n');
+    if (!pieces.empty()) total.lines = pieces.back().first + pieces.back().count;
     filled -= end;
     std::memmove(buffer.data(), buffer.data() + end, static_cast<size_t>(filled));
     if (filled > kLongestLine) {

@@ -21,8 +21,9 @@ struct BadLine {
   std::string what;
 };
 
-// Appends the results of `lines`, each of which ends with '\n'; `first` is the number of the first, from 0. Several
-// threads call at once, with different lines. Throws BadLine, having appended the results of the lines before it.
+// Appends the results of `lines`, each of which ends with '\n' (kHexSlack bytes behind the last may be read); `first`
+// is the number of the first, from 0. Several threads call at once, with different lines. Throws BadLine, having
+// appended the results of the lines before it.
 using LineFilter = std::function<void(std::string_view lines, int64_t first, FilteredLines& results)>;
 
 struct FilteredInput {
