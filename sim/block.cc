@@ -16,14 +16,14 @@ int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 // --- Tiles ---------------------------------------------------------------------------------------------------------
 
 Tile Block::Shared(TensorId tensor, Format format, int64_t rows, int64_t cols, int64_t stages) {
-  Tile tile{Space::kShared, format, tensor, static_cast<int32_t>(rows), static_cast<int32_t>(cols), 1, tiles_++};
+  Tile tile{Space::kShared, format, tensor, rows, cols, 1, tiles_++};
   shared_bytes_ += tile.bytes() * stages;
   DoMakeTile(tile);
   return tile;
 }
 
 Tile Block::Registers(TensorId tensor, int64_t rows, int64_t cols, Format format) {
-  Tile tile{Space::kRegister, format, tensor, static_cast<int32_t>(rows), static_cast<int32_t>(cols), 1, tiles_++};
+  Tile tile{Space::kRegister, format, tensor, rows, cols, 1, tiles_++};
   register_bytes_ += tile.bytes();
   DoMakeTile(tile);
   return tile;
@@ -31,14 +31,13 @@ Tile Block::Registers(TensorId tensor, int64_t rows, int64_t cols, Format format
 
 Tile Block::RowVector(int64_t rows, int64_t lanes) {
   // Row vectors are not charged to register_bytes_: the handful of them is part of kRegisterOverhead.
-  const Tile tile{Space::kRegister, Format::kFp32, TensorId::kM, static_cast<int32_t>(rows), 1,
-                  static_cast<int32_t>(lanes), tiles_++};
+  const Tile tile{Space::kRegister, Format::kFp32, TensorId::kM, rows, 1, lanes, tiles_++};
   DoMakeTile(tile);
   return tile;
 }
 
 Tile Block::Alias(const Tile& tile, TensorId tensor, Format format, int64_t rows, int64_t cols) {
-  Tile alias{tile.space, format, tensor, static_cast<int32_t>(rows), static_cast<int32_t>(cols), 1, tiles_++};
+  Tile alias{tile.space, format, tensor, rows, cols, 1, tiles_++};
   assert(alias.bytes() <= tile.bytes());
   DoMakeTile(alias);
   return alias;
@@ -110,15 +109,18 @@ void Block::ChargeMma(const Tile& D, const Tile& A, const Tile& B, int64_t m, in
   Traffic& a_registers = At(ledger_.registers, A.tensor);
   Traffic& a_shared = At(ledger_.shared, A.tensor);
   if (spec_.mma == MmaInstruction::kWgmma) {
-    // N above 256 takes several instructions, each of which reads A again.
-    Charge(A.space == Space::kShared ? a_shared.read : a_registers.read, m * k * bytes * CeilDiv(n, 256));
+    // N above 256 takes several instructions, each of which reads A again; so do warpgroups that share the rows.
+    const int64_t sharers = std::max<int64_t>(1, spec_.warps * 16 / m);
+    const int64_t instructions = sharers * CeilDiv(CeilDiv(n, sharers), 256);
+    Charge(A.space == Space::kShared ? a_shared.read : a_registers.read, m * k * bytes * instructions);
     Charge(At(ledger_.shared, B.tensor).read, CeilDiv(m, 64) * n * k * bytes);
     Charge(At(ledger_.registers, D.tensor).read, m * n * 4 * k_steps);
     return;
   }
   const int64_t row_tiles = CeilDiv(m, 16);
   const int64_t col_tiles = CeilDiv(n, 8);
-  if (A.space == Space::kShared) Charge(a_shared.read, m * k * bytes);
+  // Warps that the rows do not occupy share the columns: each of them loads A.
+  if (A.space == Space::kShared) Charge(a_shared.read, m * k * bytes * std::max<int64_t>(1, spec_.warps / row_tiles));
   Charge(At(ledger_.shared, B.tensor).read, std::min(spec_.warps, row_tiles) * n * k * bytes);
   Charge(a_registers.read, row_tiles * 16 * k * bytes * col_tiles);
   Charge(At(ledger_.registers, B.tensor).read, col_tiles * 8 * k * bytes * row_tiles);
@@ -157,11 +159,15 @@ void Block::Fill(const Tile& tile, float value) {
 
 void Block::Softcap(const Tile& S, float scale, float cap) {
   ChargeElements(S, 2, 1);  // two multiplications around tanh.approx
+  ChargeRead(S);
+  ChargeWrite(S);
   DoSoftcap(S, scale, cap);
 }
 
 void Block::Mask(const Tile& S, const QueryTile& queries, const KeyTile& keys) {
   ChargeElements(S, 1);
+  ChargeRead(S);
+  ChargeWrite(S);
   DoMask(S, queries, keys);
 }
 
@@ -181,6 +187,9 @@ void Block::FiniteOrZero(const Tile& out, const Tile& m) {
 void Block::Sub(const Tile& out, const Tile& a, const Tile& b) {
   assert(SameShape(out, a) && SameShape(out, b));
   ChargeElements(out, 1);
+  ChargeRead(a);
+  ChargeRead(b);
+  ChargeWrite(out);
   DoSub(out, a, b);
 }
 
@@ -204,6 +213,8 @@ void Block::Mul(const Tile& out, const Tile& a, const Tile& b) {
 void Block::Move(const Tile& out, const Tile& a) {
   assert(SameShape(out, a));
   ChargeElements(out, 1);
+  ChargeRead(a);
+  ChargeWrite(out);
   DoMove(out, a);
 }
 
@@ -247,12 +258,14 @@ void Block::FmaRows(const Tile& x, float scale, const Tile& addend) {
 void Block::FmaColumn(const Tile& x, const Tile& y, const Tile& w, int64_t column) {
   assert(SameShape(x, y) && w.rows == x.rows && column < w.cols);
   ChargeElements(x, 1);
+  if (w.space == Space::kShared) Charge(At(ledger_.shared, w.tensor).read, w.rows * data::StorageBytes(w.format));
   DoFmaColumn(x, y, w, column);
 }
 
 void Block::AddColumn(const Tile& x, const Tile& w, int64_t column) {
   assert(w.rows == x.rows && x.cols == 1 && column < w.cols);
   ChargeElements(x, 1);
+  if (w.space == Space::kShared) Charge(At(ledger_.shared, w.tensor).read, w.rows * data::StorageBytes(w.format));
   DoAddColumn(x, w, column);
 }
 
@@ -300,12 +313,17 @@ void Block::SumLanes(const Tile& l) {
 void Block::Add(const Tile& x, const Tile& y) {
   assert(SameShape(x, y));
   ChargeElements(x, 1);
+  ChargeRead(x);
+  ChargeRead(y);
+  ChargeWrite(x);
   DoAdd(x, y);
 }
 
 void Block::Convert(const Tile& out, const Tile& in) {
   assert(SameShape(out, in));
   ChargeElements(out, 1);
+  ChargeRead(in);
+  ChargeWrite(out);
   DoConvert(out, in);
 }
 

@@ -18,9 +18,10 @@ namespace bitflash::sim {
 
 // The matrix instruction of a kernel. It decides which operands pass through shared memory and registers.
 //   kMmaSync  mma.sync.m16n8k16 (PTX ISA, "mma"): A and B come from registers, loaded by ldmatrix; warps are stacked
-//             along the rows, so every warp loads all of B for its own rows.
+//             along the rows, so every warp loads all of B for its own rows. More warps than row tiles of 16: they
+//             share the columns of the result, each loads A and its part of B.
 //   kWgmma    wgmma.mma_async.m64nNk16, N <= 256 (PTX ISA, "wgmma"): B is read from shared memory once for every 64
-//             rows, A from shared memory or registers.
+//             rows, A from shared memory or registers. More warpgroups than row tiles of 64 share the columns likewise.
 enum class MmaInstruction : uint8_t { kMmaSync, kWgmma };
 
 struct BlockSpec {
@@ -87,21 +88,21 @@ class Block {
   void Softcap(const Tile& S, float scale, float cap);  // S = cap * tanh(S * scale / cap) / scale
   // S = -inf where the mask or the end of the keys hides a column from a row. A fact about the range, never a value.
   void Mask(const Tile& S, const QueryTile& queries, const KeyTile& keys);
-  void RowMax(const Tile& out, const Tile& S, const Tile& m);    // out = max(m, max over the row of S)
-  void FiniteOrZero(const Tile& out, const Tile& m);             // out = m == -inf ? 0 : m (a row without a key yet)
-  void Sub(const Tile& out, const Tile& a, const Tile& b);       // out = a - b, rounded once
-  void Mul(const Tile& out, const Tile& a, float b);             // out = a * b, rounded once
-  void Mul(const Tile& out, const Tile& a, const Tile& b);       // likewise
-  void Move(const Tile& out, const Tile& a);                     // out = a
-  void MulRows(const Tile& x, const Tile& r);                    // x[row, :] *= r[row]
-  void MulScalar(const Tile& x, float b);                        // x *= b
+  void RowMax(const Tile& out, const Tile& S, const Tile& m);  // out = max(m, max over the row of S)
+  void FiniteOrZero(const Tile& out, const Tile& m);           // out = m == -inf ? 0 : m (a row without a key yet)
+  void Sub(const Tile& out, const Tile& a, const Tile& b);     // out = a - b, rounded once
+  void Mul(const Tile& out, const Tile& a, float b);           // out = a * b, rounded once
+  void Mul(const Tile& out, const Tile& a, const Tile& b);     // likewise
+  void Move(const Tile& out, const Tile& a);                   // out = a
+  void MulRows(const Tile& x, const Tile& r);                  // x[row, :] *= r[row]
+  void MulScalar(const Tile& x, float b);                      // x *= b
   // out = 1 / l as the recipe divides, and its value for a row without a key.
   void Invert(const Tile& out, const Tile& l, const Recipe& recipe);
-  void FmaRows(const Tile& x, float scale, const Tile& addend);  // x = fma(x, scale, addend[row])
-  void SubRows(const Tile& x, const Tile& r);                    // x[row, :] -= r[row]
+  void FmaRows(const Tile& x, float scale, const Tile& addend);                 // x = fma(x, scale, addend[row])
+  void SubRows(const Tile& x, const Tile& r);                                   // x[row, :] -= r[row]
   void FmaColumn(const Tile& x, const Tile& y, const Tile& w, int64_t column);  // x = fma(y, w[row, column], x)
-  void AddColumn(const Tile& x, const Tile& w, int64_t column);                  // x[row] += w[row, column]
-  void Exp2(const Tile& out, const Tile& a, const Recipe& recipe);             // 2^a by the recipe's exponential
+  void AddColumn(const Tile& x, const Tile& w, int64_t column);                 // x[row] += w[row, column]
+  void Exp2(const Tile& out, const Tile& a, const Recipe& recipe);              // 2^a by the recipe's exponential
   // l[row, lane] += the row's elements that the lane owns, in column order: every lane of l has a sum of its own.
   void AddToLanes(const Tile& l, const Tile& P);
   void FmaVector(const Tile& out, const Tile& a, const Tile& b, const Tile& c);  // out = fma(a, b, c)

@@ -31,7 +31,8 @@ struct Count {
 
 // Costs one evaluation of the kernel's text per distinct block, never per tile: microseconds to milliseconds.
 // Throws UsageError when the kernel does not take the problem, when the tiling is infeasible on the GPU (naming the
-// limit it breaks), or when a count would not fit 63 bits.
+// limit it breaks), when the queries are cut into more than 2^20 tiles (fa1: or the keys), or when a sum of counts
+// passes 2^62.
 Count CountKernel(const Kernel& kernel, const Attention& attention, const Tiling& tiling, const Gpu& gpu);
 
 // Why `tiling` (or the problem itself) is not possible for the kernel on the GPU: one sentence with the limit, what is

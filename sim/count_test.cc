@@ -31,5 +31,15 @@ TEST_CASE("counting by runs equals visiting every tile of every block") {
   }
 }
 
+TEST_CASE("tiles that a window masks on one side, leaves plain and masks on the other are told apart") {
+  const Kernel& kernel = FindKernel("split-kv");
+  const Attention a{.seqlen_q = 480, .seqlen_k = 214, .mask = data::Mask::Window(189, 168)};
+  const Tiling t{.Br = 96, .Bc = 112, .warps = 8, .splits = 7};
+  CountStream by_run(Loops::kByRun), by_tile(Loops::kByTile);
+  kernel.Run(by_run, a, t, kernel.recipe);
+  kernel.Run(by_tile, a, t, kernel.recipe);
+  CHECK(by_run.launched()[0].ledger == by_tile.launched()[0].ledger);
+}
+
 }  // namespace
 }  // namespace bitflash::sim

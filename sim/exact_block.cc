@@ -10,6 +10,7 @@
 #include "data/convert_simd.h"
 #include "data/error.h"
 #include "sim/gpu_float.h"
+#include "sim/operands.h"
 #include "sim/row_ops.h"
 #include "sim/special_functions.h"
 #include "sim/tensor_core_simd.h"
@@ -33,7 +34,8 @@ float Expf(float x) {
   // fma.rm: at this magnitude one ulp is 1, so rounding down is a floor.
   const float t = static_cast<float>(std::floor(saturated * 252.0 + 12582913.0));
   const float whole = t + std::bit_cast<float>(0xCB40007Fu);
-  const float fraction = std::fma(x, std::bit_cast<float>(0x32A57060u), std::fma(x, std::bit_cast<float>(0x3FB8AA3Bu), -whole));
+  const float fraction =
+      std::fma(x, std::bit_cast<float>(0x32A57060u), std::fma(x, std::bit_cast<float>(0x3FB8AA3Bu), -whole));
   return Ex2(fraction) * std::bit_cast<float>(std::bit_cast<uint32_t>(t) << 23);
 }
 
@@ -143,7 +145,8 @@ void ExactBlock::DoMma(const Tile& D, const Tile& A, const Tile& B, bool transpo
 // --- Elementwise ---------------------------------------------------------------------------------------------------
 
 void ExactBlock::DoSoftcap(const Tile&, float, float) {
-  throw data::UndecidedError("softcap needs tanh.approx, whose bits are not modelled: expected a problem without softcap");
+  throw data::UndecidedError(
+      "softcap needs tanh.approx, whose bits are not modelled: expected a problem without softcap");
 }
 
 void ExactBlock::DoMask(const Tile& S, const QueryTile& queries, const KeyTile& keys) {
@@ -189,7 +192,9 @@ void ExactBlock::DoMulRows(const Tile& x, const Tile& r) {
   for (int64_t row = 0; row < rows; ++row) MultiplyRow(FloatRow(x, row), FloatRow(r, row)[0]);
 }
 
-void ExactBlock::DoMulScalar(const Tile& x, float b) { MultiplyRow({Floats(x), static_cast<size_t>(Rows(At(x), x) * x.cols * x.lanes)}, b); }
+void ExactBlock::DoMulScalar(const Tile& x, float b) {
+  MultiplyRow({Floats(x), static_cast<size_t>(Rows(At(x), x) * x.cols * x.lanes)}, b);
+}
 
 void ExactBlock::DoSubRows(const Tile& x, const Tile& r) {
   const int64_t rows = Rows(At(x), x);
@@ -265,8 +270,8 @@ void ExactBlock::DoRescaleAndAddToLanes(const Tile& l, const Tile& r, const Tile
 void ExactBlock::DoSumQuad(const Tile& l, const Recipe& recipe) {
   for (int64_t row = 0; row < l.rows; ++row) {
     const std::span<float> s = FloatRow(l, row);
-    const float sum = recipe.quad_sum == Recipe::QuadSum::kAcross ? (s[0] + s[2]) + (s[1] + s[3])
-                                                                 : (s[0] + s[1]) + (s[2] + s[3]);
+    const float sum =
+        recipe.quad_sum == Recipe::QuadSum::kAcross ? (s[0] + s[2]) + (s[1] + s[3]) : (s[0] + s[1]) + (s[2] + s[3]);
     std::ranges::fill(s, sum);
   }
 }
@@ -330,14 +335,11 @@ void ExactBlock::DoLogSumExp(const Tile& out, const Tile& m, const Tile& l, floa
       case Form::kLogf:
         Floats(out)[i] = sim::Fma(most, scale, Logf(sum));
         break;
-      case Form::kMulLogf:
-        Floats(out)[i] = sim::Add(most * scale, Logf(sum));
-        break;
       case Form::kFastLog:
         Floats(out)[i] = sim::Fma(most, scale, Lg2(sum) * kLn2);
         break;
-      case Form::kFastLogFused:
-        Floats(out)[i] = sim::Fma(Lg2(sum), kLn2, most * scale);
+      case Form::kScaledTwice:
+        Floats(out)[i] = sim::Fma(most * ScaleLog2(attention_, recipe), kLn2, Lg2(sum) * kLn2);
         break;
     }
   }

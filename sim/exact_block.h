@@ -15,7 +15,7 @@ namespace bitflash::sim {
 // Where the rows of one head's matrix lie in memory.
 struct GlobalRows {
   std::byte* data = nullptr;
-  int64_t row_bytes = 0;      // from row to row of one token's heads or, unpacked, from token to token
+  int64_t row_bytes = 0;  // from row to row of one token's heads or, unpacked, from token to token
   // Packed query heads: row r is token r / group of head r % group; `head_bytes` lies between the heads of a group.
   int64_t group = 1;
   int64_t head_bytes = 0;

@@ -19,10 +19,12 @@ namespace {
 // The matrices of every head of one chunk of heads: the caller's tensors, and scratch for what stays between launches.
 class HeadMemory {
  public:
-  HeadMemory(const Attention& a, const Tiling& t, const ExactInputs& in, const ExactOutputs& out) : a_(a), t_(t), in_(in), out_(out) {}
+  HeadMemory(const Attention& a, const Tiling& t, const ExactInputs& in, const ExactOutputs& out)
+      : a_(a), t_(t), in_(in), out_(out) {}
 
   // `head` counts Heads(a, t): batch x heads_q, or batch x heads_kv when query heads are packed.
-  GlobalMatrices Of(int64_t head, const std::array<std::byte*, kTensorCount>& scratch, const std::array<int64_t, kTensorCount>& scratch_row_bytes) const {
+  GlobalMatrices Of(int64_t head, const std::array<std::byte*, kTensorCount>& scratch,
+                    const std::array<int64_t, kTensorCount>& scratch_row_bytes) const {
     const int64_t bytes = data::StorageBytes(a_.format);
     const int64_t per_sequence = t_.pack_gqa ? a_.heads_kv : a_.heads_q;
     const int64_t sequence = head / per_sequence, h = head % per_sequence;
@@ -30,10 +32,11 @@ class HeadMemory {
     const int64_t q = sequence * a_.heads_q + (t_.pack_gqa ? h * a_.group() : h);
     const int64_t group = t_.pack_gqa ? a_.group() : 1;
     GlobalMatrices m;
-    const auto set = [&](TensorId id, const void* data, int64_t first_row, int64_t row_bytes, int64_t rows_per_head, int64_t g) {
+    const auto set = [&](TensorId id, const void* data, int64_t first_row, int64_t row_bytes, int64_t rows_per_head,
+                         int64_t g) {
       if (data == nullptr) return;
-      m[static_cast<int>(id)] = {const_cast<std::byte*>(static_cast<const std::byte*>(data)) + first_row * row_bytes, row_bytes, g,
-                                 rows_per_head * row_bytes};
+      m[static_cast<int>(id)] = {const_cast<std::byte*>(static_cast<const std::byte*>(data)) + first_row * row_bytes,
+                                 row_bytes, g, rows_per_head * row_bytes};
     };
     set(TensorId::kQ, in_.q, q * a_.seqlen_q, a_.head_dim * bytes, a_.seqlen_q, group);
     set(TensorId::kK, in_.k, kv * a_.seqlen_k, a_.head_dim * bytes, 0, 1);
@@ -56,9 +59,15 @@ class HeadMemory {
 // Runs the launches of one chunk of heads.
 class ExecuteStream final : public Stream {
  public:
-  ExecuteStream(const Attention& a, const Tiling& t, const TensorCore& core, std::vector<GlobalMatrices> heads, int threads,
-                std::vector<Executed::Launch>& launches, const std::function<void(double)>& progress)
-      : a_(a), t_(t), core_(core), heads_(std::move(heads)), threads_(threads), launches_(launches), progress_(progress) {}
+  ExecuteStream(const Attention& a, const Tiling& t, const TensorCore& core, std::vector<GlobalMatrices> heads,
+                int threads, std::vector<Executed::Launch>& launches, const std::function<void(double)>& progress)
+      : a_(a),
+        t_(t),
+        core_(core),
+        heads_(std::move(heads)),
+        threads_(threads),
+        launches_(launches),
+        progress_(progress) {}
 
   void Launch(const LaunchSpec& spec, const Body& body) override {
     if (launches_.size() == launched_) launches_.push_back({std::string(spec.name), {}});
@@ -94,7 +103,8 @@ class ExecuteStream final : public Stream {
           failed = true;
         }
         const int64_t finished = ++done;
-        if (progress_ && omp_get_thread_num() == 0) progress_(static_cast<double>(finished) / static_cast<double>(blocks));
+        if (progress_ && omp_get_thread_num() == 0)
+          progress_(static_cast<double>(finished) / static_cast<double>(blocks));
       }
       const std::lock_guard lock(mutex);
       ledger += mine;
@@ -133,8 +143,8 @@ int64_t RowBytes(const GlobalMatrix& m) { return m.cols * data::StorageBytes(m.f
 
 }  // namespace
 
-Executed Execute(const Kernel& kernel, const Attention& a, const Tiling& t, std::string_view arch, const ExactInputs& inputs,
-                 const ExactOutputs& outputs, const ExecuteOptions& options) {
+Executed Execute(const Kernel& kernel, const Attention& a, const Tiling& t, std::string_view arch,
+                 const ExactInputs& inputs, const ExactOutputs& outputs, const ExecuteOptions& options) {
   data::Validate(a);
   const int64_t head_end = options.head_end < 0 ? a.heads_q : options.head_end;
   if (options.head_begin < 0 || options.head_begin >= head_end || head_end > a.heads_q) {
@@ -150,7 +160,8 @@ Executed Execute(const Kernel& kernel, const Attention& a, const Tiling& t, std:
   const int64_t per_sequence = t.pack_gqa ? a.heads_kv : a.heads_q;
   const int64_t per_head = t.pack_gqa ? a.group() : 1;
   for (int64_t sequence = 0; sequence < a.batch; ++sequence) {
-    for (int64_t h = options.head_begin / per_head; h < (head_end + per_head - 1) / per_head; ++h) heads.push_back(sequence * per_sequence + h);
+    for (int64_t h = options.head_begin / per_head; h < (head_end + per_head - 1) / per_head; ++h)
+      heads.push_back(sequence * per_sequence + h);
   }
 
   // Without scratch all heads are one chunk.
@@ -178,7 +189,8 @@ Executed Execute(const Kernel& kernel, const Attention& a, const Tiling& t, std:
     }
     const auto progress = [&](double share) {
       const double whole = static_cast<double>(heads.size());
-      options.progress((static_cast<double>(begin) + share * static_cast<double>(std::min(chunk, heads.size() - begin))) / whole);
+      options.progress(
+          (static_cast<double>(begin) + share * static_cast<double>(std::min(chunk, heads.size() - begin))) / whole);
     };
     ExecuteStream stream(a, t, core, std::move(matrices), threads, executed.launches,
                          options.progress ? progress : std::function<void(double)>());

@@ -45,10 +45,10 @@ struct Executed {
   Ledger total;
 };
 
-// `arch` ("sm80", "sm90", ...) chooses the tensor core. Memory beyond the tensors: a few tiles a thread; `standard` adds
-// S and P, and `split-kv` its partial outputs, of as many heads as there are threads.
-// Throws UsageError for a problem or format that the kernel or the tensor core does not take, and UndecidedError for
-// what is not modelled to the bit (softcap).
+// `arch` ("sm80", "sm90", ...) chooses the tensor core. Memory beyond the tensors: a few tiles a thread; `standard`
+// adds S and P, and `split-kv` its partial outputs, of as many heads as there are threads. Throws UsageError for a
+// problem or format that the kernel or the tensor core does not take, and UndecidedError for what is not modelled to
+// the bit (softcap).
 Executed Execute(const Kernel& kernel, const Attention& attention, const Tiling& tiling, std::string_view arch,
                  const ExactInputs& inputs, const ExactOutputs& outputs, const ExecuteOptions& options = {});
 

@@ -38,7 +38,9 @@ struct Buffers {
   }
 };
 
-bool Runs(const Kernel& kernel, const Attention& a) { return a.softcap == 0 && data::StorageBytes(a.format) == 2 && kernel.name != ""; }
+bool Runs(const Kernel& kernel, const Attention& a) {
+  return a.softcap == 0 && data::StorageBytes(a.format) == 2 && kernel.name != "";
+}
 
 TEST_CASE("the ledger of an execution equals that of the count") {
   std::mt19937_64 rng(5);

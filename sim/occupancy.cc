@@ -10,10 +10,25 @@ constexpr int64_t kRegisterFile = 65536;  // 32-bit registers of an SM, compute 
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// Registers that a block takes from the SM: allocated a warp at a time in units of 256.
-int64_t AllocatedRegisters(const Resources& r) {
+// Registers that a warp takes: allocated in units of 256.
+int64_t RegistersPerWarp(const Resources& r) {
   constexpr int64_t kUnit = 256;
-  return CeilDiv(r.threads, 32) * CeilDiv(r.registers_per_thread * 32, kUnit) * kUnit;
+  return std::max(kUnit, CeilDiv(r.registers_per_thread * 32, kUnit) * kUnit);
+}
+
+int64_t Warps(const Resources& r) { return std::max<int64_t>(1, CeilDiv(r.threads, 32)); }
+
+// Warps that the register file holds. Each of the four sub-partitions of an SM has a quarter of it, and a warp lives in
+// one of them.
+int64_t ResidentWarps(const Resources& r, const data::Gpu& gpu) {
+  constexpr int64_t kPartitions = 4;
+  return kPartitions * (gpu.registers_per_sm / kPartitions / RegistersPerWarp(r));
+}
+
+// Shared memory is allocated in units of 128 bytes from compute capability 8.0 on, of 256 before.
+int64_t SharedBytes(const Resources& r, const data::Gpu& gpu) {
+  const int64_t unit = std::stoi(gpu.arch.substr(2)) >= 80 ? 128 : 256;
+  return CeilDiv(r.shared_bytes, unit) * unit + gpu.shared_bytes_reserved;
 }
 
 std::string Exceeds(const std::string& what, int64_t needed, const std::string& unit, int64_t limit,
@@ -38,8 +53,8 @@ Occupancy Occupy(const Resources& r, const data::Gpu& gpu) {
     const char* name;
   };
   const Limit limits[] = {
-      {gpu.shared_bytes_per_sm / std::max<int64_t>(1, r.shared_bytes + gpu.shared_bytes_reserved), "shared memory"},
-      {gpu.registers_per_sm / std::max<int64_t>(1, AllocatedRegisters(r)), "registers"},
+      {gpu.shared_bytes_per_sm / std::max<int64_t>(1, SharedBytes(r, gpu)), "shared memory"},
+      {ResidentWarps(r, gpu) / Warps(r), "registers"},
       {gpu.threads_per_sm / std::max<int64_t>(1, r.threads), "threads"},
       {gpu.blocks_per_sm, "blocks"},
   };
@@ -61,8 +76,8 @@ std::string Infeasible(const Resources& r, const data::Gpu& gpu) {
                    "registers (tiles and " + std::to_string(kRegisterOverhead) + " more)",
                    std::min(r.registers_limit, gpu.registers_per_thread), "registers per thread");
   }
-  if (AllocatedRegisters(r) > gpu.registers_per_sm) {
-    return Exceeds("a block", AllocatedRegisters(r), "registers", gpu.registers_per_sm,
+  if (Warps(r) > ResidentWarps(r, gpu)) {
+    return Exceeds("a block", Warps(r) * RegistersPerWarp(r), "registers", gpu.registers_per_sm,
                    "registers per SM on " + gpu.name);
   }
   return "";

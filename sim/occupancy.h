@@ -37,8 +37,9 @@ struct Occupancy {
   std::string limit;          // "shared memory", "registers", "threads" or "blocks": the smallest limit
 };
 
-// CUDA C++ Programming Guide, "Hardware Multithreading": shared memory plus the reserve per block; registers are
-// allocated per warp in units of 256.
+// CUDA C++ Programming Guide, "Hardware Multithreading", and the occupancy calculator of the CUDA toolkit
+// (cuda_occupancy.h): shared memory in units of 128 bytes plus the reserve per block; registers per warp in units of
+// 256, a quarter of the register file for each of the four sub-partitions.
 Occupancy Occupy(const Resources& resources, const data::Gpu& gpu);
 
 // Why one block cannot run at all on this GPU, naming the limit, what is needed and what there is; empty when it can.

@@ -27,22 +27,12 @@ Operands MakeOperands(const Attention& a, const Tiling& t) {
   return g;
 }
 
-Operands SplitOperands(const Attention& a, const Tiling& t) {
-  Operands g = MakeOperands(a, t);
-  g.m.cols = g.l.cols = SplitParts(a, t);
-  g.OPartial.cols = SplitParts(a, t) * a.head_dim_v;
-  return g;
-}
-
 int64_t Heads(const Attention& a, const Tiling& t) { return a.batch * (t.pack_gqa ? a.heads_kv : a.heads_q); }
 
-int64_t SplitParts(const Attention& a, const Tiling& t) {
-  const int64_t tiles = (a.seqlen_k + t.Bc - 1) / t.Bc;
-  const int64_t per_part = (tiles + t.splits - 1) / t.splits;
-  return tiles == 0 ? 0 : (tiles + per_part - 1) / per_part;
+int64_t PaddedDim(int64_t head_dim, Format format) {
+  const int64_t depth = data::StorageBytes(format) == 1 ? 32 : 16;
+  return (head_dim + depth - 1) / depth * depth;
 }
-
-int64_t PaddedDim(int64_t head_dim) { return (head_dim + 15) / 16 * 16; }
 
 float ScaleLog2(const Attention& a, const Recipe& recipe) {
   const float scale = static_cast<float>(a.scale());

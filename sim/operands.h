@@ -21,17 +21,12 @@ struct Operands {
 
 Operands MakeOperands(const Attention& a, const Tiling& t);
 
-// The same for a kernel that splits the keys into SplitParts parts.
-Operands SplitOperands(const Attention& a, const Tiling& t);
-
 // Heads that run the same blocks: batch x heads_q, or batch x heads_kv when query heads are packed.
 int64_t Heads(const Attention& a, const Tiling& t);
 
-// Parts of the keys that hold at least one tile: rounding up can leave the last of Tiling::splits without any.
-int64_t SplitParts(const Attention& a, const Tiling& t);
-
-// Columns of a tile that holds `head_dim` columns: a multiple of 16, the depth of one matrix instruction.
-int64_t PaddedDim(int64_t head_dim);
+// Columns of a tile that holds `head_dim` columns: a multiple of 16, or of 32 for 8-bit formats, because a matrix
+// instruction is 32 bytes deep (PTX ISA: m16n8k16 and k16 wgmma of 16-bit formats, k32 of 8-bit ones).
+int64_t PaddedDim(int64_t head_dim, Format format);
 
 // softmax_scale * log2(e): exponentials are taken to base 2.
 float ScaleLog2(const Attention& a, const Recipe& recipe);

@@ -37,7 +37,7 @@ struct Recipe {
     kTileThenFused,   // the tile's p alone in column order, then l = fma(l, r, tile sum)
   };
   enum class QuadSum : uint8_t {
-    kAcross,   // (l0 + l2) + (l1 + l3)
+    kAcross,     // (l0 + l2) + (l1 + l3)
     kNeighbors,  // (l0 + l1) + (l2 + l3)
   };
   enum class Reciprocal : uint8_t {
@@ -45,15 +45,14 @@ struct Recipe {
     kRcp,   // rcp.approx.ftz
   };
   enum class EmptyRow : uint8_t {
-    kZero,          // a row without keys: inverse sum 0, LSE -inf
-    kOneAndPlusInf,  // inverse sum 1, LSE +inf; NaN sums likewise
+    kZero,            // a row without keys: inverse sum 0, LSE -inf
+    kOneAndPlusInf,   // inverse sum 1, LSE +inf; NaN sums likewise
     kOneAndMinusInf,  // inverse sum 1, LSE -inf: the parts of a split kernel
   };
   enum class LogSumExp : uint8_t {
-    kLogf,       // fma(m, scale, logf(l))
-    kMulLogf,    // add(mul(m, scale), logf(l))
-    kFastLog,    // fma(m, scale, mul(lg2.approx.ftz(l), ln 2)): __logf
-    kFastLogFused,  // fma(lg2.approx.ftz(l), ln 2, mul(m, scale))
+    kLogf,         // fma(m, scale, logf(l))
+    kFastLog,      // fma(m, scale, mul(lg2.approx.ftz(l), ln 2)): __logf
+    kScaledTwice,  // fma(mul(m, cs), ln 2, mul(lg2.approx.ftz(l), ln 2))
   };
 
   std::string_view name = "bitflash";

@@ -10,9 +10,9 @@ namespace bitflash::sim {
 // The larger of `start` and every element; NaN is ignored unless everything is NaN.
 float RowMaximum(std::span<const float> x, float start);
 
-void MultiplyRow(std::span<float> x, float factor);                  // x = x * factor
-void SubtractRow(std::span<float> x, float value);                   // x = x - value
-void FmaRow(std::span<float> x, float factor, float addend);         // x = fma(x, factor, addend)
+void MultiplyRow(std::span<float> x, float factor);                           // x = x * factor
+void SubtractRow(std::span<float> x, float value);                            // x = x - value
+void FmaRow(std::span<float> x, float factor, float addend);                  // x = fma(x, factor, addend)
 void FmaIntoRow(std::span<float> x, std::span<const float> y, float factor);  // x = fma(y, factor, x)
 
 }  // namespace bitflash::sim

@@ -8,30 +8,42 @@ namespace {
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// The first i in [0, count) for which `holds`, which is false up to some i and true from there on; count if never.
-template <class Predicate>
-int64_t FirstWhere(int64_t count, const Predicate& holds) {
-  int64_t low = 0;
-  while (low < count) {
-    const int64_t middle = low + (count - low) / 2;
-    if (holds(middle)) {
-      count = middle;
-    } else {
-      low = middle + 1;
-    }
+// No extent is above 2^40, so no side of a window longer than kFar hides anything; clamping keeps the sums in range.
+constexpr int64_t kFar = int64_t{1} << 41;
+
+// The query positions that see one of the keys, VisibleKeys the other way round: consecutive, because both ends of what
+// a position sees never decrease.
+Range SeeingTokens(const Attention& a, Range keys) {
+  using Kind = data::Mask::Kind;
+  const int64_t shift = a.seqlen_q - a.seqlen_k;  // key k is on the diagonal of token k + shift
+  int64_t first = 0;
+  int64_t last = a.seqlen_q - 1;
+  switch (a.mask.kind) {
+    case Kind::kFull:
+      break;
+    case Kind::kCausal:
+      first = std::max(first, keys.begin + shift);
+      break;
+    case Kind::kCausalTopLeft:
+      first = keys.begin;
+      break;
+    case Kind::kWindow:
+      if (a.mask.right != data::Mask::kUnlimited)
+        first = std::max(first, keys.begin + shift - std::min(a.mask.right, kFar));
+      if (a.mask.left != data::Mask::kUnlimited)
+        last = std::min(last, keys.end() - 1 + shift + std::min(a.mask.left, kFar));
+      break;
   }
-  return low;
+  first = std::min(first, a.seqlen_q);
+  return {first, keys.count > 0 ? std::max<int64_t>(0, last + 1 - first) : 0};
 }
 
-// The query tiles with a row that sees one of the keys: consecutive, because both ends of what a row sees never
-// decrease.
+// The query tiles with a row that sees one of the keys.
 Range QueryTileRange(const Attention& a, const Tiling& t, Range keys) {
-  const int64_t count = QueryTileCount(a, t);
-  const auto tokens = [&](int64_t i) { return QueryTileAt(a, t, i).tokens; };
-  const int64_t begin =
-      FirstWhere(count, [&](int64_t i) { return VisibleKeys(a, tokens(i).end() - 1).end() > keys.begin; });
-  const int64_t end = FirstWhere(count, [&](int64_t i) { return VisibleKeys(a, tokens(i).begin).begin >= keys.end(); });
-  return {begin, std::max<int64_t>(0, end - begin)};
+  const int64_t per_token = t.pack_gqa ? a.group() : 1;
+  const Range tokens = SeeingTokens(a, keys);
+  const int64_t begin = tokens.begin * per_token / t.Br;
+  return {begin, tokens.count > 0 ? CeilDiv(tokens.end() * per_token, t.Br) - begin : 0};
 }
 
 }  // namespace
@@ -79,12 +91,12 @@ void KeyRuns::Reverse() {
   }
 }
 
-void KeyRuns::Accumulate(const KeyRuns& other) {
-  for (int r = 0; r < size_; ++r) {
-    if (runs_[r].total == 0) runs_[r].total = runs_[r].count;
-    if (r < other.size_) runs_[r].total += other.runs_[r].count;
-  }
+void KeyRuns::Accumulate(const KeyRuns& other, int64_t blocks) {
+  assert(size_ == other.size_);
+  for (int r = 0; r < size_; ++r) runs_[r].total += other.runs_[r].count * blocks;
 }
+
+bool KeyRuns::operator==(const KeyRuns& other) const { return std::equal(begin(), end(), other.begin(), other.end()); }
 
 int64_t KeyRuns::tiles() const {
   int64_t sum = 0;
@@ -129,8 +141,8 @@ Range VisibleKeys(const Attention& a, int64_t token) {
       last = std::min(last, token);
       break;
     case Kind::kWindow:
-      if (a.mask.left != data::Mask::kUnlimited) first = std::max(first, diagonal - a.mask.left);
-      if (a.mask.right != data::Mask::kUnlimited) last = std::min(last, diagonal + a.mask.right);
+      if (a.mask.left != data::Mask::kUnlimited) first = std::max(first, diagonal - std::min(a.mask.left, kFar));
+      if (a.mask.right != data::Mask::kUnlimited) last = std::min(last, diagonal + std::min(a.mask.right, kFar));
       break;
   }
   first = std::min(first, a.seqlen_k);
@@ -195,49 +207,82 @@ Range Pages(const Tiling& t, Range keys) {
   return {first, CeilDiv(keys.end(), t.page_size) - first, (keys.begin + keys.reach) / t.page_size - first};
 }
 
-void AppendBlock(std::vector<BlockRun>& blocks, const BlockIndex& index, const BlockIndex& step, const KeyRuns& keys) {
+void AppendBlocks(std::vector<BlockRun>& blocks, const BlockIndex& index, const BlockIndex& step, const KeyRuns& keys,
+                  int64_t count) {
+  if (count == 0) return;
   if (!blocks.empty()) {
     BlockRun& last = blocks.back();
     const BlockIndex next = last.at(last.count);
     const bool follows = next.i == index.i && next.j == index.j && next.split == index.split;
     if (follows && AlikeRuns(last.keys, keys)) {
-      ++last.count;
-      last.keys.Accumulate(keys);
+      last.count += count;
+      last.keys.Accumulate(keys, count);
       return;
     }
   }
-  blocks.push_back({index, step, 1, keys});
-  blocks.back().keys.Accumulate({});
+  blocks.push_back({index, step, count, keys});
+  blocks.back().keys.Accumulate(keys, count);
 }
 
 std::vector<BlockRun> QueryBlocks(const Attention& a, const Tiling& t, Order order) {
+  return QueryBlocks(a, t, order, {0, CeilDiv(a.seqlen_k, t.Bc)});
+}
+
+std::vector<BlockRun> QueryBlocks(const Attention& a, const Tiling& t, Order order, Range within) {
   std::vector<BlockRun> blocks;
   const int64_t whole = QueryRows(a, t) / t.Br;
-  for (int64_t i = 0; i < whole; ++i)
-    AppendBlock(blocks, {.i = i}, {.i = 1}, KeyTiles(a, t, QueryTileAt(a, t, i), order));
+  const auto keys_of = [&](int64_t i) { return KeyTiles(a, t, QueryTileAt(a, t, i), order, within); };
+  // What decides the key tiles of query tile i and which of them are masked: where its rows begin and end to see, in
+  // key tiles. None of the four ever decreases, so when two query tiles agree in them, those between do too. (Their
+  // runs alone would not do: under a window a tile can be masked on one side, then plain, then masked on the other.)
+  const auto ends_of = [&](int64_t i) {
+    const Range tokens = QueryTileAt(a, t, i).tokens;
+    const Range top = VisibleKeys(a, tokens.begin), bottom = VisibleKeys(a, tokens.end() - 1);
+    std::array<int64_t, 4> ends = {top.begin / t.Bc, CeilDiv(bottom.begin, t.Bc), top.end() / t.Bc,
+                                   CeilDiv(bottom.end(), t.Bc)};
+    for (int64_t& end : ends) end = std::clamp(end, within.begin, within.end());
+    return ends;
+  };
+  // Only these query tiles see keys at all.
+  const int64_t first_key = std::min(a.seqlen_k, within.begin * t.Bc);
+  const Range keys{first_key, std::min(a.seqlen_k, within.end() * t.Bc) - first_key};
+  const Range seeing = QueryTileRange(a, t, keys);
+  const int64_t begin = std::min(seeing.begin, whole), end = std::min(seeing.end(), whole);
+  AppendBlocks(blocks, {}, {.i = 1}, {}, begin);
+  for (int64_t i = begin; i < end;) {
+    int64_t count = 1;
+    const std::array<int64_t, 4> ends = ends_of(i);
+    while (i + 2 * count <= end && ends_of(i + 2 * count - 1) == ends) count *= 2;
+    AppendBlocks(blocks, {.i = i}, {.i = 1}, keys_of(i), count);
+    i += count;
+  }
+  AppendBlocks(blocks, {.i = end}, {.i = 1}, {}, whole - end);
   // A ragged last tile never joins the others: its rows differ.
   if (whole < QueryTileCount(a, t)) {
     std::vector<BlockRun> ragged;
-    AppendBlock(ragged, {.i = whole}, {.i = 1}, KeyTiles(a, t, QueryTileAt(a, t, whole), order));
+    AppendBlocks(ragged, {.i = whole}, {.i = 1}, keys_of(whole));
     blocks.push_back(ragged.front());
   }
   return blocks;
 }
 
 std::vector<KeyRun> AllKeyTiles(const Attention& a, const Tiling& t) {
+  const auto keys = [&](int64_t j) { return Range{j * t.Bc, std::min(t.Bc, a.seqlen_k - j * t.Bc)}; };
+  const auto queries = [&](int64_t j) { return QueryTileRange(a, t, keys(j)); };
   std::vector<KeyRun> runs;
-  Range last_queries;
-  for (int64_t j = 0; j * t.Bc < a.seqlen_k; ++j) {
-    const Range keys{j * t.Bc, std::min(t.Bc, a.seqlen_k - j * t.Bc)};
-    const Range queries = QueryTileRange(a, t, keys);
-    if (queries.count == 0) continue;
-    if (!runs.empty() && queries == last_queries && keys.count == t.Bc) {
-      ++runs.back().count;
-    } else {
-      runs.push_back({{j, keys, true}, 1, 1});
-    }
-    last_queries = queries;
+  const int64_t whole = a.seqlen_k / t.Bc;
+  for (int64_t j = 0; j < whole;) {
+    const Range seeing = queries(j);
+    // As in QueryBlocks: both ends of the range never decrease from one key tile to the next.
+    int64_t count = 1;
+    while (j + 2 * count <= whole && queries(j + 2 * count - 1) == seeing) count *= 2;
+    const bool again =
+        !runs.empty() && runs.back().first.j + runs.back().count == j && queries(runs.back().first.j) == seeing;
+    if (seeing.count > 0 && again) runs.back().count += count;
+    if (seeing.count > 0 && !again) runs.push_back({{j, keys(j), true}, count, 1});
+    j += count;
   }
+  if (whole * t.Bc < a.seqlen_k && queries(whole).count > 0) runs.push_back({{whole, keys(whole), true}, 1, 1});
   return runs;
 }
 

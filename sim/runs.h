@@ -23,6 +23,8 @@ struct KeyTile {
   int64_t j = 0;
   Range rows;           // fewer than Bc in a ragged last tile
   bool masked = false;  // some row of the query tile does not see some column of the tile (padding columns included)
+
+  bool operator==(const KeyTile&) const = default;
 };
 
 // `count` consecutive key tiles from `first` on, `step` tiles apart (1 or -1), that cost the same.
@@ -34,6 +36,7 @@ struct KeyRun {
 
   KeyTile at(int64_t n) const;  // n-th tile of the run, 0 <= n < count
   KeyTile whole() const;        // the first tile, standing for all of them (Range::reach)
+  bool operator==(const KeyRun&) const = default;
 };
 
 // The key tiles of one query tile in the order of visit: at most masked | plain | masked | ragged.
@@ -44,10 +47,11 @@ class KeyRuns {
   void Append(const KeyRun& run);
   void Reverse();
 
-  // Adds the tiles of the like runs of another block (AlikeRuns) to the totals of this one's.
-  void Accumulate(const KeyRuns& other);
+  // Adds the tiles of the like runs of `blocks` other blocks (AlikeRuns) to the totals of this one's.
+  void Accumulate(const KeyRuns& other, int64_t blocks);
 
   int64_t tiles() const;
+  bool operator==(const KeyRuns& other) const;  // the same tiles in the same order
   Range keys() const;  // from the first key of the first tile to the last key of the last; empty without tiles
 
  private:
@@ -123,11 +127,14 @@ struct BlockRun {
   BlockIndex at(int64_t n) const { return {first.i + n * step.i, first.j + n * step.j, first.split + n * step.split}; }
 };
 
-// The blocks of one head for a grid of one block per query tile.
+// The blocks of one head for a grid of one block per query tile; `within` as in KeyTiles.
 std::vector<BlockRun> QueryBlocks(const Attention& a, const Tiling& t, Order order);
+std::vector<BlockRun> QueryBlocks(const Attention& a, const Tiling& t, Order order, Range within);
 
-// Appends one block to the list: to its last run when both are alike and `step` leads from one to the other.
-void AppendBlock(std::vector<BlockRun>& blocks, const BlockIndex& index, const BlockIndex& step, const KeyRuns& keys);
+// Appends `count` blocks with the same key tiles to the list: to its last run when both are alike and `step` leads from
+// one to the other.
+void AppendBlocks(std::vector<BlockRun>& blocks, const BlockIndex& index, const BlockIndex& step, const KeyRuns& keys,
+                  int64_t count = 1);
 
 // The same when a block's cost depends on its rows only: whole tiles are one run, a ragged last tile another.
 std::vector<BlockRun> WholeRows(const Attention& a, const Tiling& t);

@@ -58,7 +58,8 @@ TEST_CASE("key tiles of random problems: every visible pair once, nothing invisi
             REQUIRE(tile.rows.count == std::min(t.Bc, a.seqlen_k - tile.j * t.Bc));
             bool plain = tile.rows.count == t.Bc;
             for (int64_t r = queries.rows.begin; r < queries.rows.end() && plain; ++r) {
-              for (int64_t key = tile.rows.begin; key < tile.rows.end() && plain; ++key) plain = Sees(a, r / group, key);
+              for (int64_t key = tile.rows.begin; key < tile.rows.end() && plain; ++key)
+                plain = Sees(a, r / group, key);
             }
             REQUIRE(tile.masked == !plain);
           }

@@ -193,7 +193,8 @@ TEST_CASE("exponent gaps around F, carries and cancellation agree with the witne
           const uint32_t c = Pattern(Format::kFp32, signs & 4, 127 - gap, fraction << 9 | 0x155);
           CheckStep(core, {large, small}, {one, one}, 0);
           CheckStep(core, {large, small}, {large, one}, c);
-          CheckStep(core, {large, large, small}, {one, one ^ (1u << 31 >> (32 - 8 * data::StorageBytes(core.input))), large}, c);
+          CheckStep(core, {large, large, small},
+                    {one, one ^ (1u << 31 >> (32 - 8 * data::StorageBytes(core.input))), large}, c);
           CheckStep(core, {small}, {one}, Pattern(Format::kFp32, signs & 4, 127, 0x7FFFFF));
         }
       }

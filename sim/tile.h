@@ -40,12 +40,12 @@ struct Tile {
   Space space = Space::kRegister;
   Format format = Format::kFp32;
   TensorId tensor = TensorId::kS;
-  int32_t rows = 0;
-  int32_t cols = 0;
-  int32_t lanes = 1;  // copies of every element: 4 for row vectors
+  int64_t rows = 0;
+  int64_t cols = 0;
+  int64_t lanes = 1;  // copies of every element: 4 for row vectors
   int32_t id = -1;    // storage handle of the machine that made the tile
 
-  int64_t elements() const { return int64_t{rows} * cols * lanes; }
+  int64_t elements() const { return rows * cols * lanes; }
   int64_t bytes() const { return elements() * data::StorageBytes(format); }
 };
 

@@ -38,7 +38,7 @@ struct HbmBytes {
 // largest floor of each launch. No latency, launch overhead, or imperfect overlap is in them.
 struct Floors {
   double hbm = 0;      // compulsory bytes over the data sheet's bandwidth
-  double tensor = 0;   // executed matrix operations over the dense tensor peak of the format
+  double tensor = 0;   // useful matrix operations (no padding) over the dense tensor peak of the format
   double special = 0;  // exponentials over the special-function units
   double total = 0;
   std::optional<double> l2;  // requested reads over the L2 bandwidth that was measured; not part of `total`
@@ -55,7 +55,8 @@ struct KernelCost {
   std::string title;   // "FlashAttention-3 forward"
   sim::Tiling tiling;
   sim::Count count;
-  int64_t blocks = 0;  // of the first launch; of a persistent one, the tiles that its blocks share out
+  size_t main_launch = 0;  // index of the launch with the most matrix operations
+  int64_t blocks = 0;      // of the main launch; of a persistent one, the tiles that its blocks share out
   HbmBytes hbm;
   int64_t operand_bytes = 0;  // Q, K, V and O in hbm.compulsory
   int64_t score_bytes = 0;    // S and P in hbm.compulsory

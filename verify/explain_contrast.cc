@@ -34,14 +34,17 @@ std::optional<KernelChoice> FirstFeasible(const sim::Kernel& kernel, const Atten
   return choice;
 }
 
-Floors FloorsOf(const sim::Count& count, const Gpu& gpu, double tensor_flops) {
+// Padded rows and masked positions are work that another tile would not have, so a floor leaves them out: the launches
+// share `useful_flops` in the proportion of what they execute.
+Floors FloorsOf(const sim::Count& count, const Gpu& gpu, double useful_flops, double tensor_flops) {
   Floors floors;
+  const double useful = useful_flops / std::max(1.0, static_cast<double>(count.total.matrix_flops));
   int64_t requested_read = 0;
   const double special_per_second = gpu.mufu_per_clock_sm * static_cast<double>(gpu.sms) * gpu.clock_mhz * 1e6;
   for (const sim::LaunchCount& launch : count.launches) {
     const sim::Traffic bytes = sim::Sum(launch.ledger.hbm_compulsory);
     const double hbm = static_cast<double>(bytes.read + bytes.write) / gpu.hbm_bytes_per_second;
-    const double tensor = static_cast<double>(launch.ledger.matrix_flops) / tensor_flops;
+    const double tensor = useful * static_cast<double>(launch.ledger.matrix_flops) / tensor_flops;
     const double special = static_cast<double>(launch.ledger.special_ops) / special_per_second;
     floors.hbm += hbm;
     floors.tensor += tensor;
@@ -92,6 +95,10 @@ int64_t VisiblePairs(const Attention& a) {
   return before_end - before_begin;
 }
 
+int64_t UsefulFlops(const Attention& a) {
+  return 2 * (a.head_dim + a.head_dim_v) * VisiblePairs(a) * a.batch * a.heads_q;
+}
+
 double TensorPeak(const Gpu& gpu, data::Format format) {
   if (data::StorageBytes(format) == 1 && gpu.tensor_8bit_flops) return *gpu.tensor_8bit_flops;
   return gpu.tensor_16bit_flops;
@@ -103,8 +110,11 @@ Anyway CountAnyway(const KernelChoice& choice, const Attention& attention) {
   sim::CountStream stream;
   choice.kernel->Run(stream, attention, choice.tiling, choice.kernel->recipe);
   Anyway result;
-  result.resources = stream.launched().front().resources;
-  result.blocks = stream.launched().front().grid.blocks();
+  const auto main =
+      std::max_element(stream.launched().begin(), stream.launched().end(),
+                       [](const auto& a, const auto& b) { return a.ledger.matrix_flops < b.ledger.matrix_flops; });
+  result.resources = main->resources;
+  result.blocks = main->grid.blocks();
   for (const sim::CountStream::Launched& launch : stream.launched()) result.total += launch.ledger;
   return result;
 }
@@ -156,8 +166,12 @@ KernelCost CountCost(const KernelChoice& choice, const Attention& attention, con
   side.title = choice.kernel->title;
   side.tiling = choice.tiling;
   side.count = sim::CountKernel(*choice.kernel, attention, choice.tiling, gpu);
-  const sim::LaunchCount& first = side.count.launches.front();
-  side.blocks = std::llround(first.waves * static_cast<double>(gpu.sms * first.occupancy.blocks_per_sm));
+  const auto& launches = side.count.launches;
+  const auto main = std::max_element(launches.begin(), launches.end(), [](const auto& a, const auto& b) {
+    return a.ledger.matrix_flops < b.ledger.matrix_flops;
+  });
+  side.main_launch = static_cast<size_t>(main - launches.begin());
+  side.blocks = std::llround(main->waves * static_cast<double>(gpu.sms * main->occupancy.blocks_per_sm));
   const sim::Ledger& total = side.count.total;
   for (int i = 0; i < sim::kTensorCount; ++i) {
     const sim::Traffic traffic = total.hbm_compulsory[i];
@@ -182,9 +196,11 @@ KernelCost CountCost(const KernelChoice& choice, const Attention& attention, con
         side.other_bytes += bytes;
     }
   }
+  const auto useful = static_cast<double>(UsefulFlops(attention));
   const sim::Traffic requested = sim::Sum(total.l2_to_sm);
   side.hbm.requested = requested.read + requested.write;
-  side.floors = FloorsOf(side.count, gpu, TensorPeak(gpu, attention.format));
+  side.floors = FloorsOf(side.count, gpu, useful, TensorPeak(gpu, attention.format));
+  side.intensity = Ratio(useful, static_cast<double>(side.hbm.compulsory));
   side.bottleneck = LargestOf(side.floors);
   return side;
 }
@@ -192,14 +208,11 @@ KernelCost CountCost(const KernelChoice& choice, const Attention& attention, con
 Contrast CountContrast(const Attention& attention, const Gpu& gpu, bool fp32_scores) {
   Contrast result;
   result.attention = attention;
-  result.visible_pairs = VisiblePairs(attention);
-  result.useful_flops =
-      2 * (attention.head_dim + attention.head_dim_v) * result.visible_pairs * attention.batch * attention.heads_q;
   result.standard = CountCost(ChooseStandard(attention, gpu, fp32_scores), attention, gpu);
   result.flash = CountCost(ChooseFlash(attention, gpu), attention, gpu);
-  for (KernelCost* side : {&result.standard, &result.flash}) {
-    side->intensity = Ratio(static_cast<double>(result.useful_flops), static_cast<double>(side->hbm.compulsory));
-  }
+  // After the counts, which refuse a problem whose operations do not fit 63 bits.
+  result.visible_pairs = VisiblePairs(attention);
+  result.useful_flops = UsefulFlops(attention);
   return result;
 }
 

@@ -24,8 +24,11 @@ KernelChoice ChooseFlash(const data::Attention& attention, const data::Gpu& gpu)
 // The baseline, three kernels; throws UsageError when it does not take the problem.
 KernelChoice ChooseStandard(const data::Attention& attention, const data::Gpu& gpu, bool fp32_scores);
 
-// Counts one kernel and derives what the explanation says about it, except `intensity` (CountContrast sets it).
+// Counts one kernel and derives what the explanation says about it.
 KernelCost CountCost(const KernelChoice& choice, const data::Attention& attention, const data::Gpu& gpu);
+
+// 2 (head_dim + head_dim_v) a visible pair, all heads.
+int64_t UsefulFlops(const data::Attention& attention);
 
 Contrast CountContrast(const data::Attention& attention, const data::Gpu& gpu, bool fp32_scores);
 

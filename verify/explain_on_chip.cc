@@ -36,11 +36,12 @@ class WatchingBlock : public sim::Block {
   void DoMma(const Tile& D, const Tile& A, const Tile& B, bool, bool) override { See(A), See(B), See(D); }
 };
 
-// Runs the first block of the first launch and stops looking.
+// Runs the first block of the launch with number `wanted`.
 class WatchingStream : public sim::Stream {
  public:
+  explicit WatchingStream(size_t wanted) : wanted_(wanted) {}
   void Launch(const sim::LaunchSpec& spec, const Body& body) override {
-    if (!tiles.empty() || spec.blocks.empty()) return;
+    if (wanted_-- != 0 || spec.blocks.empty()) return;
     sim::Ledger ledger;
     sim::Block::Spans spans;
     WatchingBlock block(spec.block, ledger, spans);
@@ -49,6 +50,9 @@ class WatchingStream : public sim::Stream {
     tiles = block.tiles;
   }
   std::vector<Tile> tiles;
+
+ private:
+  size_t wanted_;
 };
 
 std::string_view Letter(TensorId tensor) {
@@ -74,7 +78,7 @@ std::string_view Letter(TensorId tensor) {
 }  // namespace
 
 OnChip WatchOnChip(const KernelCost& side, const data::Attention& attention) {
-  WatchingStream stream;
+  WatchingStream stream(side.main_launch);
   const sim::Kernel& kernel = sim::FindKernel(side.kernel);
   kernel.Run(stream, attention, side.tiling, kernel.recipe);
 
@@ -92,7 +96,7 @@ OnChip WatchOnChip(const KernelCost& side, const data::Attention& attention) {
   std::stable_sort(result.tiles.begin(), result.tiles.end(),
                    [](const OnChipTile& a, const OnChipTile& b) { return a.space < b.space; });
 
-  const sim::LaunchCount& launch = side.count.launches.front();
+  const sim::LaunchCount& launch = side.count.launches[side.main_launch];
   result.shared_bytes = launch.resources.shared_bytes;
   result.register_bytes = launch.resources.threads * launch.resources.registers_per_thread * 4;
   result.occupancy = launch.occupancy;

@@ -7,7 +7,7 @@
 
 namespace bitflash::verify {
 
-// Of the first launch of `side`, which is a FlashAttention kernel.
+// Of the main launch of `side`, which is a FlashAttention kernel.
 OnChip WatchOnChip(const KernelCost& side, const data::Attention& attention);
 
 // How many tiles the kernel visits, by the same ranges that the kernel loops over.

@@ -116,8 +116,7 @@ TEST_CASE("floors are the bytes and operations over the GPU's rates, the largest
   const Contrast c = CountContrast(LlamaLayer(8192, 8192), gpu, false);
   CHECK(c.standard.floors.hbm ==
         doctest::Approx(static_cast<double>(c.standard.hbm.compulsory) / gpu.hbm_bytes_per_second));
-  CHECK(c.flash.floors.tensor ==
-        doctest::Approx(static_cast<double>(c.flash.count.total.matrix_flops) / gpu.tensor_16bit_flops));
+  CHECK(c.flash.floors.tensor == doctest::Approx(static_cast<double>(c.useful_flops) / gpu.tensor_16bit_flops));
   CHECK(c.flash.floors.total == std::max({c.flash.floors.hbm, c.flash.floors.tensor, c.flash.floors.special}));
   CHECK(c.standard.floors.total >= c.standard.floors.hbm);
 }
@@ -209,6 +208,14 @@ TEST_CASE("degenerate problems are explained: one token, one key, windows, a chu
       }
     }
   }
+}
+
+TEST_CASE("the sweep of a huge batch ends where its counts no longer fit") {
+  Attention a = LlamaLayer(4096, 4096);
+  a.batch = 100000;
+  const Explanation e = ExplainOn(a);
+  CHECK(e.sweep.points.back().seqlen >= 4096);
+  CHECK(e.sweep.points.back().seqlen < 131072);
 }
 
 TEST_CASE("what cannot be explained is said") {

@@ -15,6 +15,14 @@ endfunction()
 
 # manifest.json itself, and what gpu/probes/sfu_probe.cu printed, which names its own machine.
 set(listed manifest.json sfu_hashes.json)
+
+# Nsight's counters have a manifest of their own.
+file(READ ${folder}/h200_nsight_l2_to_sm.json nsight)
+string(JSON name GET "${nsight}" file)
+string(JSON expected GET "${nsight}" sha256)
+check_sha256(${name} ${expected})
+list(APPEND listed h200_nsight_l2_to_sm.json)
+
 string(JSON count LENGTH "${manifest}" files)
 math(EXPR last "${count} - 1")
 foreach(i RANGE ${last})

@@ -2,6 +2,7 @@
 // HBM and back once per key tile.
 // Letters and order of steps: Dao et al. 2022 (arXiv 2205.14135), Algorithm 1. O is kept in HBM in the input format, as
 // the algorithm writes it. One block per head.
+#include <algorithm>
 #include <limits>
 
 #include "sim/kernels/entries.h"
@@ -14,7 +15,7 @@ namespace {
 // Line 2 of the algorithm: O = 0, l = 0, m = -inf in HBM.
 void InitBlock(Block& b, const Attention& a, const Tiling& t, const Operands& g, int64_t i) {
   const QueryTile queries = QueryTileAt(a, t, i);
-  const Tile O = b.Registers(TensorId::kO, t.Br, PaddedDim(a.head_dim_v), a.format);
+  const Tile O = b.Registers(TensorId::kO, t.Br, PaddedDim(a.head_dim_v, a.format), a.format);
   const Tile m = b.RowVector(t.Br), l = b.RowVector(t.Br);
   b.Fill(O, 0);
   b.Fill(m, -std::numeric_limits<float>::infinity());
@@ -25,12 +26,13 @@ void InitBlock(Block& b, const Attention& a, const Tiling& t, const Operands& g,
 }
 
 void Fa1Block(Block& b, const Attention& a, const Tiling& t, const Recipe& recipe, const Operands& g) {
-  const int64_t d = PaddedDim(a.head_dim), dv = PaddedDim(a.head_dim_v);
+  const int64_t d = PaddedDim(a.head_dim, a.format), dv = PaddedDim(a.head_dim_v, a.format);
   const float scale_log2 = ScaleLog2(a, recipe);
   // Every key tile reads and writes these again.
   const GlobalMatrix Q_hbm = With(g.Q, Reuse::kShared), O_hbm = With(g.O, Reuse::kShared);
   const GlobalMatrix m_hbm = With(g.m, Reuse::kShared), l_hbm = With(g.l, Reuse::kShared);
-  const Tile Kj = b.Shared(TensorId::kK, a.format, t.Bc, d), Vj = b.Shared(TensorId::kV, a.format, t.Bc, dv);
+  const Tile Kj = b.Shared(TensorId::kK, a.format, t.Bc, d);
+  const Tile Vj = a.v_is_in_k ? Kj : b.Shared(TensorId::kV, a.format, t.Bc, dv);
   const Tile Qi = b.Shared(TensorId::kQ, a.format, t.Br, d);
   const Tile S = b.Registers(TensorId::kS, t.Br, t.Bc);
   const Tile P = b.Alias(S, TensorId::kP, a.format, t.Br, t.Bc);
@@ -41,7 +43,7 @@ void Fa1Block(Block& b, const Attention& a, const Tiling& t, const Recipe& recip
 
   b.For(AllKeyTiles(a, t), [&](const KeyTile& j) {
     b.Copy(Kj, Rows(g.K, j.rows));
-    b.Copy(Vj, Rows(g.V, j.rows));
+    if (!a.v_is_in_k) b.Copy(Vj, Rows(g.V, j.rows));
     b.For(QueryTilesOf(a, t, j), [&](const QueryTile& i) {
       b.Copy(Qi, Rows(Q_hbm, i.rows));
       b.Copy(Oe, Rows(O_hbm, i.rows));
@@ -99,9 +101,9 @@ void Run(Stream& stream, const Attention& a, const Tiling& t, const Recipe& reci
 // The paper's rule, line 1 of the algorithm: Bc = ceil(M / 4d), Br = min(Bc, d) with M the on-chip elements; cut to
 // multiples of 16 for the matrix instruction and to what 8 warps' registers hold.
 Tiling DefaultTiling(const Attention& a, const Gpu& gpu) {
-  const int64_t d = PaddedDim(std::max(a.head_dim, a.head_dim_v));
+  const int64_t d = PaddedDim(std::max(a.head_dim, a.head_dim_v), a.format);
   const int64_t on_chip = gpu.shared_bytes_per_block / data::StorageBytes(a.format);
-  const int64_t by_paper = std::max<int64_t>(16, on_chip / (4 * d) / 16 * 16);
+  const int64_t by_paper = std::clamp<int64_t>(on_chip / (4 * d) / 16 * 16, 16, 1024);
   Tiling t{.Br = std::min({by_paper, d, int64_t{128}}), .Bc = by_paper, .warps = 8};
   // Words of S and O that a thread holds: (Br Bc + Br d) / 256.
   const auto words = [&] { return t.Br * (t.Bc + d) / 256 + kRegisterOverhead; };

@@ -1,15 +1,18 @@
 // FlashAttention-2, forward: one thread block computes Br rows of O of one head and keeps S and P in registers.
 // Letters and order of steps: Dao 2023 (arXiv 2307.08691), Algorithm 1; key tiles from the last to the first, as the
 // published CUDA kernel visits them.
+#include <algorithm>
+
 #include "sim/kernels/entries.h"
 #include "sim/kernels/online_softmax.h"
 
 namespace bitflash::sim {
 namespace {
 
-void Fa2Block(Block& b, const Attention& a, const Tiling& t, const Recipe& recipe, const Operands& g, int64_t i, const KeyRuns& keys) {
+void Fa2Block(Block& b, const Attention& a, const Tiling& t, const Recipe& recipe, const Operands& g, int64_t i,
+              const KeyRuns& keys) {
   const QueryTile queries = QueryTileAt(a, t, i);
-  const int64_t d = PaddedDim(a.head_dim), dv = PaddedDim(a.head_dim_v);
+  const int64_t d = PaddedDim(a.head_dim, a.format), dv = PaddedDim(a.head_dim_v, a.format);
   const Tile Qi = b.Shared(TensorId::kQ, a.format, t.Br, d);
   const Tile Kj = b.Shared(TensorId::kK, a.format, t.Bc, d, t.stages);
   const Tile Vj = a.v_is_in_k ? Kj : b.Shared(TensorId::kV, a.format, t.Bc, dv, t.stages);
@@ -48,13 +51,14 @@ void Run(Stream& stream, const Attention& a, const Tiling& t, const Recipe& reci
       .heads = Heads(a, t),
       .blocks = QueryBlocks(a, t, recipe.key_order),
       .keys = [&](const BlockIndex& at) { return KeyTiles(a, t, QueryTileAt(a, t, at.i), recipe.key_order); }};
-  stream.Launch(launch, [&](Block& b, const BlockIndex& at, const KeyRuns& keys) { Fa2Block(b, a, t, recipe, g, at.i, keys); });
+  stream.Launch(launch,
+                [&](Block& b, const BlockIndex& at, const KeyRuns& keys) { Fa2Block(b, a, t, recipe, g, at.i, keys); });
 }
 
 // The tiles of the published kernel, Dao-AILab/flash-attention 0251105,
 // csrc/flash_attn/src/flash_fwd_launch_template.h, and PyTorch 2.11: chosen by head_dim, and on parts with about 100
 // KiB of shared memory by the mask.
-Tiling DefaultTiling(const Attention& a, const Gpu& gpu) {
+Tiling PublishedTiling(const Attention& a, const Gpu& gpu) {
   const int64_t d = std::max(a.head_dim, a.head_dim_v);
   const bool small_shared = gpu.arch == "sm86" || gpu.arch == "sm89";
   const bool causal = a.mask.kind == data::Mask::Kind::kCausal;
@@ -73,6 +77,20 @@ Tiling DefaultTiling(const Attention& a, const Gpu& gpu) {
     return big_tile ? tile(128, 64, 8) : tile(64, 64, 4);
   }
   return tile(64, 32, 8);  // not published: what fits latent attention's 576 columns
+}
+
+// The published tile, smaller where this GPU's shared memory does not hold it.
+Tiling DefaultTiling(const Attention& a, const Gpu& gpu) {
+  Tiling t = PublishedTiling(a, gpu);
+  const int64_t d = PaddedDim(a.head_dim, a.format), dv = PaddedDim(a.head_dim_v, a.format);
+  const auto shared = [&] {
+    const int64_t v_columns = a.v_is_in_k ? 0 : dv;
+    const int64_t staging = dv > d ? t.Br * dv : 0;
+    return (t.Br * d + t.Bc * (d + v_columns) + staging) * data::StorageBytes(a.format);
+  };
+  while (shared() > gpu.shared_bytes_per_block && t.Bc > 16) t.Bc /= 2;
+  while (shared() > gpu.shared_bytes_per_block && t.Br > 16) t.Br /= 2;
+  return t;
 }
 
 }  // namespace

@@ -1,6 +1,8 @@
 // FlashAttention-3 style forward for Hopper: wgmma, TMA, one producer warpgroup and Br / 64 consumer warpgroups.
 // Shah et al. 2024 (arXiv 2407.08608). What a counter can see of it: larger tiles, `stages` K and V tiles in flight, B
 // operands read by wgmma straight from shared memory, one persistent block per SM.
+#include <algorithm>
+
 #include "sim/kernels/entries.h"
 #include "sim/kernels/online_softmax.h"
 
@@ -9,16 +11,28 @@ namespace {
 
 constexpr int64_t kSharedLimit = 232448;  // bytes a block may have on sm90: cudaDevAttrMaxSharedMemoryPerBlockOptin
 
+// More consumer warpgroups than 64-row slices: they share the rows and divide the columns, for an O that one
+// warpgroup's registers cannot hold. P then travels through shared memory, because each of them multiplies all of it.
+bool SharedRows(const Tiling& t) { return 16 * t.warps > t.Br; }
+
 // Q moves from shared memory to registers once when the consumers' registers have room for it beside S, P and O; then
 // wgmma takes A from registers and the next tile's Q may already be loaded.
 bool QueriesInRegisters(const Tiling& t, int64_t d, int64_t dv, int64_t bytes) {
   const int64_t words = t.Bc / 2 + t.Bc * bytes / 8 + dv / 2 + d * bytes / 8;
-  return words + kRegisterOverhead <= ConsumerRegisters(t.Br / 64);
+  return words + kRegisterOverhead <= ConsumerRegisters(t.Br / 64) && !SharedRows(t);
 }
 
-void Fa3Block(Block& b, const Attention& a, const Tiling& t, const Recipe& recipe, const Operands& g, int64_t i, const KeyRuns& keys) {
+// Shared memory for Q, K, V and P, without an O of its own.
+int64_t SharedBytes(const Attention& a, const Tiling& t) {
+  const int64_t d = PaddedDim(a.head_dim, a.format), dv = a.v_is_in_k ? 0 : PaddedDim(a.head_dim_v, a.format);
+  const int64_t elements = t.Br * d + t.stages * t.Bc * (d + dv) + (SharedRows(t) ? t.Br * t.Bc : 0);
+  return elements * data::StorageBytes(a.format);
+}
+
+void Fa3Block(Block& b, const Attention& a, const Tiling& t, const Recipe& recipe, const Operands& g, int64_t i,
+              const KeyRuns& keys) {
   const QueryTile queries = QueryTileAt(a, t, i);
-  const int64_t d = PaddedDim(a.head_dim), dv = PaddedDim(a.head_dim_v);
+  const int64_t d = PaddedDim(a.head_dim, a.format), dv = PaddedDim(a.head_dim_v, a.format);
   const int64_t bytes = data::StorageBytes(a.format);
   const Tile Qi = b.Shared(TensorId::kQ, a.format, t.Br, d);
   const Tile Kj = b.Shared(TensorId::kK, a.format, t.Bc, d, t.stages);
@@ -27,6 +41,7 @@ void Fa3Block(Block& b, const Attention& a, const Tiling& t, const Recipe& recip
   const Tile Qr = in_registers ? b.Registers(TensorId::kQ, t.Br, d, a.format) : Qi;
   const Tile S = b.Registers(TensorId::kS, t.Br, t.Bc);
   const Tile P = b.Registers(TensorId::kP, t.Br, t.Bc, a.format);  // alive together with the next tile's S
+  const Tile Pa = SharedRows(t) ? b.Shared(TensorId::kP, a.format, t.Br, t.Bc) : P;
   const Tile O = b.Registers(TensorId::kO, t.Br, dv);
   OnlineSoftmax softmax(b, t.Br);
   b.Fill(O, 0);
@@ -38,14 +53,14 @@ void Fa3Block(Block& b, const Attention& a, const Tiling& t, const Recipe& recip
     b.MmaTransposed(S, Qr, Kj);  // S = Qi Kj^T
     softmax.Apply(b, a, recipe, S, O, queries, j);
     b.Convert(P, S);
+    if (SharedRows(t)) b.Copy(Pa, P);
     if (!a.v_is_in_k) b.Copy(Vj, Rows(g.V, j.rows));
-    b.Mma(O, P, Vj);  // into the live O, A from registers
+    b.Mma(O, Pa, Vj);  // into the live O, A from registers as a rule
   });
 
   softmax.Finish(b, a, recipe, O);
   // O has its own staging buffer, so that the next Q can be loaded meanwhile; where that does not fit it takes Q's.
-  const bool fits =
-      t.Br * d * bytes + t.stages * t.Bc * (d + (a.v_is_in_k ? 0 : dv)) * bytes + t.Br * dv * bytes <= kSharedLimit;
+  const bool fits = SharedBytes(a, t) + t.Br * dv * bytes <= kSharedLimit;
   const Tile Os =
       fits || dv > d ? b.Shared(TensorId::kO, a.format, t.Br, dv) : b.Alias(Qi, TensorId::kO, a.format, t.Br, dv);
   const Tile Oe = b.Alias(O, TensorId::kO, a.format, t.Br, dv);
@@ -65,7 +80,8 @@ void Run(Stream& stream, const Attention& a, const Tiling& t, const Recipe& reci
       .heads = Heads(a, t),
       .blocks = QueryBlocks(a, t, recipe.key_order),
       .keys = [&](const BlockIndex& at) { return KeyTiles(a, t, QueryTileAt(a, t, at.i), recipe.key_order); }};
-  stream.Launch(launch, [&](Block& b, const BlockIndex& at, const KeyRuns& keys) { Fa3Block(b, a, t, recipe, g, at.i, keys); });
+  stream.Launch(launch,
+                [&](Block& b, const BlockIndex& at, const KeyRuns& keys) { Fa3Block(b, a, t, recipe, g, at.i, keys); });
 }
 
 // Tiles that were built without spills and ran fastest on an H200 for head_dim 64 and 128; for the others the largest
@@ -73,14 +89,20 @@ void Run(Stream& stream, const Attention& a, const Tiling& t, const Recipe& reci
 Tiling DefaultTiling(const Attention& a, const Gpu&) {
   const int64_t d = std::max(a.head_dim, a.head_dim_v);
   const bool pack = a.seqlen_q == 1 && a.group() > 1;
-  const auto tile = [&](int64_t Br, int64_t Bc, int64_t stages) {
-    return Tiling{.Br = Br, .Bc = Bc, .warps = Br / 16, .stages = stages, .pack_gqa = pack};
+  const auto tile = [&](int64_t Br, int64_t Bc, int64_t warps, int64_t stages) {
+    return Tiling{.Br = Br, .Bc = Bc, .warps = warps, .stages = stages, .pack_gqa = pack};
   };
-  if (d <= 64) return tile(192, 128, 4);
-  if (d <= 128) return tile(128, 128, 2);
-  if (d <= 192) return tile(128, 96, 2);
-  if (d <= 256) return tile(128, 64, 2);
-  return tile(64, 64, 1);
+  Tiling t = d <= 64    ? tile(192, 128, 12, 4)
+             : d <= 128 ? tile(128, 128, 8, 2)
+             : d <= 192 ? tile(128, 96, 8, 2)
+             : d <= 256 ? tile(128, 64, 8, 2)
+                        : tile(64, 64, 8, 1);  // two warpgroups divide the columns of O
+  // An O with more columns than Q cannot take Q's place on its way out.
+  const int64_t dv = PaddedDim(a.head_dim_v, a.format);
+  const int64_t staging = dv > PaddedDim(a.head_dim, a.format) ? t.Br * dv * data::StorageBytes(a.format) : 0;
+  while (SharedBytes(a, t) + staging > kSharedLimit && t.stages > 1) --t.stages;
+  while (SharedBytes(a, t) + staging > kSharedLimit && t.Bc > 32) t.Bc -= 32;
+  return t;
 }
 
 }  // namespace
@@ -95,7 +117,7 @@ Kernel Fa3Forward() {
       .formats = {Format::kFp16, Format::kBf16, Format::kE4m3, Format::kE5m2},
       .DefaultTiling = DefaultTiling,
       .Run = Run,
-          .mma = MmaInstruction::kWgmma};
+      .mma = MmaInstruction::kWgmma};
 }
 
 }  // namespace bitflash::sim

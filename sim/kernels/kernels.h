@@ -30,12 +30,13 @@ struct Kernel {
   // The launches, in order.
   void (*Run)(Stream& stream, const Attention& attention, const Tiling& tiling, const Recipe& recipe);
 
-  Recipe recipe = {};                              // the choices that decide bits
-  MmaInstruction mma = MmaInstruction::kMmaSync;   // kWgmma: sm90 only, tiles of 64 rows a warpgroup
-  bool splits_keys = false;                        // takes Tiling::splits
-  bool pages = false;                              // takes Tiling::page_size
-  bool packs_heads = true;                         // takes Tiling::pack_gqa
-  bool stores_scores = false;                      // takes Tiling::fp32_scores
+  Recipe recipe = {};                             // the choices that decide bits
+  MmaInstruction mma = MmaInstruction::kMmaSync;  // kWgmma: sm90 only, tiles of 64 rows a warpgroup
+  int64_t max_head_dim = 0;                       // 0: whatever fits on chip
+  bool splits_keys = false;                       // takes Tiling::splits
+  bool pages = false;                             // takes Tiling::page_size
+  bool packs_heads = true;                        // takes Tiling::pack_gqa
+  bool stores_scores = false;                     // takes Tiling::fp32_scores
   // The matrices of one head that live in global memory between launches; null: none.
   std::vector<GlobalMatrix> (*Scratch)(const Attention& attention, const Tiling& tiling) = nullptr;
 };

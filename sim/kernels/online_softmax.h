@@ -13,12 +13,17 @@
 namespace bitflash::sim {
 
 struct OnlineSoftmax {
-  Tile m, l;  // state: maximum of the raw scores, sum of exponentials in four lanes a row
+  Tile m, l;                 // state: maximum of the raw scores, sum of exponentials in four lanes a row
   Tile m_new, c, n, r, sum;  // of one tile: new maximum, the same with -inf as 0, its multiple, rescale factor, row sum
 
   OnlineSoftmax(Block& b, int64_t rows)
-      : m(b.RowVector(rows)), l(b.RowVector(rows)), m_new(b.RowVector(rows)), c(b.RowVector(rows)),
-        n(b.RowVector(rows)), r(b.RowVector(rows)), sum(b.RowVector(rows)) {
+      : m(b.RowVector(rows)),
+        l(b.RowVector(rows)),
+        m_new(b.RowVector(rows)),
+        c(b.RowVector(rows)),
+        n(b.RowVector(rows)),
+        r(b.RowVector(rows)),
+        sum(b.RowVector(rows)) {
     b.Fill(m, -std::numeric_limits<float>::infinity());
     b.Fill(l, 0);
   }

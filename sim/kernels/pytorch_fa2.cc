@@ -10,6 +10,7 @@
 
 #include "sim/kernels/entries.h"
 #include "sim/kernels/online_softmax.h"
+#include "sim/splits.h"
 
 namespace bitflash::sim {
 namespace {
@@ -24,21 +25,16 @@ int64_t KernelDim(const Attention& a) {
   return 256;
 }
 
-KeyRuns PartKeys(const Attention& a, const Tiling& t, const BlockIndex& at) {
-  const int64_t per_part = CeilDiv(CeilDiv(a.seqlen_k, t.Bc), t.splits);
-  return KeyTiles(a, t, QueryTileAt(a, t, at.i), Order::kDescending, {at.split * per_part, per_part});
-}
-
 void SplitBlock(Block& b, const Attention& a, const Tiling& t, const Recipe& recipe, const Operands& g,
                 const BlockIndex& at, const KeyRuns& keys) {
   const QueryTile queries = QueryTileAt(a, t, at.i);
-  const int64_t d = PaddedDim(a.head_dim), dv = PaddedDim(a.head_dim_v);
+  const int64_t d = PaddedDim(a.head_dim, a.format), dv = PaddedDim(a.head_dim_v, a.format);
   Recipe part = recipe;
   part.empty_row = Recipe::EmptyRow::kOneAndMinusInf;
   const GlobalMatrix Q = With(g.Q, at.split == 0 ? Reuse::kOnce : Reuse::kAgain);
   const Tile Qi = b.Shared(TensorId::kQ, a.format, t.Br, d);
   const Tile Kj = b.Shared(TensorId::kK, a.format, t.Bc, d);
-  const Tile Vj = b.Shared(TensorId::kV, a.format, t.Bc, dv);
+  const Tile Vj = a.v_is_in_k ? Kj : b.Shared(TensorId::kV, a.format, t.Bc, dv);
   const Tile S = b.Registers(TensorId::kS, t.Br, t.Bc);
   const Tile P = b.Alias(S, TensorId::kP, a.format, t.Br, t.Bc);
   const Tile O = b.Registers(TensorId::kO, t.Br, dv);
@@ -50,7 +46,7 @@ void SplitBlock(Block& b, const Attention& a, const Tiling& t, const Recipe& rec
     b.MmaTransposed(S, Qi, Kj);
     softmax.Apply(b, a, part, S, O, queries, j);
     b.Convert(P, S);
-    b.Copy(Vj, Rows(g.V, j.rows));
+    if (!a.v_is_in_k) b.Copy(Vj, Rows(g.V, j.rows));
     b.Mma(O, P, Vj);
   });
   softmax.Finish(b, a, part, O);
@@ -84,19 +80,12 @@ void Run(Stream& stream, const Attention& a, const Tiling& t, const Recipe& reci
   const int64_t per_sequence = t.pack_gqa ? a.heads_kv : a.heads_q;
   const Operands g = SplitOperands(a, t);
 
-  std::vector<BlockRun> blocks;
-  for (int64_t i = 0; i < QueryTileCount(a, t); ++i) {
-    for (int64_t split = 0; split < parts; ++split) {
-      const BlockIndex index{.i = i, .split = split};
-      AppendBlock(blocks, index, {.split = split == 0 ? 0 : 1}, PartKeys(a, t, index));
-    }
-  }
   stream.Launch({.name = "fa2_splitkv",
                  .grid = {QueryTileCount(a, t), parts, per_sequence * a.batch},
                  .block = {.mma = MmaInstruction::kMmaSync, .warps = t.warps},
                  .heads = Heads(a, t),
-                 .blocks = blocks,
-                 .keys = [&](const BlockIndex& at) { return PartKeys(a, t, at); }},
+                 .blocks = SplitBlocks(a, t, recipe.key_order),
+                 .keys = [&](const BlockIndex& at) { return PartKeys(a, t, at, recipe.key_order); }},
                 [&](Block& b, const BlockIndex& at, const KeyRuns& keys) { SplitBlock(b, a, t, recipe, g, at, keys); });
 
   // 128 threads take 4, 8 or 16 rows; the threads of a row share its parts.
@@ -110,7 +99,9 @@ void Run(Stream& stream, const Attention& a, const Tiling& t, const Recipe& reci
                  .block = {.warps = 4},
                  .heads = Heads(a, t),
                  .blocks = {{{}, {.i = 1}, rows, {}}}},
-                [&](Block& b, const BlockIndex& at, const KeyRuns&) { CombineBlock(b, a, g, {at.i, 1}, threads); });
+                [&](Block& b, const BlockIndex& at, const KeyRuns&) {
+                  CombineBlock(b, a, g, {at.i, 1}, threads);
+                });
 }
 
 // FlashAttention's num_splits_heuristic as PyTorch calls it: with twice the number of SMs.
@@ -170,6 +161,7 @@ Kernel PytorchFa2() {
                      .reciprocal = Recipe::Reciprocal::kIeee,
                      .empty_row = Recipe::EmptyRow::kOneAndPlusInf,
                      .log_sum_exp = Recipe::LogSumExp::kFastLog},
+          .max_head_dim = 256,
           .splits_keys = true,
           .Scratch = Scratch};
 }

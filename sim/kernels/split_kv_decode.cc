@@ -1,10 +1,12 @@
 // Flash-decoding: the keys are split between blocks, which write unnormalised partial outputs with their m and l; a
 // second launch combines them. Dao, Haziza, Massa, Sizov 2023, "Flash-Decoding for long-context inference".
 // The query heads of a KV head are rows of one tile, so K and V are read once for the whole group.
+#include <algorithm>
 #include <limits>
 
 #include "sim/kernels/entries.h"
 #include "sim/kernels/online_softmax.h"
+#include "sim/splits.h"
 
 namespace bitflash::sim {
 namespace {
@@ -14,17 +16,10 @@ constexpr int64_t kChunk = 1024;  // keys of one part by default: the bits of a 
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// The key tiles of part `split`: parts are equal numbers of tiles, the last one may have fewer.
-Range PartTiles(const Attention& a, const Tiling& t, int64_t split) {
-  const int64_t tiles = CeilDiv(a.seqlen_k, t.Bc);
-  const int64_t per_part = CeilDiv(tiles, t.splits);
-  return {split * per_part, per_part};
-}
-
-void SplitBlock(Block& b, const Attention& a, const Tiling& t, const Recipe& recipe, const Operands& g, const BlockIndex& at,
-                const KeyRuns& keys) {
+void SplitBlock(Block& b, const Attention& a, const Tiling& t, const Recipe& recipe, const Operands& g,
+                const BlockIndex& at, const KeyRuns& keys) {
   const QueryTile queries = QueryTileAt(a, t, at.i);
-  const int64_t d = PaddedDim(a.head_dim), dv = PaddedDim(a.head_dim_v);
+  const int64_t d = PaddedDim(a.head_dim, a.format), dv = PaddedDim(a.head_dim_v, a.format);
   // Every part reads the queries again.
   const GlobalMatrix Q = With(g.Q, at.split == 0 ? Reuse::kOnce : Reuse::kAgain);
   const Tile Qi = b.Shared(TensorId::kQ, a.format, t.Br, d);
@@ -97,23 +92,6 @@ void CombineBlock(Block& b, const Attention& a, const Recipe& recipe, const Oper
   b.Copy(Rows(g.LSE, row), r);
 }
 
-KeyRuns PartKeys(const Attention& a, const Tiling& t, const BlockIndex& at) {
-  return KeyTiles(a, t, QueryTileAt(a, t, at.i), Order::kAscending, PartTiles(a, t, at.split));
-}
-
-// The blocks of one head, parts of a query tile in order.
-std::vector<BlockRun> SplitBlocks(const Attention& a, const Tiling& t, int64_t parts) {
-  std::vector<BlockRun> blocks;
-  for (int64_t i = 0; i < QueryTileCount(a, t); ++i) {
-    for (int64_t split = 0; split < parts; ++split) {
-      const BlockIndex index{.i = i, .split = split};
-      // The first part leads to no other: it is the one that pays for Q.
-      AppendBlock(blocks, index, {.split = split == 0 ? 0 : 1}, PartKeys(a, t, index));
-    }
-  }
-  return blocks;
-}
-
 void Run(Stream& stream, const Attention& a, const Tiling& t, const Recipe& recipe) {
   const int64_t parts = SplitParts(a, t);
   const int64_t rows = QueryRows(a, t);
@@ -124,8 +102,8 @@ void Run(Stream& stream, const Attention& a, const Tiling& t, const Recipe& reci
                  .grid = {QueryTileCount(a, t), parts, heads_per_sequence * a.batch},
                  .block = {.mma = MmaInstruction::kMmaSync, .warps = t.warps},
                  .heads = Heads(a, t),
-                 .blocks = SplitBlocks(a, t, parts),
-                 .keys = [&](const BlockIndex& at) { return PartKeys(a, t, at); }},
+                 .blocks = SplitBlocks(a, t, Order::kAscending),
+                 .keys = [&](const BlockIndex& at) { return PartKeys(a, t, at, Order::kAscending); }},
                 [&](Block& b, const BlockIndex& at, const KeyRuns& keys) { SplitBlock(b, a, t, recipe, g, at, keys); });
   stream.Launch({.name = "split_kv_combine",
                  .grid = {rows, heads_per_sequence, a.batch},
@@ -140,12 +118,14 @@ void Run(Stream& stream, const Attention& a, const Tiling& t, const Recipe& reci
 // Tiles of 64 x 64: a decode step fills few of the 64 rows, and HBM time hides the idle ones.
 Tiling DefaultTiling(const Attention& a, const Gpu& gpu) {
   Tiling t{.Br = 64, .Bc = 64, .warps = 4, .stages = 2, .pack_gqa = a.group() > 1};
-  const int64_t d = PaddedDim(a.head_dim), dv = a.v_is_in_k ? 0 : PaddedDim(a.head_dim_v);
+  const int64_t d = PaddedDim(a.head_dim, a.format), dv = a.v_is_in_k ? 0 : PaddedDim(a.head_dim_v, a.format);
   if (std::max(a.head_dim, a.head_dim_v) > 256) t.warps = 8;  // O alone would need 64 * 512 / 128 = 256 words a thread
   const auto shared = [&] { return (t.Br * d + t.stages * t.Bc * (d + dv)) * data::StorageBytes(a.format); };
   while (shared() > gpu.shared_bytes_per_block && t.stages > 1) --t.stages;
   while (shared() > gpu.shared_bytes_per_block && t.Bc > 16) t.Bc /= 2;
-  t.splits = std::max<int64_t>(1, CeilDiv(a.seqlen_k, kChunk));
+  while (shared() > gpu.shared_bytes_per_block && t.Br > 16) t.Br /= 2;
+  // The combine kernel keeps m and l of all parts of a row in shared memory.
+  t.splits = std::clamp<int64_t>(CeilDiv(a.seqlen_k, kChunk), 1, gpu.shared_bytes_per_block / 8);
   return t;
 }
 
@@ -167,9 +147,9 @@ Kernel SplitKvDecode() {
       .formats = {Format::kFp16, Format::kBf16},
       .DefaultTiling = DefaultTiling,
       .Run = Run,
-          .splits_keys = true,
-          .pages = true,
-          .Scratch = Scratch};
+      .splits_keys = true,
+      .pages = true,
+      .Scratch = Scratch};
 }
 
 }  // namespace bitflash::sim

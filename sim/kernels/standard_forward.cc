@@ -1,7 +1,9 @@
 // Standard attention: three launches with S and P in HBM between them. The baseline that savings are measured against.
 // The eight transfers of Dao et al. 2022 (arXiv 2205.14135), Algorithm 0: read Q, read K, write S | read S, write P |
 // read P, read V, write O. Key tiles that the mask hides from a whole query tile are skipped in all three.
+#include <algorithm>
 #include <limits>
+#include <utility>
 
 #include "sim/kernels/entries.h"
 #include "sim/operands.h"
@@ -103,7 +105,7 @@ void OutputBlock(Block& b, const Attention& a, const Tiling& t, const Operands& 
   const QueryTile i = QueryTileAt(a, t, at.i);
   const Range columns{at.j * kOutputColumns, std::min(kOutputColumns, a.head_dim_v - at.j * kOutputColumns)};
   const GlobalMatrix P = With(g.P, at.j == 0 ? Reuse::kOnce : Reuse::kAgain);
-  const int64_t dv = PaddedDim(columns.count);
+  const int64_t dv = PaddedDim(columns.count, a.format);
   const Tile Ps = b.Shared(TensorId::kP, a.format, t.Br, t.Bc, t.stages);
   const Tile Vs = b.Shared(TensorId::kV, a.format, t.Bc, dv, t.stages);
   const Tile O = b.Registers(TensorId::kO, t.Br, dv);
@@ -148,17 +150,18 @@ void Run(Stream& stream, const Attention& a, const Tiling& t, const Recipe& reci
                  .grid = {a.seqlen_q, a.heads_q, a.batch},
                  .block = {.warps = kSoftmaxThreads / 32},
                  .heads = heads,
-                 .blocks = rows},
+                 .blocks = std::move(rows)},
                 [&](Block& b, const BlockIndex& at, const KeyRuns&) {
                   const Range row{at.i * t.Br + at.j, 1};
                   const Range keys = keys_of(at).keys();
-                  t.row_on_chip ? SoftmaxOnChip(b, a, recipe, g, row, keys) : SoftmaxTwoPasses(b, a, recipe, g, row, keys);
+                  t.row_on_chip ? SoftmaxOnChip(b, a, recipe, g, row, keys)
+                                : SoftmaxTwoPasses(b, a, recipe, g, row, keys);
                 });
   stream.Launch({.name = "standard_output",
                  .grid = {query_tiles * output_tiles, a.heads_q, a.batch},
                  .block = gemm,
                  .heads = heads,
-                 .blocks = outputs,
+                 .blocks = std::move(outputs),
                  .keys = keys_of},
                 [&](Block& b, const BlockIndex& at, const KeyRuns& keys) { OutputBlock(b, a, t, g, at, keys); });
 }
@@ -167,8 +170,10 @@ void Run(Stream& stream, const Attention& a, const Tiling& t, const Recipe& reci
 Tiling DefaultTiling(const Attention& a, const Gpu& gpu) {
   Tiling t{.Br = 128, .Bc = 128, .warps = 4, .stages = 2};
   const int64_t bytes = data::StorageBytes(a.format);
-  const int64_t stage = t.Bc * (t.Br + std::min(kOutputColumns, PaddedDim(a.head_dim_v))) * bytes;
-  if (t.stages * stage > gpu.shared_bytes_per_block) t.stages = 1;
+  const int64_t columns = std::min(kOutputColumns, PaddedDim(a.head_dim_v, a.format));
+  const auto shared = [&] { return t.stages * bytes * std::max(t.Bc * (t.Br + columns), (t.Br + t.Bc) * kSlice); };
+  if (shared() > gpu.shared_bytes_per_block) t.stages = 1;
+  while (shared() > gpu.shared_bytes_per_block) t.Bc /= 2;  // 4-byte formats on parts with 64 or 99 KiB
   t.row_on_chip = a.seqlen_k <= kRegisterRow || a.seqlen_k * 4 <= gpu.shared_bytes_per_block;
   return t;
 }

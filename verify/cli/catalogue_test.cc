@@ -2,9 +2,9 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
-#include <regex>
 #include <set>
 #include <sstream>
 #include <stdexcept>
@@ -12,18 +12,26 @@
 namespace bitflash::verify {
 namespace {
 
-// Every string literal of the sources that write the explanation.
+// True for words of small letters, digits and underscores, joined by dots.
+bool LooksLikeAnId(const std::string& text) {
+  const auto is_part = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' || c == '.'; };
+  return !text.empty() && text[0] >= 'a' && text[0] <= 'z' && text.back() != '.' &&
+         std::all_of(text.begin(), text.end(), is_part);
+}
+
+// Every string literal of the sources that write the explanation and that looks like an id.
 std::set<std::string> Literals() {
   std::set<std::string> literals;
-  const std::regex literal("\"([a-z][a-z0-9_]*(\\.[a-z0-9_]+)*)\"");
   for (const auto& entry : std::filesystem::directory_iterator(BITFLASH_SOURCE_DIR "/verify/cli")) {
     const std::string name = entry.path().filename().string();
     if (name.rfind("explain", 0) != 0 || name.find("_test") != std::string::npos) continue;
     std::stringstream text;
     text << std::ifstream(entry.path()).rdbuf();
     const std::string source = text.str();
-    for (std::sregex_iterator match(source.begin(), source.end(), literal), end; match != end; ++match) {
-      literals.insert((*match)[1]);
+    for (size_t open = source.find('"'); open != std::string::npos; open = source.find('"', open + 1)) {
+      const size_t close = source.find('"', open + 1);
+      const std::string literal = source.substr(open + 1, close - open - 1);
+      if (LooksLikeAnId(literal)) literals.insert(literal);
     }
   }
   return literals;

@@ -10,8 +10,9 @@ namespace {
 
 // Wrap breaks lines at blanks; a number and its unit stay together when a no-break space stands between them.
 constexpr std::string_view kNoBreak = "\u00A0";
-constexpr std::string_view kUnits[] = {"%",  "B",  "KiB", "MiB",  "GiB",    "TiB",   "PiB",   "s",     "ms",
-                                       "us", "ns", "x",   "FLOP", "FLOP/B", "MFLOP", "GFLOP", "TFLOP", "PFLOP"};
+constexpr std::string_view kUnits[] = {"%",    "k",      "M",     "G",     "T",     "B",    "KiB", "MiB",
+                                       "GiB",  "TiB",    "PiB",   "s",     "ms",    "us",   "ns",  "x",
+                                       "FLOP", "FLOP/B", "MFLOP", "GFLOP", "TFLOP", "PFLOP"};
 
 bool StartsWithUnit(std::string_view text) {
   size_t end = 0;

@@ -84,15 +84,24 @@ std::string ExplainWriter::ClaimReason(const Claim& claim) const {
                arguments);
   }
   if (id == "bigger-tiles") {
+    const auto tile = [&](std::string_view rows, std::string_view keys) {
+      return n.count(rows).value + " x " + n.count(keys).value;
+    };
     if (n.value("fits") == 0) {
-      return Say("claim.bigger_tiles.refuted",
-                 {n.count("rows"), n.count("bigger_rows"), n.bytes("requested_bytes"),
-                  n.bytes("bigger_requested_bytes"), n.bytes("shared_bytes"), n.bytes("shared_limit_bytes"),
-                  n.count("registers"), n.count("registers_limit"), n.count("threads"), n.count("threads_limit")});
+      return Say("claim.bigger_tiles.refuted", {{"tile", tile("Br", "Bc")},
+                                                {"bigger_tile", tile("bigger_Br", "bigger_Bc")},
+                                                n.bytes("requested_bytes"),
+                                                n.bytes("bigger_requested_bytes"),
+                                                n.bytes("shared_bytes"),
+                                                n.bytes("shared_limit_bytes"),
+                                                n.count("registers"),
+                                                n.count("registers_limit"),
+                                                n.count("threads"),
+                                                n.count("threads_limit")});
     }
     return Say("claim.bigger_tiles.depends",
-               {n.count("rows"),
-                n.count("bigger_rows"),
+               {{"tile", tile("Br", "Bc")},
+                {"bigger_tile", tile("bigger_Br", "bigger_Bc")},
                 n.bytes("requested_bytes"),
                 n.bytes("bigger_requested_bytes"),
                 {"now", text_.Count("count.blocks", n.integer("blocks_per_sm"))},

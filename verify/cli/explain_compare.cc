@@ -123,7 +123,7 @@ DocumentPart ExplainWriter::Limits() const {
   fits += Say("space") + (e_.l2_is_effective ? Say("p6.l2_probed") : Say("p6.l2_reported"));
   part.Item("-", fits);
 
-  const sim::LaunchCount& launch = c.flash.count.launches.front();
+  const sim::LaunchCount& launch = c.flash.count.launches[c.flash.main_launch];
   const std::vector<Argument> grid = {{"kernel", c.flash.kernel},
                                       {"blocks", text_.Count("count.blocks", c.flash.blocks)},
                                       {"sms", Grouped(e_.input.gpu.sms)},

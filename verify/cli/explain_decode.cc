@@ -1,4 +1,6 @@
 // Part 4: decode, one token against a long KV cache.
+#include <algorithm>
+
 #include "verify/cli/explain_writer.h"
 #include "verify/cli/units.h"
 
@@ -33,18 +35,31 @@ DocumentPart ExplainWriter::Decode() const {
   const bool minor = e_.claim("decode-from-scores").verdict == ClaimVerdict::kRefuted;
   part.Paragraph((minor ? Say("p4.not_here", gain) : Say("p4.some_here", gain)) + Say("space") + ScoresAtRest(c));
 
+  if (a.v_is_in_k) part.Paragraph(Say("p4.latent", {{"kv_bytes", Amount(kv)}, {"standard_kv", Amount(standard_kv)}}));
+
+  const auto launches = [&](const KernelCost& cost) {
+    return text_.Count("count.launches", static_cast<int64_t>(cost.count.launches.size()));
+  };
   const int64_t unsplit = c.flash.blocks / c.flash.tiling.splits;
-  part.Paragraph(
-      Say("p4.gains",
-          {{"launches_standard", text_.Count("count.launches", static_cast<int64_t>(c.standard.count.launches.size()))},
-           {"launches_flash", text_.Count("count.launches", static_cast<int64_t>(c.flash.count.launches.size()))},
-           {"splits", text_.Count("count.parts", c.flash.tiling.splits)},
-           {"unsplit", text_.Count("count.blocks", unsplit)},
-           {"blocks", Grouped(c.flash.blocks)},
-           {"sms", Grouped(e_.input.gpu.sms)}}));
-  if (a.group() > 1) {
-    part.Paragraph(c.flash.tiling.pack_gqa ? Say("p4.packed", {{"group", Grouped(a.group())}})
-                                           : Say("p4.group", {{"group", Grouped(a.group())}}));
+  std::vector<Argument> gains = {{"launches_standard", launches(c.standard)},
+                                 {"launches_flash", launches(c.flash)},
+                                 {"sms", Grouped(e_.input.gpu.sms)}};
+  if (c.flash.tiling.splits > 1) {
+    gains.push_back({"splits", text_.Count("count.parts", c.flash.tiling.splits)});
+    gains.push_back({"unsplit", text_.Count("count.blocks", unsplit)});
+    gains.push_back({"blocks", Grouped(c.flash.blocks)});
+    part.Paragraph(Say("p4.gains", gains));
+  } else {
+    gains.push_back({"blocks", text_.Count("count.blocks", c.flash.blocks)});
+    part.Paragraph(Say("p4.gains.whole", gains));
+  }
+  if (a.group() > 1 && c.flash.tiling.pack_gqa) {
+    const sim::PerTensor& l2 = c.flash.count.total.l2_to_sm;
+    const int64_t requested = sim::At(l2, sim::TensorId::kK).read + sim::At(l2, sim::TensorId::kV).read;
+    part.Paragraph(Say("p4.packed", {{"group", Grouped(a.group())},
+                                     {"passes", text_.Count("count.passes", requested / std::max<int64_t>(1, kv))}}));
+  } else if (a.group() > 1) {
+    part.Paragraph(Say("p4.group", {{"group", Grouped(a.group())}}));
   }
   part.Paragraph(Say("p4.fewer_bytes"));
   if (e_.input.model) {

@@ -88,10 +88,13 @@ DocumentPart ExplainWriter::Standard() const {
 DocumentPart ExplainWriter::OnChipPart() const {
   const Contrast& c = e_.asked();
   const KernelCost& flash = c.flash;
-  const sim::LaunchCount& launch = flash.count.launches.front();
+  const sim::LaunchCount& launch = flash.count.launches[flash.main_launch];
   DocumentPart part = Part("2", "p2.title");
   const std::vector<Argument> who = {{"kernel", flash.kernel}, {"rows", Grouped(flash.tiling.Br)}};
-  part.Paragraph(flash.tiling.pack_gqa ? Say("p2.intro.packed", who) : Say("p2.intro", who));
+  const bool keys_outside = flash.kernel == "fa1";
+  part.Paragraph(keys_outside            ? Say("p2.intro.fa1", who)
+                 : flash.tiling.pack_gqa ? Say("p2.intro.packed", who)
+                                         : Say("p2.intro", who));
 
   DocumentTable table;
   table.columns = {{Say("table.tile"), Align::kLeft},
@@ -120,8 +123,14 @@ DocumentPart ExplainWriter::OnChipPart() const {
                                    {"Bc", Grouped(flash.tiling.Bc)},
                                    {"tile_bytes", Amount(score_tile_bytes)},
                                    {"stored", Amount(c.standard.stored_bytes)}}));
-  part.Paragraph(Say("p2.leaves", {{"o_bytes", Amount(sim::At(flash.count.total.hbm_compulsory, TensorId::kO).write)},
-                                   {"lse_bytes", Amount(flash.lse_bytes)}}));
+  const std::string o_bytes = Amount(sim::At(flash.count.total.hbm_compulsory, TensorId::kO).write);
+  if (keys_outside) {
+    const int64_t state_bytes = sim::At(flash.count.total.hbm_compulsory, TensorId::kM).write +
+                                sim::At(flash.count.total.hbm_compulsory, TensorId::kL).write;
+    part.Paragraph(Say("p2.leaves.fa1", {{"o_bytes", o_bytes}, {"state_bytes", Amount(state_bytes)}}));
+  } else {
+    part.Paragraph(Say("p2.leaves", {{"o_bytes", o_bytes}, {"lse_bytes", Amount(flash.lse_bytes)}}));
+  }
   return part;
 }
 
