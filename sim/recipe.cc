@@ -70,14 +70,12 @@ ValueText Text(Recipe::LogSumExp choice) {
   switch (choice) {
     case Recipe::LogSumExp::kLogf:
       return {"logf", "LSE = fma(m, scale, logf(l))"};
-    case Recipe::LogSumExp::kMulLogf:
-      return {"mul-logf", "LSE = add(mul(m, scale), logf(l))"};
     case Recipe::LogSumExp::kFastLog:
-      return {"fast-log", "LSE = fma(m, scale, mul(lg2.approx.ftz(l), ln 2))"};
-    case Recipe::LogSumExp::kFastLogFused:
+      return {"fast-log", "LSE = fma(m, scale, mul(lg2.approx.ftz(l), ln 2)), CUDA's __logf"};
+    case Recipe::LogSumExp::kScaledTwice:
       break;
   }
-  return {"fast-log-fused", "LSE = fma(lg2.approx.ftz(l), ln 2, mul(m, scale))"};
+  return {"scaled-twice", "LSE = fma(mul(m, cs), ln 2, mul(lg2.approx.ftz(l), ln 2))"};
 }
 
 }  // namespace

@@ -58,7 +58,12 @@ HeadSubset ParseHeads(const std::optional<std::string>& text, const Attention& a
 }
 
 // What the simulation cannot do to the last bit. Refused before anything is generated.
-void RequireModelled(const Attention& a) {
+void RequireModelled(const sim::Kernel& kernel, const Attention& a) {
+  if (a.seqlen_q < kernel.min_seqlen_q) {
+    throw data::UndecidedError(
+        fmt::format("{} answers {} query row{} with another kernel whose recipe is not known: nothing was simulated",
+                    kernel.name, a.seqlen_q, a.seqlen_q == 1 ? "" : "s"));
+  }
   if (a.softcap > 0) {
     throw data::UndecidedError("softcap needs tanh.approx, whose bits are not modelled: nothing was simulated");
   }
@@ -139,7 +144,7 @@ ExitCode Run(const Arguments& arguments) {
   const sim::Tiling tiling = ChooseTiling(workload, kernel, attention);
   // Refuses what the kernel does not take or the GPU has no room for.
   const sim::Count count = sim::CountKernel(kernel, attention, tiling, workload.gpu);
-  RequireModelled(attention);
+  RequireModelled(kernel, attention);
   if (paths.lse) RequireLse(kernel, WritesLse(count));
   const bool wgmma = kernel.mma == sim::MmaInstruction::kWgmma;
   RunResult result{.workload = workload,

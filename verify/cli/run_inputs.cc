@@ -75,6 +75,9 @@ void AddInputFlags(CommandLine& line, InputFlags& flags) {
 }
 
 FileInputs ReadInputs(const InputFlags& flags, WorkloadFlags& workload) {
+  for (const auto* path : {&flags.in, &flags.q, &flags.k, &flags.v}) {
+    if (*path && (*path)->empty()) throw UsageError("--in, --q, --k, --v: '' is no file name");
+  }
   const bool parts = flags.q || flags.k || flags.v;
   if (flags.in && parts) throw UsageError("--in contradicts --q, --k and --v: give one file, or one for each tensor");
   if (parts && (!flags.q || !flags.k)) throw UsageError("--q, --k and --v go together");
