@@ -11,8 +11,9 @@ namespace bitflash::verify {
 
 // What became of some lines.
 struct FilteredLines {
-  std::string text;   // one line for each
-  uint64_t hash = 0;  // the sum of HashPair(line, bits of the result) of data/hash.h modulo 2^64; lines count from 0
+  std::string text;  // one line for each
+  uint64_t hash =
+      0;  // the sum of HashPair(line, bits of the result) of data/hash.h modulo 2^64; lines count from 0 modulo 2^32
 };
 
 // A line that is wrong; counts from 1 in the whole input.

@@ -72,8 +72,8 @@ std::string RunText(const RunResult& r, bool color) {
         {fmt::format("{}", hash.batch), fmt::format("{}", hash.head), Hex(hash.o), r.has_lse ? Hex(hash.lse) : ""});
   }
   text += table.ToString(color);
-  text += fmt::format("{}multiply-adds in {}: {:.2f} billion per second on {} thread{}\n",
-                      Prefixed(static_cast<double>(r.multiply_adds())) + " ", Seconds(r.seconds), PerSecond(r) / 1e9,
+  text += fmt::format("{} multiply-adds (whole tiles) in {}: {:.2f} billion per second on {} thread{}\n",
+                      Prefixed(static_cast<double>(r.multiply_adds())), Seconds(r.seconds), PerSecond(r) / 1e9,
                       r.threads, r.threads == 1 ? "" : "s");
   for (const WrittenFile& file : r.files) {
     text += fmt::format("wrote {}: {} {} {}\n", Printable(file.path), file.tensor, file.dtype,

@@ -52,7 +52,8 @@ constexpr const char* kProblem =
     " --batch 2 --heads-q 6 --heads-kv 3 --head-dim 64 --seqlen-q 70 --seqlen-k 133 --causal --seed 3 ";
 
 TEST_CASE("run: the bits do not depend on the number of threads, nor on which heads are simulated") {
-  for (const char* kernel : {"standard", "fa1", "fa2", "fa3", "split-kv", "pytorch-fa2", "cudnn-9.19-sm90"}) {
+  for (const char* kernel : {"standard", "fa1", "fa2", "fa3", "split-kv", "pytorch-fa2", "cudnn-9.19-sm90",
+                             "fa3 --pack-gqa", "split-kv --splits 2 --pack-gqa"}) {
     CAPTURE(kernel);
     const TemporaryFolder folder;
     const std::string command = std::string("--kernel ") + kernel + kProblem;
