@@ -134,7 +134,7 @@ class ExecuteStream final : public Stream {
   const std::vector<GlobalMatrices> heads_;
   const int threads_;
   std::vector<Executed::Launch>& launches_;
-  const std::function<void(double)>& progress_;
+  const std::function<void(double)> progress_;
   size_t launched_ = 0;
   std::vector<Block::Spans> spans_;
 };

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <string_view>
+#include <vector>
 
 #include "sim/runs.h"
 
@@ -68,6 +69,14 @@ struct Recipe {
 
   bool operator==(const Recipe&) const = default;
 };
+
+// One choice in words: {"exponent", "unfused", "p = exp(sub(mul(S, cs), mul(m, cs)))"}.
+struct RecipeChoice {
+  std::string_view field, value, meaning;
+};
+
+// Every choice, in the order of the struct.
+std::vector<RecipeChoice> Describe(const Recipe& recipe);
 
 }  // namespace bitflash::sim
 

@@ -89,7 +89,7 @@ uint32_t AddToNearest(uint32_t product, uint32_t c) {
 
 Decoded Decode(Format format, uint32_t bits) {
   const data::FormatInfo& info = data::Info(format);
-  assert(data::StorageBytes(core.input) <= 4);
+  assert(data::StorageBytes(format) <= 4);
   if (format == Format::kTf32) bits >>= 13;
   const int fraction_bits = info.fraction_bits;
   const uint32_t fraction = bits & ((1u << fraction_bits) - 1);
@@ -113,8 +113,9 @@ uint32_t FusedStep(const TensorCore& core, std::span<const Decoded> a, std::span
   const Decoded addend = Decode(core.accumulator, c);
   if (const auto special = Special(a, b, addend)) return EncodeSpecial(core.accumulator, *special);
 
-  std::vector<Term> terms = {
-      {addend.negative, addend.exponent, static_cast<uint64_t>(addend.significand) << kFractionBits}};
+  std::vector<Term> terms;
+  terms.reserve(a.size() + 1);
+  terms.push_back({addend.negative, addend.exponent, static_cast<uint64_t>(addend.significand) << kFractionBits});
   for (size_t i = 0; i < a.size(); ++i) terms.push_back(Product(a[i], b[i]));
 
   std::optional<int> emax;

@@ -42,7 +42,8 @@ Kernel CudnnForward() {
                      .empty_row = Recipe::EmptyRow::kZero,
                      .log_sum_exp = Recipe::LogSumExp::kScaledTwice},
           .mma = MmaInstruction::kWgmma,
-          .max_head_dim = 256};
+          .max_head_dim = 256,
+          .min_seqlen_q = 2};
 }
 
 }  // namespace bitflash::sim

@@ -57,9 +57,12 @@ const std::vector<Command>& Commands() {
   static const std::vector<Command> commands = {
       {"explain", "What FlashAttention changes for a workload on a GPU, in words and numbers", Explain},
       {"traffic", "Bytes of a kernel by memory level and tensor; sweeps, CSV, JSON, assertions", Traffic},
+      {"run", "Run a kernel bit by bit: O and LSE as the GPU would write them, and their hashes", Run},
       {"gen", "Write inputs Q, K and V that every language can regenerate", Gen},
       {"diff", "Compare two tensor files bit by bit", Diff},
-      {"list", "What is built in: gpus, models, kernels, formats, masks, distributions", List},
+      {"mma", "A tensor core's dot product on bit patterns, line by line", Mma},
+      {"sfu", "The special function unit on bit patterns, line by line", Sfu},
+      {"list", "What is built in: gpus, models, kernels, recipes, formats, masks, distributions", List},
       {"doctor", "What this build and this machine have", Doctor},
   };
   return commands;

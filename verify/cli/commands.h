@@ -18,6 +18,9 @@ ExitCode List(const Arguments& arguments);
 ExitCode Doctor(const Arguments& arguments);
 ExitCode Gen(const Arguments& arguments);
 ExitCode Diff(const Arguments& arguments);
+ExitCode Run(const Arguments& arguments);
+ExitCode Mma(const Arguments& arguments);
+ExitCode Sfu(const Arguments& arguments);
 
 struct Command {
   std::string name;

@@ -15,6 +15,7 @@
 #include "verify/cli/traffic_result.h"
 #include "verify/cli/units.h"
 #include "verify/cli/workload.h"
+#include "verify/simulate.h"
 
 namespace bitflash::verify {
 namespace {
@@ -35,21 +36,13 @@ bool IsDirectory(const std::string& path) {
 
 Tensor Generated(const InputTensor& input, data::Format format, const Output& output, std::string_view name) {
   Tensor tensor = Tensor::Zeros(format, {input.batch, input.heads, input.seqlen, input.head_dim});
-  // Small enough that a part's fp32 values stay in L2, large enough that threads are worth it.
-  constexpr int64_t kPart = 1 << 16;
-  const int64_t parts = (input.count() + kPart - 1) / kPart;
   std::byte* bytes = tensor.ContiguousBytes().data();
-  Progress progress(output, fmt::format("generating {}", name), parts);
-  constexpr int64_t kRound = 256;  // parts between two looks at the progress bar
-  for (int64_t round = 0; round < parts; round += kRound) {
-    const int64_t end = std::min(parts, round + kRound);
-#pragma omp parallel for schedule(static)
-    for (int64_t part = round; part < end; ++part) {
-      const int64_t first = part * kPart;
-      data::Generate(input, format, first, std::min(kPart, input.count() - first),
-                     bytes + first * data::StorageBytes(format));
-    }
-    progress.Advance(end);
+  Progress progress(output, fmt::format("generating {}", name), input.count());
+  constexpr int64_t kRound = 1 << 24;  // elements between two looks at the progress bar
+  for (int64_t first = 0; first < input.count(); first += kRound) {
+    const int64_t count = std::min(kRound, input.count() - first);
+    GenerateParallel(input, format, first, count, bytes + first * data::StorageBytes(format));
+    progress.Advance(first + count);
   }
   return tensor;
 }

@@ -121,12 +121,38 @@ Listing Kernels() {
                          {"title", kernel.title},
                          {"min_arch", arch},
                          {"formats", FormatNames(kernel.formats)},
+                         {"recipe", kernel.recipe.name},
                          {"summary", kernel.summary},
                          {"source", kernel.source}});
     list.table.Row({std::string(kernel.name), std::string(kernel.title)});
-    list.table.Row({"", fmt::format("{} or newer; {}", arch, Join(FormatNames(kernel.formats)))});
+    list.table.Row(
+        {"", fmt::format("{} or newer; {}; recipe {}", arch, Join(FormatNames(kernel.formats)), kernel.recipe.name)});
     AddParagraph(list.table, "", kernel.summary);
     list.table.Row({"", std::string(kernel.source)});
+  }
+  return list;
+}
+
+// Every recipe once, with the kernels that follow it.
+Listing Recipes() {
+  Listing list{.table = Table({{"recipe"}, {"choice"}, {"value"}, {""}})};
+  std::vector<const sim::Recipe*> seen;
+  for (const sim::Kernel& first : sim::Kernels()) {
+    const sim::Recipe& recipe = first.recipe;
+    const auto same = [&](const sim::Recipe* other) { return *other == recipe; };
+    if (std::any_of(seen.begin(), seen.end(), same)) continue;
+    seen.push_back(&recipe);
+    std::vector<std::string> kernels;
+    for (const sim::Kernel& kernel : sim::Kernels()) {
+      if (kernel.recipe == recipe) kernels.emplace_back(kernel.name);
+    }
+    Json choices = Json::array();
+    list.table.Row({std::string(recipe.name), "kernels", Join(kernels)});
+    for (const sim::RecipeChoice& choice : sim::Describe(recipe)) {
+      choices.push_back({{"field", choice.field}, {"value", choice.value}, {"meaning", choice.meaning}});
+      list.table.Row({"", std::string(choice.field), std::string(choice.value), std::string(choice.meaning)});
+    }
+    list.json.push_back({{"name", recipe.name}, {"kernels", kernels}, {"choices", choices}});
   }
   return list;
 }
@@ -187,8 +213,13 @@ struct Topic {
 };
 
 const std::vector<Topic>& Topics() {
-  static const std::vector<Topic> topics = {{"gpus", Gpus},       {"models", Models}, {"kernels", Kernels},
-                                            {"formats", Formats}, {"masks", Masks},   {"distributions", Distributions}};
+  static const std::vector<Topic> topics = {{"gpus", Gpus},
+                                            {"models", Models},
+                                            {"kernels", Kernels},
+                                            {"recipes", Recipes},
+                                            {"formats", Formats},
+                                            {"masks", Masks},
+                                            {"distributions", Distributions}};
   return topics;
 }
 

@@ -39,24 +39,30 @@ void Refuse(bool contradiction, std::string_view one, std::string_view other, st
   if (contradiction) throw UsageError(fmt::format("{} contradicts {}: {}", one, other, why));
 }
 
-// The kernels to which a tiling flag means something; a flag that is not listed means something to all.
-struct FlagKernels {
+// The tiling flags that mean something only to some kernels, and what such a kernel says of itself.
+struct FlagOfSome {
   std::string_view flag;
-  std::vector<std::string_view> kernels;
+  bool sim::Kernel::*taken;
 };
-const FlagKernels kFlagKernels[] = {{"--splits", {"split-kv"}},
-                                    {"--page-size", {"split-kv"}},
-                                    {"--pack-gqa", {"fa2", "fa3", "split-kv"}},
-                                    {"--fp32-scores", {"standard"}}};
+constexpr FlagOfSome kFlagsOfSome[] = {{"--splits", &sim::Kernel::splits_keys},
+                                       {"--page-size", &sim::Kernel::pages},
+                                       {"--pack-gqa", &sim::Kernel::packs_heads},
+                                       {"--fp32-scores", &sim::Kernel::stores_scores}};
 
 bool Takes(const sim::Kernel& kernel, std::string_view flag) {
-  for (const FlagKernels& entry : kFlagKernels) {
-    if (entry.flag == flag) {
-      return std::find(entry.kernels.begin(), entry.kernels.end(), kernel.name) != entry.kernels.end();
-    }
+  for (const FlagOfSome& some : kFlagsOfSome) {
+    if (some.flag == flag) return kernel.*some.taken;
   }
   return true;
 }
+
+// The GPU that stands for an architecture where none is named: the one whose number of SMs and amount of shared memory
+// choose tiles and splits.
+struct Representative {
+  std::string_view arch, gpu;
+};
+constexpr Representative kRepresentatives[] = {
+    {"sm75", "t4"}, {"sm80", "a100-80gb"}, {"sm89", "l40s"}, {"sm90", "h200"}, {"sm100", "b200"}};
 
 class Resolver {
  public:
@@ -101,17 +107,16 @@ class Resolver {
 
   void ResolveGpu() {
     if (f_.arch) {
-      std::vector<std::string> archs, names;
-      for (const std::string& name : data::GpuNames()) {
-        const std::string arch = data::LoadGpu(name).arch;
-        if (std::find(archs.begin(), archs.end(), arch) == archs.end()) archs.push_back(arch);
-        if (arch == *f_.arch) names.push_back(name);
+      std::vector<std::string> archs;
+      std::string_view representative;
+      for (const Representative& entry : kRepresentatives) {
+        archs.emplace_back(entry.arch);
+        if (entry.arch == *f_.arch) representative = entry.gpu;
       }
-      if (names.empty()) throw UsageError(UnknownName("architecture", Printable(*f_.arch), archs));
+      if (representative.empty()) throw UsageError(UnknownName("architecture", Printable(*f_.arch), archs));
       if (!f_.gpu) {
-        const bool has_default = std::find(names.begin(), names.end(), kDefaultGpu) != names.end();
-        w_.gpu = data::LoadGpu(has_default ? kDefaultGpu : names.front());
-        return Assume(fmt::format("gpu = {} (a GPU of {})", w_.gpu.name, *f_.arch));
+        w_.gpu = data::LoadGpu(representative);
+        return Assume(fmt::format("gpu = {} (stands for {})", w_.gpu.name, *f_.arch));
       }
     }
     if (f_.gpu) RequireName("GPU", *f_.gpu, data::GpuNames());
@@ -162,11 +167,11 @@ class Resolver {
     for (const sim::Kernel* kernel : w_.kernels) {
       if (Takes(*kernel, flag)) return;
     }
-    std::string takers;
-    for (const FlagKernels& entry : kFlagKernels) {
-      if (entry.flag == flag) takers = fmt::format("{}", fmt::join(entry.kernels, ", "));
+    std::vector<std::string> takers;
+    for (const sim::Kernel& kernel : sim::Kernels()) {
+      if (Takes(kernel, flag)) takers.emplace_back(kernel.name);
     }
-    throw UsageError(fmt::format("{} means something only with --kernel {}", flag, takers));
+    throw UsageError(fmt::format("{} means something only with --kernel {}", flag, Join(takers)));
   }
 
   // The group of --layers, by name or by the start of its name; else the first without a window, whose cost grows

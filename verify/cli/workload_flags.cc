@@ -24,7 +24,7 @@ void AddWorkloadFlags(CommandLine& line, WorkloadFlags& flags, const WorkloadFea
   if (features.gpu) {
     line.Group("GPU");
     line.AddOption("--gpu", flags.gpu, "NAME|FILE", "A name (bitflash list gpus) or a JSON file (default: h200)");
-    line.AddOption("--arch", flags.arch, "ARCH", "sm75 ... sm100: a GPU of this architecture");
+    line.AddOption("--arch", flags.arch, "ARCH", "sm75, sm80, sm89, sm90, sm100: a GPU that stands for the architecture");
   }
   if (features.kernel) {
     line.Group("Kernel");

@@ -1,0 +1,44 @@
+// What `run` found, and its two forms: JSON, and text for people.
+#ifndef BITFLASH_VERIFY_CLI_RUN_RESULT_H_
+#define BITFLASH_VERIFY_CLI_RUN_RESULT_H_
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "sim/tensor_core.h"
+#include "verify/cli/output.h"
+#include "verify/cli/workload.h"
+#include "verify/simulate.h"
+
+namespace bitflash::verify {
+
+struct WrittenFile {
+  std::string path, tensor, dtype;
+  std::vector<int64_t> shape;
+};
+
+struct RunResult {
+  const Workload& workload;
+  const sim::Kernel& kernel;
+  const sim::TensorCore& core;
+  sim::Tiling tiling;
+  HeadSubset heads;
+  std::string inputs;  // "hash-normal, seed 7" or the files
+  Simulated simulated;
+  bool has_lse = true;  // the kernel writes LSE
+  double seconds = 0;   // of the simulation alone
+  int threads = 1;
+  std::vector<WrittenFile> files;
+
+  int64_t multiply_adds() const { return simulated.executed.total.matrix_flops / 2; }
+};
+
+// verify/schemas/run.schema.json.
+Json RunJson(const RunResult& result);
+
+std::string RunText(const RunResult& result, bool color);
+
+}  // namespace bitflash::verify
+
+#endif  // BITFLASH_VERIFY_CLI_RUN_RESULT_H_
