@@ -246,7 +246,9 @@ constexpr Case kCases[] = {
     {"echo 0 0 | bitflash sfu ex2", 3, "line 1: has more than one token"},
     {"echo 123456789 | bitflash sfu ex2", 3, "'123456789': expected an fp32 bit pattern of 1 to 8 hexadecimal digits"},
     {"printf '\\033[31m' | bitflash sfu ex2", 3, "\\x1b[31m"},
-    {"head -c 2000000 /dev/zero | tr '\\0' 0 | bitflash sfu ex2", 3, "line 1"},
+    {"head -c 2000000 /dev/zero | tr '\\0' 0 | bitflash sfu ex2", 3, "line 1: has more than 1048576 characters"},
+    {"head -c 1048577 /dev/zero | tr '\\0' ' ' | bitflash sfu ex2", 3, "line 1: has more than 1048576 characters"},
+    {"head -c 1048576 /dev/zero | tr '\\0' ' ' | bitflash sfu ex2", 3, "line 1: is empty"},
     {"head -c 5000000 /dev/zero | tr '\\0' 0 | bitflash sfu ex2", 3, "line 1: has more than 1048576 characters"},
     {"echo 0 | bitflash sfu ex2 > /dev/full", 6, "cannot write standard output: No space left on device"},
     {"bitflash gen " H "--dtype fp32 -o d/ >/dev/null && bitflash gen " H "--dtype fp16 -o e/ >/dev/null && "

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <exception>
 #include <optional>
 #include <vector>
 
@@ -66,16 +67,25 @@ struct Piece {
   int64_t count = 0;
   FilteredLines results;
   std::optional<BadLine> bad;
+  std::exception_ptr failure;  // anything else, such as too little memory
 };
 
-// Whole lines, cut at line ends into pieces of about kPiece.
+BadLine TooLong(int64_t line) { return {line, fmt::format("has more than {} characters", kLongestLine)}; }
+
+// Whole lines, cut at line ends into pieces of about kPiece. Only the last line of a piece can be too long.
 std::vector<Piece> Cut(std::string_view lines, int64_t first) {
   std::vector<Piece> pieces;
   while (!lines.empty()) {
     const size_t end = lines.find('\n', std::min<size_t>(kPiece, lines.size()) - 1) + 1;
-    const int64_t count = std::count(lines.begin(), lines.begin() + static_cast<int64_t>(end), '\n');
-    pieces.push_back({lines.substr(0, end), first, count, {}, {}});
-    first += count;
+    Piece piece{lines.substr(0, end), first, 0, {}, {}, {}};
+    piece.count = std::count(piece.lines.begin(), piece.lines.end(), '\n');
+    const size_t last = end < 2 ? 0 : lines.rfind('\n', end - 2) + 1;
+    if (end - 1 - last > static_cast<size_t>(kLongestLine)) {
+      piece.bad = TooLong(first + piece.count);
+      piece.lines = piece.lines.substr(0, last);
+    }
+    first += piece.count;
+    pieces.push_back(std::move(piece));
     lines.remove_prefix(end);
   }
   return pieces;
@@ -90,6 +100,8 @@ void FilterPieces(std::vector<Piece>& pieces, const LineFilter& filter) {
       filter(pieces[i].lines, pieces[i].first, pieces[i].results);
     } catch (const BadLine& bad) {
       pieces[i].bad = bad;
+    } catch (...) {
+      pieces[i].failure = std::current_exception();
     }
   }
 }
@@ -117,18 +129,19 @@ FilteredInput FilterLines(const std::string& path, const LineFilter& filter,
     const int64_t end = last_line_end();
     std::vector<Piece> pieces = Cut({buffer.data(), static_cast<size_t>(end)}, total.lines);
     FilterPieces(pieces, filter);
+    const auto refuse = [&input](const BadLine& bad) {
+      throw InputError(fmt::format("{}, line {}: {}", input.name(), bad.line, bad.what));
+    };
     for (Piece& piece : pieces) {
+      if (piece.failure) std::rethrow_exception(piece.failure);
       write(piece.results.text);
       total.hash += piece.results.hash;
-      if (piece.bad) throw InputError(fmt::format("{}, line {}: {}", input.name(), piece.bad->line, piece.bad->what));
+      if (piece.bad) refuse(*piece.bad);
+      total.lines += piece.count;
     }
-    if (!pieces.empty()) total.lines = pieces.back().first + pieces.back().count;
     filled -= end;
     std::memmove(buffer.data(), buffer.data() + end, static_cast<size_t>(filled));
-    if (filled > kLongestLine) {
-      throw InputError(
-          fmt::format("{}, line {}: has more than {} characters", input.name(), total.lines + 1, kLongestLine));
-    }
+    if (filled > kLongestLine) refuse(TooLong(total.lines + 1));
   }
   return total;
 }
