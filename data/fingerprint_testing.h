@@ -33,10 +33,10 @@ inline std::map<std::string, uint64_t> RecordedFingerprints() {
   return fingerprints;
 }
 
-// The 2^32 inputs in chunks of neighbours. All of them, or about two million: one chunk in every binade of either sign,
-// where the fraction differs from binade to binade.
-inline constexpr int64_t kChunkInputs = 1 << 12;
-enum class Inputs : int64_t { kAll = 1, kSample = 2047 };  // every so manieth chunk; 2048 make a binade
+// The 2^32 inputs in chunks of neighbours. All of them, or about two million: four chunks in every binade of either
+// sign, whose fractions differ from binade to binade.
+inline constexpr int64_t kChunkInputs = 1 << 10;
+enum class Inputs : int64_t { kAll = 1, kSample = 2047 };  // every chunk, or every 2047th; 8192 make a binade
 
 // The sum of HashPair(bits(x), y) over the inputs x, where evaluate(std::span<const float> x, std::span<uint32_t> y)
 // computes the result bits of a chunk; threads call it at the same time.
