@@ -78,7 +78,12 @@ uint32_t Encode(Format format, double value, Rounding rounding, Overflow overflo
 }
 
 uint32_t Encode(Format format, float value, Rounding rounding, Overflow overflow) {
-  if (format == Format::kFp32 && overflow == Overflow::kIeee) return std::bit_cast<uint32_t>(value);
+  const uint32_t bits = std::bit_cast<uint32_t>(value);
+  if (format == Format::kFp32 && overflow == Overflow::kIeee) return bits;
+  if (format == Format::kTf32 && rounding == Rounding::kNearestAway && overflow == Overflow::kIeee) {
+    // cvt.rna copies NaNs (convert.h).
+    if ((bits & 0x7FFFFFFF) > 0x7F800000) return bits >> UnusedBits(format) << UnusedBits(format);
+  }
   return Encode(format, static_cast<double>(value), rounding, overflow);
 }
 

@@ -36,9 +36,12 @@ constexpr Overflow UsualOverflow(Format format) {
   return format == Format::kE4m3 || format == Format::kE5m2 ? Overflow::kSatFinite : Overflow::kIeee;
 }
 
-// The bits of the value, in the low bits; the rest is zero. Any format but fp64. A NaN becomes CanonicalNan(format),
-// except that fp32 to fp32 with kIeee copies the bits. tf32 has the layout of fp32 with the low 13 bits zero.
-// The overload for double rounds once: going through fp32 would round twice and miss some ties.
+// The bits of the value, in the low bits; the rest is zero. Any format but fp64. tf32 has the layout of fp32 with the
+// low 13 bits zero. The overload for double rounds once: going through fp32 would round twice and miss some ties.
+//
+// A NaN becomes CanonicalNan(format), except, both with kIeee and from fp32: to fp32 the bits are copied, and to tf32
+// with kNearestAway they are copied without the low 13. cvt.rna.tf32.f32 does that on an H200 (the fingerprint in
+// data/golden/sfu_hashes.json tells), so a NaN whose fraction lies in those bits becomes an infinity.
 uint32_t Encode(Format format, float value, Rounding rounding, Overflow overflow);
 uint32_t Encode(Format format, double value, Rounding rounding, Overflow overflow);
 
@@ -53,7 +56,7 @@ float Decode(Format format, uint32_t bits);
 
 // The NaN that conversion instructions return: all ones below a zero sign. fp16 and bf16 0x7FFF and e4m3, e5m2 0x7F
 // by PTX ISA, "cvt", confirmed on an H200; fp32 0x7FFFFFFF as the arithmetic units return. PTX says nothing
-// about tf32: 0x7FFFE000 here, the same without the 13 bits that tf32 lacks.
+// about tf32: 0x7FFFE000, the same without the 13 bits that tf32 lacks, is what cvt.rn.tf32.f32 gives on an H200.
 uint32_t CanonicalNan(Format format);
 
 // The bits of the largest finite value; the largest pattern that is a number. Any format but fp64.

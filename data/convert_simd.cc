@@ -86,6 +86,7 @@ V32 DecodeLanes(D32 d, V32 pattern) {
 struct Rule {
   uint32_t infinity;  // code of infinite operands
   uint32_t overflow;  // code of finite values beyond the range
+  bool copies_nans;   // cuts NaNs instead of replacing them: tf32 with kNearestAway (convert.h)
 };
 
 // The patterns of `L` for the fp32 bits in the lanes.
@@ -135,7 +136,11 @@ V32 EncodeLanes(D32 d, V32 bits, const Rule& rule) {
   }
   const V32 beyond = hn::IfThenElse(gt(magnitude, 0x7F7FFFFFu), hn::Set(d, rule.infinity), hn::Set(d, rule.overflow));
   code = hn::Or(sign, hn::IfThenElse(gt(code, L::kMaxFinite), beyond, code));
-  code = hn::IfThenElse(gt(magnitude, 0x7F800000u), hn::Set(d, L::kNan), code);
+  V32 nan = hn::Set(d, L::kNan);
+  if constexpr (L::kUnused != 0 && kRounding == Rounding::kNearestAway) {
+    if (rule.copies_nans) nan = hn::ShiftRight<L::kUnused>(bits);
+  }
+  code = hn::IfThenElse(gt(magnitude, 0x7F800000u), nan, code);
   if constexpr (L::kUnused != 0) code = hn::ShiftLeft<L::kUnused>(code);
   return code;
 }
@@ -181,6 +186,7 @@ void Encode(const float* in, void* out, int64_t count, Rounding rounding, Overfl
   Rule rule;
   rule.infinity = overflow == Overflow::kSatFinite ? L::kMaxFinite : (kHasInfinity ? L::kTopBinade : L::kNan);
   rule.overflow = rounding == Rounding::kTowardZero ? L::kMaxFinite : rule.infinity;
+  rule.copies_nans = overflow == Overflow::kIeee;  // only where EncodeLanes asks
   switch (rounding) {
     case Rounding::kNearestEven:
       return EncodeRounded<L, Rounding::kNearestEven>(in, out, count, rule);

@@ -52,8 +52,8 @@ std::vector<float> Inputs(Format format) {
       inputs.push_back(-x);
     }
   }
-  for (const uint32_t bits :
-       {0x7F800000u, 0x7F7FFFFFu, 0x7FC00000u, 0x7F800001u, 0x7FFFFFFFu, 0x00000001u, 0x007FFFFFu, 0x00800000u}) {
+  for (const uint32_t bits : {0x7F800000u, 0x7F7FFFFFu, 0x7FC00000u, 0x7F800001u, 0x7F802000u, 0x7FFFFFFFu, 0x00000001u,
+                              0x007FFFFFu, 0x00800000u}) {
     inputs.push_back(std::bit_cast<float>(bits));
     inputs.push_back(std::bit_cast<float>(bits | 0x80000000u));
   }
@@ -142,25 +142,6 @@ TEST_CASE("fp32 and fp64 arrays") {
   float saturated[5];
   FromFloat(Format::kFp32, floats, saturated, 5, Rounding::kNearestEven, Overflow::kSatFinite);
   CHECK(saturated[2] == std::numeric_limits<float>::max());
-}
-
-TEST_CASE("all 2^32 fp32 values encode to the bits of the scalar definition" * doctest::test_suite("slow")) {
-  for (const Format format : {Format::kFp16, Format::kBf16, Format::kE4m3, Format::kE5m2}) {
-    CAPTURE(Name(format));
-    constexpr int64_t kBlock = 1 << 16;
-    int64_t mismatches = 0;
-#pragma omp parallel for reduction(+ : mismatches)
-    for (int64_t block = 0; block < (int64_t{1} << 32) / kBlock; ++block) {
-      std::vector<float> in(kBlock);
-      std::vector<uint8_t> out(static_cast<size_t>(kBlock * StorageBytes(format)));
-      for (int64_t i = 0; i < kBlock; ++i) {
-        in[static_cast<size_t>(i)] = std::bit_cast<float>(static_cast<uint32_t>(block * kBlock + i));
-      }
-      FromFloat(format, in.data(), out.data(), kBlock);
-      for (size_t i = 0; i < in.size(); ++i) mismatches += ElementBits(format, out, i) != Encode(format, in[i]);
-    }
-    CHECK(mismatches == 0);
-  }
 }
 
 }  // namespace

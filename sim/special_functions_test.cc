@@ -2,13 +2,14 @@
 
 #include <doctest/doctest.h>
 
+#include <array>
 #include <bit>
 #include <cmath>
-#include <cstdio>
+#include <set>
 #include <string>
 #include <vector>
 
-#include "data/hash.h"
+#include "data/fingerprint_testing.h"
 #include "sim/gpu_float.h"
 #include "sim/simd_targets.h"
 #include "sim/tensor_core_cases.h"
@@ -160,37 +161,78 @@ TEST_CASE("division, reciprocal and fused multiply-add round once and make the G
   }
 }
 
-// Checks all 2^32 inputs and the fingerprint of the outputs, the sum of data::HashPair(bits(x), bits(function(x))): a
-// GPU can compute the same number.
-void CheckEveryInput(Function function, uint64_t expected) {
-  constexpr int64_t kChunk = 1 << 16;
-  uint64_t hash = 0;
-  int64_t differ = 0;
-#pragma omp parallel for schedule(dynamic, 16) reduction(+ : hash, differ)
-  for (int64_t chunk = 0; chunk < (int64_t{1} << 32) / kChunk; ++chunk) {
-    std::vector<float> x(kChunk), y(kChunk);
-    for (int64_t i = 0; i < kChunk; ++i) x[i] = FromBits(static_cast<uint32_t>(chunk * kChunk + i));
-    Evaluate(function, x, y);
-    for (int64_t i = 0; i < kChunk; ++i) {
-      hash += data::HashPair(Bits(x[i]), Bits(y[i]));
-      differ += Bits(y[i]) != Bits(Evaluate(function, x[i]));
-    }
-  }
-  const std::string name(Name(function));
-  std::printf("%s over all 2^32 inputs: 0x%016llX, %lld differ\n", name.c_str(), static_cast<unsigned long long>(hash),
-              static_cast<long long>(differ));
-  CHECK(differ == 0);
-  CHECK(hash == expected);
+// What data/golden/sfu_hashes.json records of a GPU, by the names there: one number at a time, and on vectors.
+struct Recorded {
+  std::string name;
+  float (*one)(float);
+  void (*vector)(std::span<const float>, std::span<float>);
+};
+
+template <Function kFunction>
+Recorded Unit(const char* name) {
+  return {name, [](float x) { return Evaluate(kFunction, x); },
+          [](std::span<const float> x, std::span<float> y) { Evaluate(kFunction, x, y); }};
 }
 
-TEST_SUITE_BEGIN("slow");
-TEST_CASE("all inputs of ex2") { CheckEveryInput(Function::kEx2, 0x2A57FF826F110821); }
-TEST_CASE("all inputs of rcp") { CheckEveryInput(Function::kRcp, 0x1C78472E399B4D10); }
-TEST_CASE("all inputs of rsqrt") { CheckEveryInput(Function::kRsqrt, 0xD74C5D2CDF04A5CD); }
-TEST_CASE("all inputs of lg2") { CheckEveryInput(Function::kLg2, 0xCD13251B9CB415DB); }
-TEST_CASE("all inputs of exp2f") { CheckEveryInput(Function::kExp2f, 0x4C45B03F3D023748); }
-TEST_CASE("all inputs of logf") { CheckEveryInput(Function::kLogf, 0x626A25FEE43566D1); }
-TEST_SUITE_END();
+const Recorded kRecorded[] = {
+    Unit<Function::kEx2>("ex2.approx.ftz.f32"),
+    Unit<Function::kRcp>("rcp.approx.ftz.f32"),
+    Unit<Function::kRsqrt>("rsqrt.approx.ftz.f32"),
+    Unit<Function::kLg2>("lg2.approx.ftz.f32"),
+    Unit<Function::kExp2f>("exp2f"),
+    Unit<Function::kLogf>("logf"),
+    {"1.0f/x", Reciprocal, Reciprocal},
+};
+
+uint64_t VectorFingerprint(data::Inputs inputs, const Recorded& function) {
+  return data::Fingerprint(inputs, [&](std::span<const float> x, std::span<uint32_t> y) {
+    std::array<float, data::kChunkInputs> results;
+    function.vector(x, results);
+    for (size_t i = 0; i < y.size(); ++i) y[i] = Bits(results[i]);
+  });
+}
+
+uint64_t ScalarFingerprint(data::Inputs inputs, const Recorded& function) {
+  return data::Fingerprint(inputs, [&](std::span<const float> x, std::span<uint32_t> y) {
+    for (size_t i = 0; i < y.size(); ++i) y[i] = Bits(function.one(x[i]));
+  });
+}
+
+TEST_CASE("every recorded function is compared") {
+  std::set<std::string> recorded, compared;
+  for (const auto& [name, fingerprint] : data::RecordedFingerprints()) {
+    if (!name.starts_with("cvt.")) recorded.insert(name);  // conversions: data/convert_fingerprint_test.cc
+  }
+  for (const Recorded& function : kRecorded) compared.insert(function.name);
+  CHECK(recorded == compared);
+}
+
+TEST_CASE("vectors and the definition have one fingerprint over a sample, and every function its own") {
+  std::set<uint64_t> fingerprints;
+  for (const Recorded& function : kRecorded) {
+    CAPTURE(function.name);
+    const uint64_t fingerprint = VectorFingerprint(data::Inputs::kSample, function);
+    CHECK(fingerprint == ScalarFingerprint(data::Inputs::kSample, function));
+    fingerprints.insert(fingerprint);
+  }
+  CHECK(fingerprints.size() == std::size(kRecorded));
+}
+
+TEST_CASE("all 2^32 inputs give the GPU's bits, on vectors" * doctest::test_suite("slow")) {
+  const auto recorded = data::RecordedFingerprints();
+  for (const Recorded& function : kRecorded) {
+    CAPTURE(function.name);
+    CHECK(VectorFingerprint(data::Inputs::kAll, function) == recorded.at(function.name));
+  }
+}
+
+TEST_CASE("all 2^32 inputs give the GPU's bits, one at a time" * doctest::test_suite("slow")) {
+  const auto recorded = data::RecordedFingerprints();
+  for (const Recorded& function : kRecorded) {
+    CAPTURE(function.name);
+    CHECK(ScalarFingerprint(data::Inputs::kAll, function) == recorded.at(function.name));
+  }
+}
 
 }  // namespace
 }  // namespace bitflash::sim
