@@ -39,25 +39,6 @@ void Refuse(bool contradiction, std::string_view one, std::string_view other, st
   if (contradiction) throw UsageError(fmt::format("{} contradicts {}: {}", one, other, why));
 }
 
-// The kernels to which a tiling flag means something; a flag that is not listed means something to all.
-struct FlagKernels {
-  std::string_view flag;
-  std::vector<std::string_view> kernels;
-};
-const FlagKernels kFlagKernels[] = {{"--splits", {"split-kv"}},
-                                    {"--page-size", {"split-kv"}},
-                                    {"--pack-gqa", {"fa2", "fa3", "split-kv"}},
-                                    {"--fp32-scores", {"standard"}}};
-
-bool Takes(const sim::Kernel& kernel, std::string_view flag) {
-  for (const FlagKernels& entry : kFlagKernels) {
-    if (entry.flag == flag) {
-      return std::find(entry.kernels.begin(), entry.kernels.end(), kernel.name) != entry.kernels.end();
-    }
-  }
-  return true;
-}
-
 class Resolver {
  public:
   Resolver(const WorkloadFlags& flags, const WorkloadFeatures& features) : f_(flags), features_(features) {}
@@ -150,23 +131,23 @@ class Resolver {
     w_.tiling.page_size = count("--page-size", f_.page_size, 0, 1 << 20);
     if (f_.pack_gqa) w_.tiling.pack_gqa = true;
     if (f_.fp32_scores) w_.tiling.fp32_scores = true;
-    RequireMeaning("--splits", f_.splits.has_value());
-    RequireMeaning("--page-size", f_.page_size.has_value());
-    RequireMeaning("--pack-gqa", f_.pack_gqa);
-    RequireMeaning("--fp32-scores", f_.fp32_scores);
+    RequireMeaning("--splits", f_.splits.has_value(), &sim::Kernel::splits_keys);
+    RequireMeaning("--page-size", f_.page_size.has_value(), &sim::Kernel::pages);
+    RequireMeaning("--pack-gqa", f_.pack_gqa, &sim::Kernel::packs_heads);
+    RequireMeaning("--fp32-scores", f_.fp32_scores, &sim::Kernel::stores_scores);
   }
 
   // With several kernels a flag goes to those that it means something to; there must be one.
-  void RequireMeaning(std::string_view flag, bool given) const {
+  void RequireMeaning(std::string_view flag, bool given, bool sim::Kernel::*takes) const {
     if (!given) return;
     for (const sim::Kernel* kernel : w_.kernels) {
-      if (Takes(*kernel, flag)) return;
+      if (kernel->*takes) return;
     }
-    std::string takers;
-    for (const FlagKernels& entry : kFlagKernels) {
-      if (entry.flag == flag) takers = fmt::format("{}", fmt::join(entry.kernels, ", "));
+    std::vector<std::string> takers;
+    for (const sim::Kernel& kernel : sim::Kernels()) {
+      if (kernel.*takes) takers.emplace_back(kernel.name);
     }
-    throw UsageError(fmt::format("{} means something only with --kernel {}", flag, takers));
+    throw UsageError(fmt::format("{} means something only with --kernel {}", flag, Join(takers)));
   }
 
   // The group of --layers, by name or by the start of its name; else the first without a window, whose cost grows
@@ -338,10 +319,10 @@ Workload ResolveWorkload(const WorkloadFlags& flags, const WorkloadFeatures& fea
 
 sim::Tiling ChooseTiling(const Workload& workload, const sim::Kernel& kernel, const data::Attention& attention) {
   sim::TilingChoice choice = workload.tiling;
-  if (!Takes(kernel, "--splits")) choice.splits.reset();
-  if (!Takes(kernel, "--page-size")) choice.page_size.reset();
-  if (!Takes(kernel, "--pack-gqa")) choice.pack_gqa.reset();
-  if (!Takes(kernel, "--fp32-scores")) choice.fp32_scores.reset();
+  if (!kernel.splits_keys) choice.splits.reset();
+  if (!kernel.pages) choice.page_size.reset();
+  if (!kernel.packs_heads) choice.pack_gqa.reset();
+  if (!kernel.stores_scores) choice.fp32_scores.reset();
   return sim::ResolveTiling(kernel, attention, workload.gpu, choice);
 }
 
