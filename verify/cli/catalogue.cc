@@ -7,6 +7,7 @@
 #include <stdexcept>
 
 #include "data/embedded.h"
+#include "verify/cli/text.h"
 #include "verify/cli/units.h"
 
 namespace bitflash::data {
@@ -41,7 +42,8 @@ std::string Catalogue::Say(std::string_view id, const std::vector<Argument>& arg
   for (const Argument& argument : arguments) {
     const std::string name(argument.name);
     if (!wanted.contains(name)) throw std::logic_error("message " + found->first + " has no place {" + name + "}");
-    store.push_back(fmt::arg(name.c_str(), argument.value));
+    // A title from a user's file must not colour the terminal or break the line.
+    store.push_back(fmt::arg(name.c_str(), Printable(argument.value)));
   }
   if (wanted.size() != arguments.size()) {
     throw std::logic_error("message " + found->first + " got " + std::to_string(arguments.size()) +

@@ -16,7 +16,7 @@ namespace bitflash::verify {
 // "en", "zh".
 std::string_view Name(Language language);
 
-// A value for the place {name} of a message, already formatted.
+// A value for the place {name} of a message, already formatted; Say makes it Printable.
 struct Argument {
   std::string_view name;
   std::string value;

@@ -119,6 +119,80 @@ TEST_CASE("traffic --assert: exit code 1 names the point and the value; every po
   CHECK(json["results"][2]["assertions"][0]["holds"] == false);
 }
 
+TEST_CASE("traffic: an infeasible point is a row with its reason, and fails every assertion; the sweep goes on") {
+  // Half a gibi queries would be more tiles than are counted.
+  const std::string sweep = "bitflash traffic --heads-q 8 --head-dim 64 --seqlen-q 512,536870912,1024 --seqlen-k 64 ";
+  const std::string reason = "the queries would be cut into 4194304 tiles";
+  const Json json = ValidJson(sweep + "--json", "traffic-sweep");
+  REQUIRE(json["results"].size() == 3);
+  CHECK(json["results"][1]["infeasible"].get<std::string>().rfind(reason, 0) == 0);
+  CHECK(json["results"][1]["total"].is_null());
+  CHECK(json["results"][1]["launches"].empty());
+  const Json last =
+      ValidJson("bitflash traffic --heads-q 8 --head-dim 64 --seqlen-q 1024 --seqlen-k 64 --json", "traffic");
+  CHECK(json["results"][2]["infeasible"].is_null());
+  CHECK(json["results"][2]["total"] == last["total"]);
+
+  const Finished text = Run(sweep);
+  CHECK(text.exit_code == 0);
+  CHECK(text.out.find("infeasible: " + reason) != std::string::npos);
+
+  std::istringstream lines(Run(sweep + "--csv").out);
+  std::string header, line, found;
+  std::getline(lines, header);
+  while (std::getline(lines, line)) {
+    CHECK(std::count(line.begin(), line.end(), ',') == std::count(header.begin(), header.end(), ','));
+    if (line.find(reason) != std::string::npos) found = line;
+  }
+  CHECK(header.find(",fp32_ops,infeasible\r") != std::string::npos);
+  CHECK(found.find(",total,all,,,,,,,,,,,,,,," + reason) != std::string::npos);  // 14 empty counts
+
+  const Json failed = ValidJson(sweep + "--assert 'hbm.read>0' --json 2>/dev/null", "traffic-sweep", 1);
+  CHECK(failed["results"][0]["assertions"][0]["holds"] == true);
+  CHECK(failed["results"][1]["assertions"][0]["holds"] == false);
+  const std::string err = Run(sweep + "--assert 'hbm.read>0'").err;
+  CHECK(err.rfind("bitflash traffic: assertion failed: hbm.read>0: infeasible: " + reason, 0) == 0);
+  CHECK(err.find("(kernel fa2, seqlen_q 536870912)\n") != std::string::npos);
+
+  const Finished kernels =
+      Run("bitflash traffic --kernel fa3,fa2 --gpu a100-80gb --heads-q 8 --head-dim 64 --seqlen 64");
+  CHECK(kernels.exit_code == 0);
+  CHECK(kernels.out.rfind("fa3  infeasible: kernel fa3 needs sm90", 0) == 0);
+}
+
+TEST_CASE("traffic: --json=/dev/stdout into a file keeps what else is written there") {
+  const TemporaryFolder folder;
+  REQUIRE(Shell(std::string(kFa2) + "--json=/dev/stdout > both", folder).exit_code == 0);
+  const std::string both = ReadText(folder.path() + "/both");
+  CHECK(both.rfind("{", 0) == 0);
+  CHECK(both.find("FlashAttention-2 forward") != std::string::npos);
+  CHECK(both.find("matrix FLOP per byte") != std::string::npos);
+}
+
+TEST_CASE("control characters in the titles of a user's files do not reach the terminal") {
+  const TemporaryFolder folder;
+  const Json gpu = Json::parse(ReadText(BITFLASH_SOURCE_DIR "/data/gpus/h200.json"));
+  Json hostile = gpu;
+  hostile["title"] = "A\x1b[31mB\nC\u202e";
+  WriteText(folder.path() + "/gpu.json", hostile.dump());
+  Json model = Json::parse(ReadText(BITFLASH_SOURCE_DIR "/data/models/llama-3-8b.json"));
+  model["_title"] = "M\x1b]0;x\x07N";
+  WriteText(folder.path() + "/model.json", model.dump());
+  for (const char* command : {"traffic", "explain"}) {
+    const Finished finished =
+        Shell(std::string("bitflash ") + command + " --model model.json --gpu gpu.json --seqlen 999999 --color never",
+              folder);
+    CAPTURE(finished.err);
+    CHECK(finished.exit_code == 0);
+    for (const std::string& text : {finished.out, finished.err}) {
+      CHECK(text.find('\x1b') == std::string::npos);
+      CHECK(text.find('\x07') == std::string::npos);
+      CHECK(text.find("\u202e") == std::string::npos);
+    }
+    CHECK(finished.out.find("A\\x1b[31mB\\nC\\u202e") != std::string::npos);
+  }
+}
+
 TEST_CASE("list and doctor: valid JSON; each topic alone is what the whole list says") {
   const Json all = ValidJson("bitflash list --json", "list");
   for (const char* topic : {"gpus", "models", "kernels", "recipes", "formats", "masks", "distributions"}) {

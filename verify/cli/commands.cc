@@ -71,7 +71,7 @@ const std::vector<Command>& Commands() {
 ExitCode RunCommandLine(const Arguments& arguments) {
   std::string speaker = "bitflash";
   const auto fail = [&](ExitCode code, std::string_view what) {
-    WriteError(fmt::format("{}: {}", speaker, Printable(what)));
+    WriteError(Shorten(fmt::format("{}: {}", speaker, Printable(what))));
     return code;
   };
   try {

@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "data/atomic_file.h"
 #include "data/error.h"
 #include "verify/cli/numbers.h"
 #include "verify/cli/suggest.h"
@@ -55,7 +56,7 @@ int WriteAll(int descriptor, std::string_view bytes) {
 }
 
 [[noreturn]] void FailToWrite(const std::string& what, int error) {
-  throw OutputError(fmt::format("cannot write {}: {}", what, std::strerror(error)), error == EPIPE);
+  throw OutputError(fmt::format("{}: cannot be written: {}", what, std::strerror(error)), error == EPIPE);
 }
 
 }  // namespace
@@ -136,23 +137,28 @@ void WriteStdout(std::string_view bytes) {
 void WriteError(std::string_view line) { WriteAll(STDERR_FILENO, std::string(line) + "\n"); }
 
 void WriteFile(const std::string& path, std::string_view bytes) {
-  struct stat status {};
+  struct stat status {
+  }, standard_output{};
   const bool exists = stat(path.c_str(), &status) == 0;
   if (exists && S_ISDIR(status.st_mode)) FailToWrite(path, EISDIR);
-  const bool replace = !exists || S_ISREG(status.st_mode);
-  // Permissions of the file that is replaced, or what the umask leaves of rw-rw-rw-.
-  const mode_t mode = exists ? status.st_mode & 07777 : 0666;
-  const std::string target = replace ? fmt::format("{}.{}.tmp", path, getpid()) : path;
-  const int descriptor = open(target.c_str(), O_WRONLY | O_CLOEXEC | (replace ? O_CREAT | O_EXCL : O_TRUNC), mode);
+  // /dev/stdout: what is behind it may be a regular file, and replacing that would lose what else is written there.
+  if (exists && fstat(STDOUT_FILENO, &standard_output) == 0 && status.st_dev == standard_output.st_dev &&
+      status.st_ino == standard_output.st_ino) {
+    if (const int error = WriteAll(STDOUT_FILENO, bytes)) FailToWrite(path, error);
+    return;
+  }
+  if (!exists || S_ISREG(status.st_mode)) {
+    try {
+      return data::WriteFileAtomically(path, bytes);
+    } catch (const data::InputError& error) {
+      throw OutputError(error.what());
+    }
+  }
+  const int descriptor = open(path.c_str(), O_WRONLY | O_CLOEXEC);
   if (descriptor < 0) FailToWrite(path, errno);
   int error = WriteAll(descriptor, bytes);
-  // A network file system reports a full disk only here.
   if (close(descriptor) != 0 && error == 0) error = errno;
-  if (error == 0 && replace && rename(target.c_str(), path.c_str()) != 0) error = errno;
-  if (error != 0) {
-    if (replace) unlink(target.c_str());
-    FailToWrite(path, error);
-  }
+  if (error != 0) FailToWrite(path, error);
 }
 
 std::string CsvCell(std::string_view value) {

@@ -90,8 +90,9 @@ void WriteStdout(std::string_view bytes);
 // Writes one line to standard error; failures are ignored, there is nowhere left to report them.
 void WriteError(std::string_view line);
 
-// The file holds either its old content or all of the new: a temporary file beside it, renamed when complete. What is
-// not a regular file (/dev/null, a pipe) is written directly. Throws OutputError that names the file.
+// A regular file is replaced as data::WriteFileAtomically does: it holds its old content or all of the new. What is not
+// one (/dev/null, a pipe), and whatever standard output goes to, is written directly. Throws OutputError that names the
+// file.
 void WriteFile(const std::string& path, std::string_view bytes);
 
 // A value as one CSV cell (RFC 4180, section 2: quoted when it holds a comma, a quote or a line break).

@@ -65,9 +65,17 @@ Glyph NextGlyph(std::string_view text) {
     valid = (byte(i) & 0xC0) == 0x80;
     code = code << 6 | (byte(i) & 0x3F);
   }
+  // RFC 3629, section 3: no longer form than needed, no surrogates, nothing above U+10FFFF.
+  constexpr uint32_t kLeast[] = {0, 0, 0x80, 0x800, 0x10000};
+  valid = valid && code >= kLeast[length] && code <= 0x10FFFF && (code < 0xD800 || code > 0xDFFF);
   if (!valid) return {text.substr(0, 1), 0xFFFD, 1};
   return {text.substr(0, length), code, In(kZeroWidth, code) ? 0 : In(kWide, code) ? 2 : 1};
 }
+
+// Characters that are no text: the C1 controls, which some terminals obey as they do ESC [, line and paragraph
+// separators, and the controls of writing direction, which can make a line read as another (Unicode Technical Report
+// 36, 3.2).
+constexpr CodeRange kUnprintable[] = {{0x80, 0x9F}, {0x200E, 0x200F}, {0x2028, 0x202E}, {0x2066, 0x2069}};
 
 bool ClosesAPhrase(uint32_t code) {
   constexpr uint32_t kClosing[] = {0x3001, 0x3002, 0x3009, 0x300B, 0x300D, 0x300F, 0x3011, 0xFF01,
@@ -158,19 +166,34 @@ std::string Paint(std::string_view text, Colour colour, bool enabled) {
 
 std::string Printable(std::string_view text) {
   std::string safe;
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (c == '\n') {
-      safe += "\\n";
-    } else if (c == '\t') {
-      safe += "\\t";
-    } else if (byte < 0x20 || byte == 0x7F) {
-      safe += fmt::format("\\x{:02x}", byte);
-    } else {
-      safe += c;
+  while (!text.empty()) {
+    const auto byte = static_cast<unsigned char>(text[0]);
+    if (byte < 0x20 || byte == 0x7F) {
+      safe += byte == '\n' ? "\\n" : byte == '\t' ? "\\t" : fmt::format("\\x{:02x}", byte);
+      text.remove_prefix(1);
+      continue;
     }
+    const Glyph glyph = NextGlyph(text);
+    if (glyph.code == 0xFFFD && glyph.bytes.size() == 1) {  // not UTF-8
+      safe += fmt::format("\\x{:02x}", byte);
+    } else if (In(kUnprintable, glyph.code)) {
+      safe += fmt::format("\\u{:04x}", glyph.code);
+    } else {
+      safe += glyph.bytes;
+    }
+    text.remove_prefix(glyph.bytes.size());
   }
   return safe;
+}
+
+std::string Shorten(std::string_view text) {
+  constexpr size_t kHead = 400, kTail = 1600;  // bytes; the accepted values stand at the end of a message
+  if (text.size() <= kHead + kTail + 100) return std::string(text);
+  const auto continues = [&](size_t at) { return (static_cast<unsigned char>(text[at]) & 0xC0) == 0x80; };
+  size_t head = kHead, tail = text.size() - kTail;
+  while (head > 0 && continues(head)) --head;
+  while (tail < text.size() && continues(tail)) ++tail;
+  return fmt::format("{}[... {} bytes ...]{}", text.substr(0, head), tail - head, text.substr(tail));
 }
 
 }  // namespace bitflash::verify

@@ -27,8 +27,12 @@ enum class Colour { kBold, kDim, kRed, kGreen, kYellow, kCyan };
 // The text between its colour sequences when `enabled`, else unchanged.
 std::string Paint(std::string_view text, Colour colour, bool enabled);
 
-// User's bytes made safe to print on one line: control characters as \n, \t or \x1b.
+// User's bytes made safe to print on one line: control characters as \n, \t or \x1b, bytes that are not UTF-8 as \xff,
+// C1 controls, line separators and controls of writing direction as \u202e.
 std::string Printable(std::string_view text);
+
+// A message that quotes a value of any length: beyond about 2000 bytes its middle is left out, and it says so.
+std::string Shorten(std::string_view text);
 
 }  // namespace bitflash::verify
 

@@ -67,6 +67,22 @@ TEST_CASE("paint writes nothing but the text when colours are off") {
 TEST_CASE("printable text has no control characters and is one line") {
   CHECK(Printable("a\nb\tc\x1b[31m\x7f") == "a\\nb\\tc\\x1b[31m\\x7f");
   CHECK(Printable("显存") == "显存");
+  CHECK(Printable("\xff\xc3(\xe0\x80\x80") == "\\xff\\xc3(\\xe0\\x80\\x80");  // no UTF-8, nor its overlong forms
+  CHECK(Printable("\xed\xa0\x80\xf4\x90\x80\x80") == "\\xed\\xa0\\x80\\xf4\\x90\\x80\\x80");  // a surrogate, U+110000
+  CHECK(Printable("\u009b31m\u202eabc\u2028") == "\\u009b31m\\u202eabc\\u2028");
+}
+
+TEST_CASE("a long message keeps its start and its end, and no character is cut") {
+  CHECK(Shorten("short") == "short");
+  const std::string start = "--flag: '", end = "' is not one of: a, b";
+  std::string middle;
+  for (int i = 0; i < 5000; ++i) middle += "显";
+  const std::string message = Shorten(start + middle + end);
+  CHECK(message.size() < 2200);
+  CHECK(message.rfind(start, 0) == 0);
+  CHECK(message.substr(message.size() - end.size()) == end);
+  CHECK(message.find(" bytes ...]") != std::string::npos);
+  CHECK(Printable(message) == message);  // valid UTF-8
 }
 
 }  // namespace

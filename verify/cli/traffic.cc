@@ -1,10 +1,12 @@
 // bitflash traffic: the bytes of kernels by level and tensor.
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "data/error.h"
 #include "verify/cli/commands.h"
+#include "verify/cli/text.h"
 #include "verify/cli/traffic_result.h"
-#include "verify/cli/units.h"
 
 namespace bitflash::verify {
 namespace {
@@ -25,14 +27,13 @@ std::vector<TrafficResult> CountAll(const Workload& workload, const std::vector<
   Progress progress(output, "counting", static_cast<int64_t>(workload.points.size()));
   for (const data::Attention& attention : workload.points) {
     for (const sim::Kernel* kernel : workload.kernels) {
-      TrafficResult result{kernel, attention, ChooseTiling(workload, *kernel, attention), {}, {}};
+      TrafficResult result{kernel, attention, ChooseTiling(workload, *kernel, attention), {}, {}, {}};
       try {
         result.count = sim::CountKernel(*kernel, attention, result.tiling, workload.gpu);
       } catch (const data::UsageError& error) {
-        if (workload.swept.empty()) throw;
-        throw data::UsageError(fmt::format("{}: {}", PointName(workload, result), error.what()));
+        result.infeasible = error.what();
       }
-      if (!assertions.empty()) {
+      if (!assertions.empty() && result.infeasible.empty()) {
         const Json total = LedgerJson(result.count.total);
         for (const Assertion& assertion : assertions) result.outcomes.push_back(Evaluate(assertion, total));
       }
@@ -40,7 +41,36 @@ std::vector<TrafficResult> CountAll(const Workload& workload, const std::vector<
     }
     progress.Advance(static_cast<int64_t>(results.size() / workload.kernels.size()));
   }
+  // One infeasible point of many is a result; a command that counted nothing has failed.
+  const auto infeasible = [](const TrafficResult& result) { return !result.infeasible.empty(); };
+  if (std::all_of(results.begin(), results.end(), infeasible)) {
+    const std::string& reason = results.front().infeasible;
+    if (results.size() == 1) throw data::UsageError(reason);
+    throw data::UsageError(fmt::format("none of the {} points is feasible; {}: {}", results.size(),
+                                       PointName(workload, results.front()), reason));
+  }
   return results;
+}
+
+// Says on standard error which assertions do not hold.
+ExitCode Judge(const Workload& workload, const std::vector<Assertion>& assertions,
+               const std::vector<TrafficResult>& results) {
+  ExitCode code = ExitCode::kPass;
+  const auto fail = [&](const Assertion& assertion, const TrafficResult& result, const std::string& why) {
+    code = ExitCode::kMismatch;
+    WriteError(Shorten(fmt::format("bitflash traffic: assertion failed: {}: {} ({})", Printable(assertion.text), why,
+                                   PointName(workload, result))));
+  };
+  for (const TrafficResult& result : results) {
+    for (size_t i = 0; i < assertions.size(); ++i) {
+      if (!result.infeasible.empty()) {
+        fail(assertions[i], result, fmt::format("infeasible: {}", Printable(result.infeasible)));
+      } else if (const Outcome& outcome = result.outcomes[i]; !outcome.holds) {
+        fail(assertions[i], result, fmt::format("{} = {}", outcome.field, outcome.value));
+      }
+    }
+  }
+  return code;
 }
 
 std::string Text(const Workload& workload, const std::vector<Assertion>& assertions,
@@ -48,7 +78,10 @@ std::string Text(const Workload& workload, const std::vector<Assertion>& asserti
   std::string text;
   if (!workload.swept.empty()) text = TrafficSweepTable(workload, results, color);
   for (const TrafficResult& result : results) {
-    if (workload.swept.empty()) {
+    if (workload.swept.empty() && !result.infeasible.empty()) {
+      text += fmt::format("{}{}  infeasible: {}\n", text.empty() ? "" : "\n",
+                          Paint(result.kernel->name, Colour::kBold, color), Printable(result.infeasible));
+    } else if (workload.swept.empty()) {
       if (!text.empty()) text += "\n";
       text += TrafficTables(workload, result, color);
     } else if (!assertions.empty()) {
@@ -95,17 +128,7 @@ ExitCode Traffic(const Arguments& arguments) {
   if (output.wants_text()) output.Text(Text(workload, assertions, results, output.color()));
   output.Finish();
 
-  ExitCode code = ExitCode::kPass;
-  for (const TrafficResult& result : results) {
-    for (size_t i = 0; i < assertions.size(); ++i) {
-      const Outcome& outcome = result.outcomes[i];
-      if (outcome.holds) continue;
-      code = ExitCode::kMismatch;
-      WriteError(fmt::format("bitflash traffic: assertion failed: {}: {} = {} ({})", assertions[i].text, outcome.field,
-                             outcome.value, PointName(workload, result)));
-    }
-  }
-  return code;
+  return Judge(workload, assertions, results);
 }
 
 }  // namespace bitflash::verify

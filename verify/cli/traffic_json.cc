@@ -47,10 +47,15 @@ Json ResultJson(const std::vector<Assertion>& assertions, const TrafficResult& r
       {"problem", ProblemJson(result.attention)},
       {"tiling", TilingJson(result.tiling)},
       {"launches", Json::array()},
-      {"total", LedgerJson(result.count.total)},
+      {"total", result.infeasible.empty() ? LedgerJson(result.count.total) : Json(nullptr)},
       {"assertions", Json::array()}};
   for (const sim::LaunchCount& launch : result.count.launches) json["launches"].push_back(LaunchJson(launch));
   for (size_t i = 0; i < assertions.size(); ++i) {
+    if (!result.infeasible.empty()) {
+      json["assertions"].push_back(
+          {{"text", assertions[i].text}, {"field", assertions[i].field}, {"value", nullptr}, {"holds", false}});
+      continue;
+    }
     const Outcome& outcome = result.outcomes[i];
     json["assertions"].push_back(
         {{"text", assertions[i].text}, {"field", outcome.field}, {"value", outcome.value}, {"holds", outcome.holds}});
@@ -122,7 +127,11 @@ Json TrafficJson(const Workload& workload, const std::vector<Assertion>& asserti
   }
   json["swept"] = workload.swept;
   json["results"] = Json::array();
-  for (const TrafficResult& result : results) json["results"].push_back(ResultJson(assertions, result));
+  for (const TrafficResult& result : results) {
+    Json point = ResultJson(assertions, result);
+    point["infeasible"] = result.infeasible.empty() ? Json(nullptr) : Json(result.infeasible);
+    json["results"].push_back(std::move(point));
+  }
   return json;
 }
 
@@ -132,7 +141,7 @@ std::string TrafficCsv(const std::vector<TrafficResult>& results) {
       "page_size,pack_gqa,fp32_scores,launch,tensor,hbm_read_compulsory_bytes,hbm_read_predicted_bytes,"
       "hbm_read_requested_bytes,hbm_write_compulsory_bytes,hbm_write_predicted_bytes,hbm_write_requested_bytes,"
       "l2_to_sm_read_bytes,l2_to_sm_write_bytes,shared_read_bytes,shared_write_bytes,register_read_bytes,"
-      "matrix_flops,special_ops,fp32_ops\r\n";
+      "matrix_flops,special_ops,fp32_ops,infeasible\r\n";
   for (const TrafficResult& r : results) {
     const data::Attention& a = r.attention;
     const sim::Tiling& t = r.tiling;
@@ -142,7 +151,7 @@ std::string TrafficCsv(const std::vector<TrafficResult>& results) {
                     Name(a.format), t.Br, t.Bc, t.warps, t.stages, t.splits, t.page_size, t.pack_gqa, t.fp32_scores);
     const auto line = [&](std::string_view launch, std::string_view tensor, const Traffic& floor, const Traffic& l2,
                           const Traffic& shared, int64_t registers, const std::string& operations) {
-      csv += fmt::format("{},{},{},{},,{},{},,{},{},{},{},{},{},{}\r\n", point, CsvCell(launch), tensor, floor.read,
+      csv += fmt::format("{},{},{},{},,{},{},,{},{},{},{},{},{},{},\r\n", point, CsvCell(launch), tensor, floor.read,
                          l2.read, floor.write, l2.write, l2.read, l2.write, shared.read, shared.write, registers,
                          operations);
     };
@@ -157,6 +166,11 @@ std::string TrafficCsv(const std::vector<TrafficResult>& results) {
            Sum(ledger.registers).read,
            fmt::format("{},{},{}", ledger.matrix_flops, ledger.special_ops, ledger.fp32_ops));
     };
+    if (!r.infeasible.empty()) {
+      constexpr int kCounts = 14;  // columns from hbm_read_compulsory_bytes to fp32_ops
+      csv += fmt::format("{},total,all{},{}\r\n", point, std::string(kCounts, ','), CsvCell(r.infeasible));
+      continue;
+    }
     for (const sim::LaunchCount& launch : r.count.launches) lines(launch.name, launch.ledger);
     lines("total", r.count.total);
   }

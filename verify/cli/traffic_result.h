@@ -18,7 +18,8 @@ struct TrafficResult {
   data::Attention attention;
   sim::Tiling tiling;
   sim::Count count;
-  std::vector<Outcome> outcomes;  // of the assertions, in their order
+  std::vector<Outcome> outcomes;  // of the assertions, in their order; empty when the point is infeasible
+  std::string infeasible;         // why the kernel cannot run this point; then nothing is counted
 };
 
 // {"hbm": {"read": {"compulsory", "predicted", "requested"}, "write": ...}, "l2_to_sm": ..., "shared": ...,
@@ -30,11 +31,13 @@ Json ProblemJson(const data::Attention& attention);
 Json TilingJson(const sim::Tiling& tiling);
 Json GpuJson(const data::Gpu& gpu);
 
-// One result: verify/schemas/traffic.schema.json. Several: traffic-sweep.schema.json.
+// One result: verify/schemas/traffic.schema.json. Several: traffic-sweep.schema.json, where an infeasible point has its
+// reason and no counts; every assertion about it fails.
 Json TrafficJson(const Workload& workload, const std::vector<Assertion>& assertions,
                  const std::vector<TrafficResult>& results);
 
-// One line per kernel, point, launch (and "total") and tensor (and "all"); bytes as whole numbers.
+// One line per kernel, point, launch (and "total") and tensor (and "all"); bytes as whole numbers. An infeasible point
+// has one line, with its reason and empty counts.
 std::string TrafficCsv(const std::vector<TrafficResult>& results);
 
 // Level x tensor for each launch and in total.

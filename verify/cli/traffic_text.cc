@@ -112,7 +112,7 @@ std::string Where(const Workload& workload) {
     text += fmt::format("; one layer of {}, which has {} such layers", workload.model->title, workload.group->layers);
     if (workload.model->groups.size() > 1) text += fmt::format(" ({})", workload.group->name);
   }
-  return text;
+  return Printable(text);  // titles come from users' files
 }
 
 std::string Assumptions(const Workload& workload) {
@@ -160,8 +160,16 @@ std::string TrafficSweepTable(const Workload& workload, const std::vector<Traffi
                {"shared", Align::kRight},
                {"register", Align::kRight},
                {"matrix", Align::kRight},
-               {"waves", Align::kRight}});
+               {"waves", Align::kRight},
+               {"", Align::kLeft}});
   for (const TrafficResult& result : results) {
+    if (!result.infeasible.empty()) {
+      table.Row({Grouped(result.attention.batch), Grouped(result.attention.seqlen_q),
+                 Grouped(result.attention.seqlen_k), std::string(result.kernel->name),
+                 fmt::format("{}x{}", result.tiling.Br, result.tiling.Bc), "-", "-", "-", "-", "-", "-",
+                 fmt::format("infeasible: {}", Printable(result.infeasible))});
+      continue;
+    }
     const Ledger& ledger = result.count.total;
     double waves = 0;
     for (const sim::LaunchCount& launch : result.count.launches) waves += launch.waves;
@@ -177,6 +185,11 @@ std::string TrafficSweepTable(const Workload& workload, const std::vector<Traffi
 std::string AssertionLines(const std::vector<Assertion>& assertions, const TrafficResult& result, bool color) {
   std::string text;
   for (size_t i = 0; i < assertions.size(); ++i) {
+    if (!result.infeasible.empty()) {
+      text += fmt::format("assert {}: {} (infeasible)\n", Printable(assertions[i].text),
+                          Paint("FAILS", Colour::kRed, color));
+      continue;
+    }
     const Outcome& outcome = result.outcomes[i];
     text += fmt::format("assert {}: {} ({} = {})\n", Printable(assertions[i].text),
                         outcome.holds ? Paint("holds", Colour::kGreen, color) : Paint("FAILS", Colour::kRed, color),

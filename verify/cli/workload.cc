@@ -39,23 +39,6 @@ void Refuse(bool contradiction, std::string_view one, std::string_view other, st
   if (contradiction) throw UsageError(fmt::format("{} contradicts {}: {}", one, other, why));
 }
 
-// The tiling flags that mean something only to some kernels, and what such a kernel says of itself.
-struct FlagOfSome {
-  std::string_view flag;
-  bool sim::Kernel::*taken;
-};
-constexpr FlagOfSome kFlagsOfSome[] = {{"--splits", &sim::Kernel::splits_keys},
-                                       {"--page-size", &sim::Kernel::pages},
-                                       {"--pack-gqa", &sim::Kernel::packs_heads},
-                                       {"--fp32-scores", &sim::Kernel::stores_scores}};
-
-bool Takes(const sim::Kernel& kernel, std::string_view flag) {
-  for (const FlagOfSome& some : kFlagsOfSome) {
-    if (some.flag == flag) return kernel.*some.taken;
-  }
-  return true;
-}
-
 // The GPU that stands for an architecture where none is named: the one whose number of SMs and amount of shared memory
 // choose tiles and splits.
 struct Representative {
@@ -155,21 +138,21 @@ class Resolver {
     w_.tiling.page_size = count("--page-size", f_.page_size, 0, 1 << 20);
     if (f_.pack_gqa) w_.tiling.pack_gqa = true;
     if (f_.fp32_scores) w_.tiling.fp32_scores = true;
-    RequireMeaning("--splits", f_.splits.has_value());
-    RequireMeaning("--page-size", f_.page_size.has_value());
-    RequireMeaning("--pack-gqa", f_.pack_gqa);
-    RequireMeaning("--fp32-scores", f_.fp32_scores);
+    RequireMeaning("--splits", f_.splits.has_value(), &sim::Kernel::splits_keys);
+    RequireMeaning("--page-size", f_.page_size.has_value(), &sim::Kernel::pages);
+    RequireMeaning("--pack-gqa", f_.pack_gqa, &sim::Kernel::packs_heads);
+    RequireMeaning("--fp32-scores", f_.fp32_scores, &sim::Kernel::stores_scores);
   }
 
   // With several kernels a flag goes to those that it means something to; there must be one.
-  void RequireMeaning(std::string_view flag, bool given) const {
+  void RequireMeaning(std::string_view flag, bool given, bool sim::Kernel::*takes) const {
     if (!given) return;
     for (const sim::Kernel* kernel : w_.kernels) {
-      if (Takes(*kernel, flag)) return;
+      if (kernel->*takes) return;
     }
     std::vector<std::string> takers;
     for (const sim::Kernel& kernel : sim::Kernels()) {
-      if (Takes(kernel, flag)) takers.emplace_back(kernel.name);
+      if (kernel.*takes) takers.emplace_back(kernel.name);
     }
     throw UsageError(fmt::format("{} means something only with --kernel {}", flag, Join(takers)));
   }
@@ -343,10 +326,10 @@ Workload ResolveWorkload(const WorkloadFlags& flags, const WorkloadFeatures& fea
 
 sim::Tiling ChooseTiling(const Workload& workload, const sim::Kernel& kernel, const data::Attention& attention) {
   sim::TilingChoice choice = workload.tiling;
-  if (!Takes(kernel, "--splits")) choice.splits.reset();
-  if (!Takes(kernel, "--page-size")) choice.page_size.reset();
-  if (!Takes(kernel, "--pack-gqa")) choice.pack_gqa.reset();
-  if (!Takes(kernel, "--fp32-scores")) choice.fp32_scores.reset();
+  if (!kernel.splits_keys) choice.splits.reset();
+  if (!kernel.pages) choice.page_size.reset();
+  if (!kernel.packs_heads) choice.pack_gqa.reset();
+  if (!kernel.stores_scores) choice.fp32_scores.reset();
   return sim::ResolveTiling(kernel, attention, workload.gpu, choice);
 }
 
