@@ -169,6 +169,25 @@ TEST_CASE("traffic: --json=/dev/stdout into a file keeps what else is written th
   CHECK(both.find("matrix FLOP per byte") != std::string::npos);
 }
 
+TEST_CASE("explain: every note about a built-in model is in the language of the text") {
+  int notes = 0;
+  const Json list = Json::parse(Run("bitflash list models --json").out);
+  for (const Json& model : list["models"]) {
+    const Finished finished = Run("bitflash explain --brief --phase decode --seqlen 300000 --lang zh --model " +
+                                  model["name"].get<std::string>());
+    CHECK(finished.exit_code == 0);
+    std::istringstream lines(finished.err);
+    for (std::string line; std::getline(lines, line); ++notes) {
+      CAPTURE(line);
+      const bool chinese = line.find("未建模：") != std::string::npos || line.find("最大位置数") != std::string::npos;
+      CHECK(chinese);
+      CHECK(line.find(" the ") == std::string::npos);
+      CHECK(line.find(" that ") == std::string::npos);
+    }
+  }
+  CHECK(notes > 10);
+}
+
 TEST_CASE("control characters in the titles of a user's files do not reach the terminal") {
   const TemporaryFolder folder;
   const Json gpu = Json::parse(ReadText(BITFLASH_SOURCE_DIR "/data/gpus/h200.json"));

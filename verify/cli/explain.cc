@@ -14,6 +14,7 @@
 #include "verify/cli/numbers.h"
 #include "verify/cli/output.h"
 #include "verify/cli/suggest.h"
+#include "verify/cli/units.h"
 #include "verify/cli/workload.h"
 
 namespace bitflash::verify {
@@ -51,6 +52,29 @@ ExplainInput MakeInput(const Workload& workload, bool fp32_scores) {
   return input;
 }
 
+// The notes of the workload in the reader's language. What a model leaves out is said by data/ in English; the
+// catalogues hold those sentences, and one that they do not hold stays as it is.
+void WriteNotes(const Output& output, const Workload& workload, const Catalogue& text) {
+  if (!workload.model) return;
+  constexpr const char* kOmissions[] = {"omission.projections", "omission.rotary", "omission.cache_formats",
+                                        "omission.vision"};
+  const Catalogue& english = Catalogue::For(Language::kEnglish);
+  for (std::string what : workload.model->not_modelled) {
+    for (const char* id : kOmissions) {
+      if (english.Say(id) != what) continue;
+      what = text.Say(id);
+      break;
+    }
+    output.Note(text.Say("note.omission", {{"what", what}}));
+  }
+  const int64_t longest = std::max(workload.attention().seqlen_q, workload.attention().seqlen_k);
+  if (workload.model->max_seqlen > 0 && longest > workload.model->max_seqlen) {
+    output.Note(text.Say("note.positions", {{"model", workload.model->title},
+                                            {"positions", Grouped(workload.model->max_seqlen)},
+                                            {"longest", Grouped(longest)}}));
+  }
+}
+
 }  // namespace
 
 ExitCode Explain(const Arguments& arguments) {
@@ -85,7 +109,7 @@ ExitCode Explain(const Arguments& arguments) {
   if (brief) parts = {"5", "claims", "verdict"};
   if (part) parts = ParseParts(*part);
   const Workload workload = ResolveWorkload(workload_flags, features);
-  for (const std::string& note : workload.notes) output.Note(note);
+  WriteNotes(output, workload, Catalogue::For(output.language()));
 
   ExplainInput input = MakeInput(workload, workload_flags.fp32_scores);
   if (workload_flags.mask || workload_flags.causal) input.mask = input.attention.mask;
