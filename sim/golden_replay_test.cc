@@ -110,5 +110,10 @@ TEST_CASE("and so is every recording that no recipe was tuned on" * doctest::tes
   CHECK(ReplayFile("cudnn-9.19-sm90.held-out", 1e18).cases >= 14);
 }
 
+TEST_CASE("and every recording made after the code was finished" * doctest::test_suite("slow")) {
+  CHECK(ReplayFile("after/pytorch-fa2.held-out", 1e18).cases == 16);
+  CHECK(ReplayFile("after/cudnn-9.19-sm90.held-out", 1e18).cases == 14);
+}
+
 }  // namespace
 }  // namespace bitflash::sim

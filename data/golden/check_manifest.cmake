@@ -39,6 +39,16 @@ foreach(i RANGE ${last})
   check_sha256(${name} ${expected})
 endforeach()
 
+# What record_after.py recorded once the code was finished.
+file(READ ${folder}/after/manifest.json after)
+string(JSON count LENGTH "${after}" files)
+math(EXPR last "${count} - 1")
+foreach(i RANGE ${last})
+  string(JSON name MEMBER "${after}" files ${i})
+  string(JSON expected GET "${after}" files ${name} sha256)
+  check_sha256(after/${name} ${expected})
+endforeach()
+
 file(GLOB recordings RELATIVE ${folder} ${folder}/*.json ${folder}/*.npz)
 list(REMOVE_ITEM recordings ${listed})
 if(recordings)
