@@ -25,9 +25,10 @@ Finished Shell(const std::string& command, const TemporaryFolder& folder) {
   // The streams live outside the folder that the command sees.
   const TemporaryFolder streams;
   const std::string script = streams.path() + "/script";
-  WriteText(script, "unset NO_COLOR\nTERM=xterm\nPATH=" BITFLASH_BINARY_DIR ":$PATH\ncd " + folder.path() + "\n" +
-                        command + "\n");
-  const std::string line = "/bin/sh " + script + " >" + streams.path() + "/out 2>" + streams.path() + "/err </dev/null";
+  WriteText(script, "unset NO_COLOR\nTERM=xterm\nPATH='" BITFLASH_BINARY_DIR "':\"$PATH\"\ncd '" + folder.path() +
+                        "'\n" + command + "\n");
+  const std::string line =
+      "/bin/sh '" + script + "' >'" + streams.path() + "/out' 2>'" + streams.path() + "/err' </dev/null";
   const int status = std::system(line.c_str());
   Finished finished;
   finished.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
