@@ -52,7 +52,7 @@ std::byte* ExactBlock::Address(const GlobalTile& tile, int64_t row) const {
 void ExactBlock::DoMakeTile(const Tile& tile) {
   while (static_cast<int32_t>(pool_.size()) <= tile.id) pool_.push_back(std::make_unique<TileStorage>());
   TileStorage& storage = At(tile);
-  storage.bits.Resize(tile.bytes());
+  storage.bits.Resize(std::max<int64_t>(1, tile.bytes()));  // an empty tile has an address too
   storage.rows_used = tile.rows;
   storage.Changed();
 }

@@ -170,7 +170,8 @@ Executed Execute(const Kernel& kernel, const Attention& a, const Tiling& t, std:
   std::vector<std::vector<AlignedArray<std::byte>>> buffers(scratch.empty() ? 0 : chunk);
   for (auto& of_head : buffers) {
     of_head.resize(scratch.size());
-    for (size_t s = 0; s < scratch.size(); ++s) of_head[s].Resize(scratch[s].rows * RowBytes(scratch[s]));
+    for (size_t s = 0; s < scratch.size(); ++s)
+      of_head[s].Resize(std::max<int64_t>(1, scratch[s].rows * RowBytes(scratch[s])));
   }
 
   const HeadMemory memory(a, t, inputs, outputs);
