@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <cassert>
 
+#include "sim/ceil_div.h"
+
 namespace bitflash::sim {
 namespace {
-
-int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 [[maybe_unused]] bool SameShape(const Tile& a, const Tile& b) { return a.rows == b.rows && a.cols == b.cols; }
 [[maybe_unused]] bool IsVectorOf(const Tile& r, const Tile& x) { return r.rows == x.rows && r.cols == 1; }

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "data/error.h"
+#include "sim/ceil_div.h"
 #include "sim/count_stream.h"
 
 namespace bitflash::sim {
@@ -95,9 +96,9 @@ std::string TooLong(const Kernel& kernel, const Attention& a, const Tiling& t) {
     return "head_dim is " + std::to_string(columns) + ": expected at most " + std::to_string(kMostColumns) +
            ", several times what any model has";
   }
-  const int64_t query_tiles = QueryTileCount(a, t), key_tiles = (a.seqlen_k + t.Bc - 1) / t.Bc;
+  const int64_t query_tiles = QueryTileCount(a, t), key_tiles = CeilDiv(a.seqlen_k, t.Bc);
   if (query_tiles > kMostTiles) return refuse("the queries", query_tiles, "Br", t.Br);
-  if (kernel.name == "fa1" && key_tiles > kMostTiles) return refuse("the keys", key_tiles, "Bc", t.Bc);
+  if (kernel.keys_outside && key_tiles > kMostTiles) return refuse("the keys", key_tiles, "Bc", t.Bc);
   return "";
 }
 

@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <cassert>
 
+#include "sim/ceil_div.h"
+
 namespace bitflash::sim {
 namespace {
 
 constexpr int64_t kRegisterFile = 65536;  // 32-bit registers of an SM, compute capability 7.0 and newer
-
-int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Registers that a warp takes: allocated in units of 256.
 int64_t RegistersPerWarp(const Resources& r) {

@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <cassert>
 
+#include "sim/ceil_div.h"
+
 namespace bitflash::sim {
 namespace {
-
-int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // No extent is above 2^40, so no side of a window longer than kFar hides anything; clamping keeps the sums in range.
 constexpr int64_t kFar = int64_t{1} << 41;

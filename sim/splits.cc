@@ -1,9 +1,9 @@
 #include "sim/splits.h"
 
+#include "sim/ceil_div.h"
+
 namespace bitflash::sim {
 namespace {
-
-int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // The key tiles of part `split` of the whole sequence.
 Range PartTiles(const Attention& a, const Tiling& t, int64_t split) {

@@ -6,6 +6,7 @@
 #include "sim/operands.h"
 #include "sim/runs.h"
 #include "sim/stream.h"
+#include "verify/tensor_letter.h"
 
 namespace bitflash::verify {
 namespace {
@@ -55,24 +56,12 @@ class WatchingStream : public sim::Stream {
   size_t wanted_;
 };
 
-std::string_view Letter(TensorId tensor) {
-  switch (tensor) {
-    case TensorId::kQ:
-      return "Q";
-    case TensorId::kK:
-      return "K";
-    case TensorId::kV:
-      return "V";
-    case TensorId::kS:
-      return "S";
-    case TensorId::kP:
-      return "P";
-    case TensorId::kO:
-    case TensorId::kOPartial:
-      return "O";
-    default:
-      return "m, l";
-  }
+// Partial outputs are on chip what O is, and the row statistics share one line.
+std::string_view OnChipLetter(TensorId tensor) {
+  if (tensor == TensorId::kOPartial) return Letter(TensorId::kO);
+  const bool statistics =
+      tensor == TensorId::kM || tensor == TensorId::kL || tensor == TensorId::kLse || tensor == TensorId::kBlockTable;
+  return statistics ? "m, l" : Letter(tensor);
 }
 
 }  // namespace
@@ -89,7 +78,7 @@ OnChip WatchOnChip(const KernelCost& side, const data::Attention& attention) {
     const bool streamed = tile.space == Space::kShared && (tile.tensor == TensorId::kK || tile.tensor == TensorId::kV);
     const int64_t copies = streamed ? side.tiling.stages : 1;
     result.tiles.push_back(
-        {Letter(tile.tensor), tile.space, tile.format, tile.rows, tile.cols, copies, tile.bytes() * copies});
+        {OnChipLetter(tile.tensor), tile.space, tile.format, tile.rows, tile.cols, copies, tile.bytes() * copies});
   }
   result.tiles.push_back({"m, l", Space::kRegister, data::Format::kFp32, side.tiling.Br, 2, 1,
                           side.tiling.Br * 2 * data::StorageBytes(data::Format::kFp32)});

@@ -1,6 +1,6 @@
 // cuDNN 9.19's fused forward kernel for sm90, as PyTorch 2.11's CUDNN_ATTENTION backend calls it. Closed source: the
-// recipe was found from recorded outputs alone. It covers the kernels named sm90_flash_fprop_wgmma; for decode steps and a
-// few small problems cuDNN launches sm80 kernels that are other recipes (and whose bits vary from run to run).
+// recipe was found from recorded outputs alone. It covers the kernels named sm90_flash_fprop_wgmma; for decode steps
+// and a few small problems cuDNN launches sm80 kernels that are other recipes (and whose bits vary from run to run).
 #include <algorithm>
 
 #include "sim/kernels/entries.h"

@@ -127,6 +127,7 @@ Kernel Fa1Forward() {
           .formats = {Format::kFp16, Format::kBf16},
           .DefaultTiling = DefaultTiling,
           .Run = Run,
+          .keys_outside = true,
           .packs_heads = false,
           .Scratch = Scratch};
 }

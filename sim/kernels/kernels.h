@@ -34,6 +34,7 @@ struct Kernel {
   MmaInstruction mma = MmaInstruction::kMmaSync;  // kWgmma: sm90 only, tiles of 64 rows a warpgroup
   int64_t max_head_dim = 0;                       // 0: whatever fits on chip
   int64_t min_seqlen_q = 1;                       // shorter: another kernel runs, whose recipe is not known
+  bool keys_outside = false;                      // its outer loop runs over the keys, one block a head
   bool splits_keys = false;                       // takes Tiling::splits
   bool pages = false;                             // takes Tiling::page_size
   bool packs_heads = true;                        // takes Tiling::pack_gqa

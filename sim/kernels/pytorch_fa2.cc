@@ -8,14 +8,13 @@
 #include <algorithm>
 #include <cmath>
 
+#include "sim/ceil_div.h"
 #include "sim/kernels/entries.h"
 #include "sim/kernels/online_softmax.h"
 #include "sim/splits.h"
 
 namespace bitflash::sim {
 namespace {
-
-int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // head_dim of the compiled kernel that takes the problem.
 int64_t KernelDim(const Attention& a) {

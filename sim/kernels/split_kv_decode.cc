@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "sim/ceil_div.h"
 #include "sim/kernels/entries.h"
 #include "sim/kernels/online_softmax.h"
 #include "sim/splits.h"
@@ -13,8 +14,6 @@ namespace {
 
 constexpr int64_t kCombineWarps = 4;
 constexpr int64_t kChunk = 1024;  // keys of one part by default: the bits of a sequence then depend on no GPU
-
-int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 void SplitBlock(Block& b, const Attention& a, const Tiling& t, const Recipe& recipe, const Operands& g,
                 const BlockIndex& at, const KeyRuns& keys) {

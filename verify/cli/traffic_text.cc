@@ -5,6 +5,7 @@
 #include "verify/cli/text.h"
 #include "verify/cli/traffic_result.h"
 #include "verify/cli/units.h"
+#include "verify/tensor_letter.h"
 
 namespace bitflash::verify {
 namespace {
@@ -13,35 +14,6 @@ using sim::Ledger;
 using sim::PerTensor;
 using sim::TensorId;
 using sim::Traffic;
-
-// The papers' letters where there are some.
-std::string Title(TensorId tensor) {
-  switch (tensor) {
-    case TensorId::kQ:
-      return "Q";
-    case TensorId::kK:
-      return "K";
-    case TensorId::kV:
-      return "V";
-    case TensorId::kS:
-      return "S";
-    case TensorId::kP:
-      return "P";
-    case TensorId::kO:
-      return "O";
-    case TensorId::kLse:
-      return "LSE";
-    case TensorId::kM:
-      return "m";
-    case TensorId::kL:
-      return "l";
-    case TensorId::kOPartial:
-      return "O parts";
-    case TensorId::kBlockTable:
-      return "pages";
-  }
-  return "";
-}
 
 // A zero is a dash, so that the eye finds what moves.
 std::string Cell(int64_t bytes) { return bytes == 0 ? "-" : Bytes(bytes); }
@@ -72,7 +44,7 @@ std::string LedgerTable(const Ledger& ledger, bool color) {
     for (const Row& row : rows) occurs |= row.traffic != nullptr && At(*row.traffic, tensor).*row.side != 0;
     if (!occurs) continue;
     tensors.push_back(tensor);
-    columns.push_back({Title(tensor), Align::kRight});
+    columns.push_back({std::string(Letter(tensor)), Align::kRight});
   }
   columns.push_back({"all", Align::kRight});
 
