@@ -1,0 +1,20 @@
+// What all kernels demand of their callers. One place, so that they refuse in the same words.
+#ifndef BITFLASH_GPU_CHECK_H_
+#define BITFLASH_GPU_CHECK_H_
+
+#include <string>
+
+#include "gpu/kernels.h"
+
+namespace bitflash::gpu {
+
+// The limits at the head of kernels.h; empty when they hold.
+std::string CommonRefusal(const data::Attention& attention);
+
+// True when there is something to launch; false for a problem without query rows. Throws UsageError: what `kernel`
+// refuses, and tensors that are missing or not aligned to 16 bytes.
+bool Validate(const Kernel& kernel, const data::Attention& attention, const Options& options, const Tensors& tensors);
+
+}  // namespace bitflash::gpu
+
+#endif  // BITFLASH_GPU_CHECK_H_

@@ -1,0 +1,82 @@
+#include "gpu/kernels.h"
+
+#include <array>
+#include <cstddef>
+#include <cstdio>
+
+#include "data/error.h"
+#include "gpu/check.h"
+
+namespace bitflash::gpu {
+
+const std::vector<Kernel>& Kernels() {
+  static const std::vector<Kernel> kernels = {};
+  return kernels;
+}
+
+const Kernel* FindKernel(std::string_view name) {
+  for (const Kernel& kernel : Kernels()) {
+    if (kernel.name == name) return &kernel;
+  }
+  return nullptr;
+}
+
+Strides ContiguousStrides(int64_t heads, int64_t rows, int64_t columns) {
+  return {heads * rows * columns, rows * columns, columns};
+}
+
+Tensors ContiguousTensors(const data::Attention& a, const void* q, const void* k, const void* v, void* o, float* lse) {
+  return {.q = q,
+          .k = k,
+          .v = v,
+          .o = o,
+          .lse = lse,
+          .q_strides = ContiguousStrides(a.heads_q, a.seqlen_q, a.head_dim),
+          .k_strides = ContiguousStrides(a.heads_kv, a.seqlen_k, a.head_dim),
+          .v_strides = ContiguousStrides(a.heads_kv, a.seqlen_k, a.head_dim_v),
+          .o_strides = ContiguousStrides(a.heads_q, a.seqlen_q, a.head_dim_v)};
+}
+
+std::string CommonRefusal(const data::Attention& a) {
+  if (a.format != data::Format::kFp16 && a.format != data::Format::kBf16) {
+    return "type " + std::string(data::Name(a.format)) + ": the CUDA kernels take fp16 and bf16";
+  }
+  if (a.head_dim != a.head_dim_v || a.v_is_in_k) {
+    return "head_dim " + std::to_string(a.head_dim) + " and head_dim_v " + std::to_string(a.head_dim_v) +
+           (a.v_is_in_k ? ", V in K" : "") + ": the CUDA kernels take equal ones, K and V apart";
+  }
+  constexpr std::array<int64_t, 5> kHeadDims = {64, 96, 128, 192, 256};
+  for (const int64_t d : kHeadDims) {
+    if (a.head_dim != d) continue;
+    return a.softcap > 0 ? "softcap: the CUDA kernels have none" : "";
+  }
+  return "head_dim " + std::to_string(a.head_dim) + ": the CUDA kernels take 64, 96, 128, 192 and 256";
+}
+
+bool Validate(const Kernel& kernel, const data::Attention& a, const Options& options, const Tensors& t) {
+  const auto refuse = [&](const std::string& why) { throw data::UsageError(std::string(kernel.name) + ": " + why); };
+  data::Validate(a);
+  if (const std::string why = kernel.Refusal(a, options); !why.empty()) refuse(why);
+  const auto check = [&](const char* tensor, const void* address, const Strides& strides, int64_t elements) {
+    if (elements == 0) return;
+    if (address == nullptr) refuse(std::string(tensor) + " has no address");
+    if (reinterpret_cast<uintptr_t>(address) % 16 != 0) {
+      std::array<char, 32> text;
+      std::snprintf(text.data(), text.size(), "%p", address);
+      refuse(std::string(tensor) + " is at " + text.data() + ": a multiple of 16 bytes is needed");
+    }
+    for (const int64_t stride : {strides.batch, strides.head, strides.row}) {
+      if (stride % 8 != 0) {
+        refuse(std::string(tensor) + " has a stride of " + std::to_string(stride) +
+               " elements: a multiple of 8 (16 bytes) is needed");
+      }
+    }
+  };
+  check("Q", t.q, t.q_strides, a.q_bytes());
+  check("K", t.k, t.k_strides, a.k_bytes());
+  check("V", t.v, t.v_strides, a.v_bytes());
+  check("O", t.o, t.o_strides, a.o_bytes());
+  return a.batch * a.heads_q * a.seqlen_q > 0;
+}
+
+}  // namespace bitflash::gpu

@@ -1,0 +1,86 @@
+// The CUDA kernels, each the twin of the simulated kernel of the same name (sim/kernels/), and how they are called.
+//
+// Limits of all of them: fp16 or bf16 in and out; head_dim = head_dim_v, one of 64, 96, 128, 192, 256; no softcap; no V
+// in K; compute capability 8.0 or newer. Pointers and strides are multiples of 16 bytes. Offsets are 64-bit: a tensor
+// may have more than 2^31 elements. Masks as data/mask.h. O of a row that sees no key is +0, its LSE -inf.
+#ifndef BITFLASH_GPU_KERNELS_H_
+#define BITFLASH_GPU_KERNELS_H_
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "data/attention.h"
+#include "gpu/device.h"
+
+namespace bitflash::gpu {
+
+// Elements from one sequence, head or row (token) to the next; the columns of a row are adjacent.
+struct Strides {
+  int64_t batch = 0, head = 0, row = 0;
+};
+
+// Of a contiguous [batch, heads, rows, columns].
+Strides ContiguousStrides(int64_t heads, int64_t rows, int64_t columns);
+
+// Device addresses. O and LSE of every row are written, nothing else is.
+struct Tensors {
+  const void* q = nullptr;
+  const void* k = nullptr;
+  const void* v = nullptr;
+  void* o = nullptr;
+  float* lse = nullptr;  // [batch, heads_q, seqlen_q], contiguous; null: not wanted
+  Strides q_strides, k_strides, v_strides, o_strides;
+
+  // split-kv only. Keys of each sequence, [batch], at most attention.seqlen_k; null: attention.seqlen_k for all.
+  const int32_t* seqlens_k = nullptr;
+  // split-kv with Options::page_size only: page of each page_size keys, [batch, pages_per_sequence]. K and V are then
+  // [pages, heads_kv, page_size, head_dim] with k_strides and v_strides: `batch` is the stride from page to page.
+  // Entries beyond a sequence's length are not read.
+  const int32_t* block_table = nullptr;
+  int64_t pages_per_sequence = 0;
+};
+
+// Contiguous Q, K, V and O at these addresses.
+Tensors ContiguousTensors(const data::Attention& attention, const void* q, const void* k, const void* v, void* o,
+                          float* lse);
+
+// The choices beside the problem.
+struct Options {
+  bool fp32_scores = false;  // standard: S in fp32 instead of the input format
+  int64_t chunk = 1024;      // split-kv: keys of one part, a multiple of 64; decides bits
+  int64_t page_size = 0;     // split-kv: keys of a page, a power of two from 8 on; 0: contiguous cache
+};
+
+// What a kernel is built for; the twin must run with the same.
+struct Tile {
+  int64_t Br = 0, Bc = 0, warps = 0, stages = 1;
+};
+
+struct Kernel {
+  std::string_view name;                   // of the twin: "fa2"
+  std::string_view title;                  // "FlashAttention-2 forward, mma.sync"
+  std::vector<std::string_view> launches;  // names of its __global__ functions, in order
+
+  Tile (*TileOf)(const data::Attention& attention);
+  // Why the kernel does not take the problem, in one sentence with the accepted values; empty when it does.
+  std::string (*Refusal)(const data::Attention& attention, const Options& options);
+  // Bytes of device memory for what lives between its launches; 0: none.
+  int64_t (*WorkspaceBytes)(const data::Attention& attention, const Options& options);
+  // Enqueues the launches and returns. `workspace` has WorkspaceBytes and is not shared with a launch in flight. Throws
+  // UsageError for what Refusal names and for misaligned or missing tensors (naming the tensor and its address or
+  // stride), CudaError. A problem without rows returns at once.
+  void (*Launch)(const data::Attention& attention, const Options& options, const Tensors& tensors, void* workspace,
+                 Stream& stream);
+};
+
+// "standard", "fa2", "split-kv".
+const std::vector<Kernel>& Kernels();
+
+// Null for a kernel that has no CUDA twin.
+const Kernel* FindKernel(std::string_view name);
+
+}  // namespace bitflash::gpu
+
+#endif  // BITFLASH_GPU_KERNELS_H_
