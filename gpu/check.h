@@ -11,6 +11,9 @@ namespace bitflash::gpu {
 // The limits at the head of kernels.h; empty when they hold.
 std::string CommonRefusal(const data::Attention& attention);
 
+// Rows are counted in 32 bits (offsets are not): lengths beyond 2^30 are refused.
+std::string LengthRefusal(const data::Attention& attention);
+
 // True when there is something to launch; false for a problem without query rows. Throws UsageError: what `kernel`
 // refuses, and tensors that are missing or not aligned to 16 bytes.
 bool Validate(const Kernel& kernel, const data::Attention& attention, const Options& options, const Tensors& tensors);

@@ -6,11 +6,12 @@
 
 #include "data/error.h"
 #include "gpu/check.h"
+#include "gpu/entries.h"
 
 namespace bitflash::gpu {
 
 const std::vector<Kernel>& Kernels() {
-  static const std::vector<Kernel> kernels = {};
+  static const std::vector<Kernel> kernels = {Fa2Forward(), SplitKvDecode()};
   return kernels;
 }
 
@@ -53,6 +54,12 @@ std::string CommonRefusal(const data::Attention& a) {
   return "head_dim " + std::to_string(a.head_dim) + ": the CUDA kernels take 64, 96, 128, 192 and 256";
 }
 
+std::string LengthRefusal(const data::Attention& a) {
+  constexpr int64_t kMost = 1 << 30;
+  if (a.seqlen_q <= kMost && a.seqlen_k <= kMost) return "";
+  return "seqlen " + std::to_string(a.seqlen_q) + " x " + std::to_string(a.seqlen_k) + ": at most 2^30 each";
+}
+
 bool Validate(const Kernel& kernel, const data::Attention& a, const Options& options, const Tensors& t) {
   const auto refuse = [&](const std::string& why) { throw data::UsageError(std::string(kernel.name) + ": " + why); };
   data::Validate(a);
@@ -76,6 +83,13 @@ bool Validate(const Kernel& kernel, const data::Attention& a, const Options& opt
   check("K", t.k, t.k_strides, a.k_bytes());
   check("V", t.v, t.v_strides, a.v_bytes());
   check("O", t.o, t.o_strides, a.o_bytes());
+  if (options.page_size != 0 && t.block_table == nullptr && a.seqlen_k > 0) {
+    refuse("pages of " + std::to_string(options.page_size) + " keys, but no block table");
+  }
+  if (t.block_table != nullptr && t.pages_per_sequence * options.page_size < a.seqlen_k) {
+    refuse(std::to_string(t.pages_per_sequence) + " pages of " + std::to_string(options.page_size) +
+           " keys a sequence: " + std::to_string(a.seqlen_k) + " keys do not fit");
+  }
   return a.batch * a.heads_q * a.seqlen_q > 0;
 }
 

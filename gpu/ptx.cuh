@@ -49,7 +49,8 @@ __device__ __forceinline__ void LdMatrixTransposed(uint32_t (&r)[4], uint32_t ad
                : "r"(address));
 }
 
-// 16 bytes from global to shared memory, past L1; zeros when `valid` is false (nothing is read then).
+// 16 bytes from global to shared memory, past L1; zeros when `valid` is false (nothing is read then). No L2 policy:
+// with one, ptxas 13.0 emits code that traps (it loses the register that holds the policy).
 __device__ __forceinline__ void CpAsync16(uint32_t to, const void* from, bool valid) {
   asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(valid ? 16 : 0));
 }
@@ -84,6 +85,18 @@ __device__ __forceinline__ uint32_t Pack<__half>(float lo, float hi) {
   return r;
 }
 
+// One float, rounded to nearest even.
+template <class T>
+__device__ __forceinline__ T Round(float x);
+template <>
+__device__ __forceinline__ __nv_bfloat16 Round<__nv_bfloat16>(float x) {
+  return __float2bfloat16_rn(x);
+}
+template <>
+__device__ __forceinline__ __half Round<__half>(float x) {
+  return __float2half_rn(x);
+}
+
 // Both halves as floats, exactly.
 template <class T>
 __device__ __forceinline__ float2 Unpack(uint32_t pair);
@@ -94,6 +107,21 @@ __device__ __forceinline__ float2 Unpack<__nv_bfloat16>(uint32_t pair) {
 template <>
 __device__ __forceinline__ float2 Unpack<__half>(uint32_t pair) {
   return __half22float2(*reinterpret_cast<const __half2*>(&pair));
+}
+
+// --- Launches that overlap (sm_90; PTX ISA, "griddepcontrol")
+// --------------------------------------------------------- The next kernel of the stream may start: it waits for this
+// one's results itself.
+__device__ __forceinline__ void LaunchDependents() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+// Everything that the kernel before wrote is there.
+__device__ __forceinline__ void WaitForPrimary() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
 }
 
 // --- Images of tiles in shared memory --------------------------------------------------------------------------------

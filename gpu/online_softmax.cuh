@@ -1,0 +1,87 @@
+// The softmax of one key tile in the accumulator layout, and what it leaves in the registers of a quad of lanes. Twin:
+// sim/kernels/online_softmax.h.
+#ifndef BITFLASH_GPU_ONLINE_SOFTMAX_CUH_
+#define BITFLASH_GPU_ONLINE_SOFTMAX_CUH_
+
+#include "gpu/ptx.cuh"
+#include "gpu/row_math.cuh"
+
+namespace bitflash::gpu {
+
+// Rows `lane / 4` and `lane / 4 + 8` of a 16-row tile: every member has one entry for each.
+struct SoftmaxRows {
+  float m[2] = {-INFINITY, -INFINITY};  // maximum of the raw scores, the same in the four lanes of a quad
+  float l[2] = {0, 0};                  // this lane's part of the sum of exponentials
+  float alpha[2], negative_max[2];      // of the current tile: rescale factor, -m scale_log2
+
+  // Takes the scores of one tile of Bc keys into m. True when no lane of the warp has a row whose maximum grew: then
+  // every alpha is 1, and multiplying by it would change no bit.
+  template <int N>
+  __device__ __forceinline__ bool NewMaximum(const float (&S)[N][4], float scale_log2) {
+    bool unchanged = true;
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      float mx = fmaxf(S[0][2 * r], S[0][2 * r + 1]);
+#pragma unroll
+      for (int n = 1; n < N; ++n) mx = fmaxf(mx, fmaxf(S[n][2 * r], S[n][2 * r + 1]));
+      mx = fmaxf(mx, __shfl_xor_sync(~0u, mx, 2));
+      mx = fmaxf(m[r], fmaxf(mx, __shfl_xor_sync(~0u, mx, 1)));
+      const float mc = FiniteOrZero(mx);
+      alpha[r] = Ex2(__fmul_rn(__fsub_rn(m[r], mc), scale_log2));
+      negative_max[r] = -__fmul_rn(mc, scale_log2);
+      l[r] = __fmul_rn(l[r], alpha[r]);
+      m[r] = mx;
+      unchanged &= alpha[r] == 1.0f;
+    }
+    return __all_sync(~0u, unchanged);
+  }
+
+  // Turns two columns of a row of each half into probabilities and adds them to the sums, in column order.
+  __device__ __forceinline__ void Exponentiate(float (&S)[4], float scale_log2) {
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+#pragma unroll
+      for (int c = 0; c < 2; ++c) {
+        float& p = S[2 * r + c];
+        p = Ex2(__fmaf_rn(p, scale_log2, negative_max[r]));
+        l[r] = __fadd_rn(l[r], p);
+      }
+    }
+  }
+
+  // l of the whole rows, in every lane: (l0 + l2) + (l1 + l3).
+  __device__ __forceinline__ void SumQuad() {
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      l[r] = __fadd_rn(l[r], __shfl_xor_sync(~0u, l[r], 2));
+      l[r] = __fadd_rn(l[r], __shfl_xor_sync(~0u, l[r], 1));
+    }
+  }
+};
+
+// -inf where a row does not see a key. `column` is the first key of the lane's two columns of S[0]; `begin` and `end`
+// are the keys that rows lane/4 and lane/4 + 8 see.
+template <int N>
+__device__ __forceinline__ void MaskScores(float (&S)[N][4], int column, const int (&begin)[2], const int (&end)[2]) {
+#pragma unroll
+  for (int n = 0; n < N; ++n) {
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      const int key = column + 8 * n + e % 2;
+      if (key < begin[e / 2] || key >= end[e / 2]) S[n][e] = -INFINITY;
+    }
+  }
+}
+
+// Operand A of P V for 16 keys: columns 16 t to 16 t + 15 of P, rounded to T.
+template <class T>
+__device__ __forceinline__ void PackP(uint32_t (&a)[4], const float (&left)[4], const float (&right)[4]) {
+  a[0] = Pack<T>(left[0], left[1]);
+  a[1] = Pack<T>(left[2], left[3]);
+  a[2] = Pack<T>(right[0], right[1]);
+  a[3] = Pack<T>(right[2], right[3]);
+}
+
+}  // namespace bitflash::gpu
+
+#endif  // BITFLASH_GPU_ONLINE_SOFTMAX_CUH_

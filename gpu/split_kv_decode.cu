@@ -1,0 +1,153 @@
+// The host side of split-KV decoding: row tiles, workspace, and the two launches.
+#include <algorithm>
+#include <bit>
+
+#include "gpu/check.h"
+#include "gpu/entries.h"
+#include "gpu/launch.h"
+#include "gpu/split_kv_decode.cuh"
+
+namespace bitflash::gpu {
+namespace {
+
+constexpr int64_t kBc = 64;
+
+int64_t Rows(const data::Attention& a) { return a.seqlen_q * a.group(); }  // of a KV head
+int64_t Parts(const data::Attention& a, const Options& options) {
+  return (a.seqlen_k + options.chunk - 1) / options.chunk;
+}
+
+// Two tiles of 16 rows a warp read each key half as often; beyond 128 columns their O and S have no room.
+int RowTiles(const data::Attention& a) { return Rows(a) > 16 && a.head_dim <= 128 ? 2 : 1; }
+
+Tile TileOf(const data::Attention& a) { return {16 * RowTiles(a), kBc, 1}; }
+
+std::string Refusal(const data::Attention& a, const Options& options) {
+  if (std::string why = CommonRefusal(a); !why.empty()) return why;
+  if (options.chunk < kBc || options.chunk % kBc != 0 || options.chunk > INT32_MAX) {
+    return "parts of " + std::to_string(options.chunk) + " keys: a multiple of 64 below 2^31 is needed";
+  }
+  if (options.page_size != 0 &&
+      (options.page_size < 8 || options.page_size > 1 << 30 || !std::has_single_bit(uint64_t(options.page_size)))) {
+    return "pages of " + std::to_string(options.page_size) + " keys: a power of two from 8 to 2^30 is needed";
+  }
+  constexpr int64_t kMostParts = 16384;  // whose weights the combine kernel keeps in shared memory
+  if (Parts(a, options) > kMostParts) {
+    return std::to_string(Parts(a, options)) + " parts of " + std::to_string(options.chunk) + " keys: at most " +
+           std::to_string(kMostParts);
+  }
+  if ((Rows(a) + 15) / 16 > 65535) {
+    return "seqlen_q " + std::to_string(a.seqlen_q) + " with " + std::to_string(a.group()) +
+           " query heads a KV head: at most 1048560 rows";
+  }
+  return LengthRefusal(a);
+}
+
+// O of every part, then m, then l. Twice the alignment of what follows is kept by sizes that are multiples of 16.
+int64_t PartRows(const data::Attention& a, const Options& options) {
+  return a.batch * a.heads_kv * Rows(a) * Parts(a, options);
+}
+int64_t WorkspaceBytes(const data::Attention& a, const Options& options) {
+  return PartRows(a, options) * (a.head_dim_v + 2) * static_cast<int64_t>(sizeof(float));
+}
+
+split_kv::Parameters ParametersOf(const data::Attention& a, const Options& options, const Tensors& t, void* workspace) {
+  const int64_t part_rows = PartRows(a, options);
+  float* const o_part = static_cast<float*>(workspace);
+  return {.q = t.q,
+          .k = t.k,
+          .v = t.v,
+          .o = t.o,
+          .lse = t.lse,
+          .o_part = o_part,
+          .m_part = o_part + part_rows * a.head_dim_v,
+          .l_part = o_part + part_rows * (a.head_dim_v + 1),
+          .seqlens_k = t.seqlens_k,
+          .block_table = t.block_table,
+          .q_batch = t.q_strides.batch,
+          .q_head = t.q_strides.head,
+          .q_row = t.q_strides.row,
+          .k_batch = t.k_strides.batch,
+          .k_head = t.k_strides.head,
+          .k_row = t.k_strides.row,
+          .v_batch = t.v_strides.batch,
+          .v_head = t.v_strides.head,
+          .v_row = t.v_strides.row,
+          .o_batch = t.o_strides.batch,
+          .o_head = t.o_strides.head,
+          .o_row = t.o_strides.row,
+          .mask_left = a.mask.left,
+          .mask_right = a.mask.right,
+          .pages_per_sequence = t.pages_per_sequence,
+          .mask = a.mask.kind,
+          .seqlen_q = static_cast<int>(a.seqlen_q),
+          .seqlen_k = static_cast<int>(a.seqlen_k),
+          .heads_kv = static_cast<int>(a.heads_kv),
+          .group = static_cast<int>(a.group()),
+          .rows = static_cast<int>(Rows(a)),
+          .chunk = static_cast<int>(options.chunk),
+          .parts = static_cast<int>(Parts(a, options)),
+          .log2_page = options.page_size ? std::countr_zero(static_cast<uint64_t>(options.page_size)) : 0,
+          .scale = ScaleOf(a)};
+}
+
+template <class C>
+void LaunchParts(const data::Attention& a, const split_kv::Parameters& p, Stream& stream) {
+  if (p.parts == 0) return;
+  const dim3 grid(static_cast<unsigned>(a.batch * a.heads_kv), static_cast<unsigned>(p.parts),
+                  static_cast<unsigned>((p.rows + C::Br - 1) / C::Br));
+  // More blocks than keep 128 KiB in flight on an SM only get in one another's way: 36 KiB hide the latency of 4.8
+  // TB/s, and six blocks of 32 KiB were 0.5 % slower than four. So each asks for its share of the shared memory.
+  constexpr int kBlocksPerSm = std::max(1, 128 * 1024 / C::kRingBytes);
+  const int share = DeviceAttribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor) / kBlocksPerSm - 1024;
+  const int limit = DeviceAttribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
+  const auto shared_bytes = static_cast<size_t>(std::max(C::kSharedBytes, std::min(share, limit)));
+  LaunchKernel(split_kv::split_kv_decode<C>, "split_kv_decode", {grid, 32, shared_bytes}, p, stream);
+}
+
+template <class T, int D>
+void LaunchRowTiles(const data::Attention& a, const split_kv::Parameters& p, Stream& stream) {
+  const bool paged = p.block_table != nullptr;
+  if constexpr (D <= 128) {
+    if (RowTiles(a) == 2) {
+      return paged ? LaunchParts<split_kv::Config<T, D, 2, true>>(a, p, stream)
+                   : LaunchParts<split_kv::Config<T, D, 2, false>>(a, p, stream);
+    }
+  }
+  paged ? LaunchParts<split_kv::Config<T, D, 1, true>>(a, p, stream)
+        : LaunchParts<split_kv::Config<T, D, 1, false>>(a, p, stream);
+}
+
+void Launch(const data::Attention& a, const Options& options, const Tensors& tensors, void* workspace, Stream& stream);
+
+}  // namespace
+
+Kernel SplitKvDecode() {
+  return {.name = "split-kv",
+          .title = "Split-KV decode (flash-decoding) and combine, mma.sync and cp.async",
+          .launches = {"split_kv_decode", "split_kv_combine"},
+          .TileOf = TileOf,
+          .Refusal = Refusal,
+          .WorkspaceBytes = WorkspaceBytes,
+          .Launch = Launch};
+}
+
+namespace {
+
+void Launch(const data::Attention& a, const Options& options, const Tensors& tensors, void* workspace, Stream& stream) {
+  if (!Validate(SplitKvDecode(), a, options, tensors)) return;
+  const split_kv::Parameters parameters = ParametersOf(a, options, tensors, workspace);
+  const bool overlap = DeviceAttribute(cudaDevAttrComputeCapabilityMajor) >= 9 && parameters.parts > 0;
+  ForTypeAndHeadDim(a, [&](auto type, auto head_dim) {
+    using T = decltype(type);
+    constexpr int D = head_dim;
+    LaunchRowTiles<T, D>(a, parameters, stream);
+    LaunchKernel(split_kv::split_kv_combine<T, D>, "split_kv_combine",
+                 {static_cast<unsigned>(a.batch * a.heads_kv * Rows(a)), split_kv::kCombineThreads,
+                  2 * sizeof(float) * static_cast<size_t>(parameters.parts), overlap},
+                 parameters, stream);
+  });
+}
+
+}  // namespace
+}  // namespace bitflash::gpu

@@ -1,0 +1,77 @@
+// Tiles in shared memory: how they get there, and the ldmatrix addresses of their fragments.
+#ifndef BITFLASH_GPU_TILE_IMAGE_CUH_
+#define BITFLASH_GPU_TILE_IMAGE_CUH_
+
+#include <cstdint>
+
+#include "gpu/ptx.cuh"
+
+namespace bitflash::gpu {
+
+// Bytes of an R x D tile of 16-bit elements. Tiles begin at multiples of 128 bytes.
+template <int R, int D>
+inline constexpr int kTileBytes = R* D * 2;
+
+// Rows [row, row + R) of a matrix of `rows` rows to shared memory, by all kThreads threads; zeros beyond the last row.
+// `matrix` is the first element of row 0, `stride` the elements from row to row.
+template <int R, int D, int kThreads, class T>
+__device__ __forceinline__ void LoadTile(uint32_t to, const T* matrix, int64_t stride, int row, int rows, int thread) {
+  constexpr int kUnits = D / 8;  // of 16 bytes a row
+  static_assert(R * kUnits % kThreads == 0);
+  constexpr int kPasses = R * kUnits / kThreads;
+  if constexpr (kThreads % kUnits == 0 && kThreads / kUnits % 8 == 0 && D % 64 == 0) {
+    // A thread keeps its column, and rows a multiple of 8 apart are exchanged alike: one address, constant steps.
+    constexpr int kStep = kThreads / kUnits;
+    const int r = thread / kUnits, u = thread % kUnits;
+    const uint32_t at = to + UnitOffset<R, D>(r, u);
+    const T* from = matrix + (row + r) * stride + u * 8;
+#pragma unroll
+    for (int pass = 0; pass < kPasses; ++pass) {
+      CpAsync16(at + pass * kStep * 128, from, row + r + pass * kStep < rows);
+      from += kStep * stride;
+    }
+  } else {
+#pragma unroll
+    for (int pass = 0; pass < kPasses; ++pass) {
+      const int unit = thread + pass * kThreads, r = unit / kUnits, u = unit % kUnits;
+      CpAsync16(to + UnitOffset<R, D>(r, u), matrix + (row + r) * stride + u * 8, row + r < rows);
+    }
+  }
+}
+
+// The ldmatrix addresses of one lane in an R x D tile. A step is 16 columns, two units of 16 bytes; the lane reads unit
+// `half` of its row in each. Rows a multiple of 16 (with D % 64 == 0: of 8) apart have addresses a constant apart.
+template <int R, int D>
+class LaneAddresses {
+ public:
+  __device__ __forceinline__ LaneAddresses(uint32_t tile, int row, int half)
+      : chunks_(tile + UnitOffset<R, D>(row, half)), tail_(tile + UnitOffset<R, D>(row, D / 64 * 8 + half)) {}
+
+  // Of step `step` of the row `rows` below the lane's.
+  __device__ __forceinline__ uint32_t At(int step, int rows) const {
+    // The two low bits of the step meet the row's exchange by XOR.
+    if (step < D / 64 * 4) return (chunks_ ^ (step % 4 << 5)) + step / 4 * (R * 128) + rows * 128;
+    return (tail_ ^ (step % 2 << 5)) + rows * 64;
+  }
+  // The same lane in the tile `bytes` further on.
+  __device__ __forceinline__ void Advance(int bytes) {
+    chunks_ += bytes;
+    tail_ += bytes;
+  }
+
+ private:
+  uint32_t chunks_, tail_;
+};
+
+// Row and unit of the lane for operand A (a[0..3] of Mma, 16 rows) and for V as operand B (ldmatrix.trans, 16 keys):
+// matrices 0, 1 are rows 0-7 and 8-15 of the first unit, 2, 3 of the second.
+__device__ __forceinline__ int LaneRowA(int lane) { return lane & 15; }
+__device__ __forceinline__ int LaneHalfA(int lane) { return lane >> 4; }
+// For K as operand B, 16 keys: matrices 0, 1 are both units of keys 0-7 (b0, b1 of the first eight columns of S), 2, 3
+// of keys 8-15.
+__device__ __forceinline__ int LaneRowB(int lane) { return (lane & 7) + ((lane >> 4) << 3); }
+__device__ __forceinline__ int LaneHalfB(int lane) { return (lane >> 3) & 1; }
+
+}  // namespace bitflash::gpu
+
+#endif  // BITFLASH_GPU_TILE_IMAGE_CUH_
