@@ -130,7 +130,7 @@ ExitCode Verify(const Arguments& arguments) {
       .heads = ParseHeads(flags.heads, workload.attention()),
       .inputs = files ? Join(files->paths) : fmt::format("{}, seed {}", Name(distribution), workload.seed)};
   for (const sim::Kernel* kernel : workload.kernels) {
-    result.kernels.push_back({.kernel = kernel, .command = RepeatCommand(arguments, kernel->name)});
+    result.kernels.push_back({.kernel = kernel, .command = RepeatCommand(arguments, *kernel)});
   }
 
   bool ready = false;

@@ -47,8 +47,9 @@ struct VerifyResult {
   int64_t Count(Verdict verdict) const;
 };
 
-// The arguments as a command line that a shell takes, for this kernel alone and without --json.
-std::string RepeatCommand(const std::vector<std::string>& arguments, std::string_view kernel);
+// The arguments as a command line that a shell takes, for this kernel alone: without --json and without the choices
+// that mean something only to others.
+std::string RepeatCommand(const std::vector<std::string>& arguments, const sim::Kernel& kernel);
 
 // verify/schemas/verify.schema.json.
 Json VerifyJson(const VerifyResult& result);

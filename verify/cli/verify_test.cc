@@ -108,11 +108,15 @@ TEST_CASE("the simulated architecture is that of the device") {
       data::UsageError);
 }
 
-TEST_CASE("the command that repeats a kernel is what a shell takes") {
-  CHECK(RepeatCommand({"--kernel", "fa2,standard", "--device", "cuda", "--mask", "window(3,0)", "--json=x y"}, "fa2") ==
+TEST_CASE("the command that repeats a kernel is what a shell takes and what this kernel takes") {
+  const sim::Kernel &fa2 = sim::FindKernel("fa2"), &split = sim::FindKernel("split-kv");
+  CHECK(RepeatCommand({"--kernel", "fa2,standard", "--device", "cuda", "--mask", "window(3,0)", "--json=x y"}, fa2) ==
         "bitflash verify --kernel fa2 --device cuda --mask 'window(3,0)'");
-  CHECK(RepeatCommand({"--kernel=fa2", "--in", "it's.npz", "--json", ""}, "fa2") ==
+  CHECK(RepeatCommand({"--kernel=fa2", "--in", "it's.npz", "--json", ""}, fa2) ==
         "bitflash verify --kernel fa2 --in 'it'\\''s.npz' ''");
+  const std::vector<std::string> both = {"--splits", "3", "--device", "cuda", "--page-size=16", "--fp32-scores"};
+  CHECK(RepeatCommand(both, fa2) == "bitflash verify --kernel fa2 --device cuda");
+  CHECK(RepeatCommand(both, split) == "bitflash verify --kernel split-kv --splits 3 --device cuda --page-size=16");
 }
 
 // A verdict as the device would give it, without one.
