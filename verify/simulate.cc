@@ -62,6 +62,19 @@ KernelInputs GenerateInputs(const Attention& a, const HeadSubset& heads, data::D
   return inputs;
 }
 
+std::vector<HeadHash> HashHeads(const Tensor& o, const Tensor& lse, int64_t first_head) {
+  const int64_t batch = o.shape()[0], heads = o.shape()[1], rows = o.shape()[2], of_head = rows * o.shape()[3];
+  const auto o_bits = o.Elements<uint16_t>();
+  const auto lse_bits = lse.Elements<uint32_t>();
+  std::vector<HeadHash> hashes(batch * heads);
+#pragma omp parallel for schedule(static)
+  for (int64_t n = 0; n < batch * heads; ++n) {
+    hashes[n] = {n / heads, first_head + n % heads, data::HashElements(o_bits.subspan(n * of_head, of_head)),
+                 data::HashElements(lse_bits.subspan(n * rows, rows))};
+  }
+  return hashes;
+}
+
 Simulated Simulate(const sim::Kernel& kernel, const HeadSubset& heads, const sim::Tiling& tiling, std::string_view arch,
                    const KernelInputs& inputs, const std::function<void(double)>& progress) {
   const Attention& a = heads.attention;
@@ -80,16 +93,7 @@ Simulated Simulate(const sim::Kernel& kernel, const HeadSubset& heads, const sim
   result.o = result.o.Slice(1, begin, end).Contiguous();
   result.lse = result.lse.Slice(1, begin, end).Contiguous();
 
-  const int64_t count = end - begin;
-  result.hashes.resize(a.batch * count);
-  const auto o = result.o.Elements<uint16_t>();
-  const auto lse = result.lse.Elements<uint32_t>();
-#pragma omp parallel for schedule(static)
-  for (int64_t n = 0; n < a.batch * count; ++n) {
-    result.hashes[n] = {n / count, heads.begin + n % count,
-                        data::HashElements(o.subspan(n * a.seqlen_q * a.head_dim_v, a.seqlen_q * a.head_dim_v)),
-                        data::HashElements(lse.subspan(n * a.seqlen_q, a.seqlen_q))};
-  }
+  result.hashes = HashHeads(result.o, result.lse, heads.begin);
   return result;
 }
 

@@ -46,6 +46,10 @@ struct HeadHash {
   uint64_t o = 0, lse = 0;
 };
 
+// Of O [batch, heads, seqlen_q, head_dim_v], 16-bit patterns, and LSE [batch, heads, seqlen_q], fp32; both contiguous.
+// `first_head` is the number of their first head.
+std::vector<HeadHash> HashHeads(const data::Tensor& o, const data::Tensor& lse, int64_t first_head);
+
 struct Simulated {
   data::Tensor o;    // [batch, end - begin, seqlen_q, head_dim_v], 16-bit patterns
   data::Tensor lse;  // [batch, end - begin, seqlen_q], fp32; zeros of a kernel that writes none

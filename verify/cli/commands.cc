@@ -58,6 +58,7 @@ const std::vector<Command>& Commands() {
       {"explain", "What FlashAttention changes for a workload on a GPU, in words and numbers", Explain},
       {"traffic", "Bytes of a kernel by memory level and tensor; sweeps, CSV, JSON, assertions", Traffic},
       {"run", "Run a kernel bit by bit: O and LSE as the GPU would write them, and their hashes", Run},
+      {"verify", "Run a CUDA kernel and its simulated twin on the same inputs and compare every bit", Verify},
       {"gen", "Write inputs Q, K and V that every language can regenerate", Gen},
       {"diff", "Compare two tensor files bit by bit", Diff},
       {"mma", "A tensor core's dot product on bit patterns, line by line", Mma},

@@ -19,6 +19,7 @@ ExitCode Doctor(const Arguments& arguments);
 ExitCode Gen(const Arguments& arguments);
 ExitCode Diff(const Arguments& arguments);
 ExitCode Run(const Arguments& arguments);
+ExitCode Verify(const Arguments& arguments);
 ExitCode Mma(const Arguments& arguments);
 ExitCode Sfu(const Arguments& arguments);
 

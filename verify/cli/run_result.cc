@@ -3,7 +3,10 @@
 
 #include <fmt/format.h>
 
+#include "verify/cli/device_flag.h"
+#include "verify/cli/suggest.h"
 #include "verify/cli/table.h"
+#include "verify/cli/text.h"
 #include "verify/cli/traffic_result.h"
 #include "verify/cli/units.h"
 
@@ -13,7 +16,7 @@ namespace {
 std::string Hex(uint64_t hash) { return fmt::format("{:016x}", hash); }
 
 double PerSecond(const RunResult& result) {
-  return result.seconds > 0 ? static_cast<double>(result.multiply_adds()) / result.seconds : 0;
+  return result.seconds > 0 ? static_cast<double>(result.multiply_adds) / result.seconds : 0;
 }
 
 }  // namespace
@@ -21,6 +24,7 @@ double PerSecond(const RunResult& result) {
 Json RunJson(const RunResult& r) {
   Json json = {{"schema", "bitflash.run/1"},
                {"version", BITFLASH_VERSION},
+               {"device", r.device ? DeviceJson(*r.device) : DeviceJson(r.workload.gpu)},
                {"gpu", GpuJson(r.workload.gpu)},
                {"kernel", {{"name", r.kernel.name}, {"title", r.kernel.title}, {"source", r.kernel.source}}},
                {"recipe", r.kernel.recipe.name},
@@ -30,16 +34,15 @@ Json RunJson(const RunResult& r) {
                {"inputs", r.inputs},
                {"assumed", r.workload.assumed},
                {"notes", r.workload.notes},
-               {"launches", Json::array()},
+               {"launches", r.launches},
                {"heads", {{"begin", r.heads.begin}, {"end", r.heads.end}}},
                {"hashes", Json::array()},
-               {"multiply_adds", r.multiply_adds()},
+               {"multiply_adds", r.multiply_adds},
                {"seconds", r.seconds},
                {"multiply_adds_per_second", PerSecond(r)},
                {"threads", r.threads},
                {"files", Json::array()}};
-  for (const sim::Executed::Launch& launch : r.simulated.executed.launches) json["launches"].push_back(launch.name);
-  for (const HeadHash& hash : r.simulated.hashes) {
+  for (const HeadHash& hash : r.hashes) {
     json["hashes"].push_back({{"batch", hash.batch},
                               {"head", hash.head},
                               {"o", Hex(hash.o)},
@@ -53,28 +56,26 @@ Json RunJson(const RunResult& r) {
 }
 
 std::string RunText(const RunResult& r, bool color) {
-  std::string text = fmt::format("{} on {} ({})\n", Paint(r.kernel.name, Colour::kBold, color), r.workload.gpu.title,
-                                 r.workload.gpu.arch);
+  const std::string name = Paint(r.kernel.name, Colour::kBold, color);
+  std::string text = r.device ? fmt::format("{}, the CUDA kernel, on {}\n", name, Printable(DeviceText(*r.device)))
+                              : fmt::format("{} on {} ({})\n", name, r.workload.gpu.title, r.workload.gpu.arch);
   text += fmt::format("problem      {}\n", data::ToString(r.workload.attention()));
   text += fmt::format("tile         {}\n", ToString(r.tiling));
-  std::string launches;
-  for (const sim::Executed::Launch& launch : r.simulated.executed.launches) {
-    launches += (launches.empty() ? "" : ", ") + launch.name;
-  }
-  text += fmt::format("launches     {}\n", launches);
+  text += fmt::format("launches     {}\n", Join(r.launches));
   text += fmt::format("tensor core  {}\n", ToString(r.core));
   text += fmt::format("inputs       {}\n", Printable(r.inputs));
   for (const std::string& assumed : r.workload.assumed) text += fmt::format("assumed      {}\n", Printable(assumed));
 
   Table table({{"batch", Align::kRight}, {"head", Align::kRight}, {"hash of O"}, {r.has_lse ? "hash of LSE" : ""}});
-  for (const HeadHash& hash : r.simulated.hashes) {
+  for (const HeadHash& hash : r.hashes) {
     table.Row(
         {fmt::format("{}", hash.batch), fmt::format("{}", hash.head), Hex(hash.o), r.has_lse ? Hex(hash.lse) : ""});
   }
   text += table.ToString(color);
-  text += fmt::format("{} multiply-adds (whole tiles) in {}: {:.2f} billion per second on {} thread{}\n",
-                      Prefixed(static_cast<double>(r.multiply_adds())), Seconds(r.seconds), PerSecond(r) / 1e9,
-                      r.threads, r.threads == 1 ? "" : "s");
+  const std::string where =
+      r.device ? "on the device" : fmt::format("on {} thread{}", r.threads, r.threads == 1 ? "" : "s");
+  text += fmt::format("{} multiply-adds (whole tiles) in {}: {:.2f} billion per second {}\n",
+                      Prefixed(static_cast<double>(r.multiply_adds)), Seconds(r.seconds), PerSecond(r) / 1e9, where);
   for (const WrittenFile& file : r.files) {
     text += fmt::format("wrote {}: {} {} {}\n", Printable(file.path), file.tensor, file.dtype,
                         data::ShapeString(file.shape));

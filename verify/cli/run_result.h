@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "gpu/device.h"
 #include "sim/tensor_core.h"
 #include "verify/cli/output.h"
 #include "verify/cli/workload.h"
@@ -24,14 +25,17 @@ struct RunResult {
   const sim::TensorCore& core;
   sim::Tiling tiling;
   HeadSubset heads;
-  std::string inputs;  // "hash-normal, seed 7" or the files
-  Simulated simulated;
-  bool has_lse = true;  // the kernel writes LSE
-  double seconds = 0;   // of the simulation alone
+  std::string inputs;                 // "hash-normal, seed 7" or the files
+  std::optional<gpu::Device> device;  // empty: simulated
+  bool has_lse = true;                // the kernel writes LSE
   int threads = 1;
-  std::vector<WrittenFile> files;
 
-  int64_t multiply_adds() const { return simulated.executed.total.matrix_flops / 2; }
+  data::Tensor o, lse;  // of the heads, as Simulated has them
+  std::vector<HeadHash> hashes;
+  std::vector<std::string> launches;
+  int64_t multiply_adds = 0;
+  double seconds = 0;  // of the simulation alone, or of the launches on the device
+  std::vector<WrittenFile> files;
 };
 
 // verify/schemas/run.schema.json.

@@ -90,13 +90,13 @@ class Resolver {
 
   void ResolveGpu() {
     if (f_.arch) {
-      std::vector<std::string> archs;
       std::string_view representative;
       for (const Representative& entry : kRepresentatives) {
-        archs.emplace_back(entry.arch);
         if (entry.arch == *f_.arch) representative = entry.gpu;
       }
-      if (representative.empty()) throw UsageError(UnknownName("architecture", Printable(*f_.arch), archs));
+      if (representative.empty()) {
+        throw UsageError(UnknownName("architecture", Printable(*f_.arch), ArchitectureNames()));
+      }
       if (!f_.gpu) {
         w_.gpu = data::LoadGpu(representative);
         return Assume(fmt::format("gpu = {} (stands for {})", w_.gpu.name, *f_.arch));
@@ -324,13 +324,23 @@ Workload ResolveWorkload(const WorkloadFlags& flags, const WorkloadFeatures& fea
   return Resolver(flags, features).Resolve();
 }
 
-sim::Tiling ChooseTiling(const Workload& workload, const sim::Kernel& kernel, const data::Attention& attention) {
+std::vector<std::string> ArchitectureNames() {
+  std::vector<std::string> names;
+  for (const Representative& entry : kRepresentatives) names.emplace_back(entry.arch);
+  return names;
+}
+
+sim::TilingChoice ChoiceFor(const Workload& workload, const sim::Kernel& kernel) {
   sim::TilingChoice choice = workload.tiling;
   if (!kernel.splits_keys) choice.splits.reset();
   if (!kernel.pages) choice.page_size.reset();
   if (!kernel.packs_heads) choice.pack_gqa.reset();
   if (!kernel.stores_scores) choice.fp32_scores.reset();
-  return sim::ResolveTiling(kernel, attention, workload.gpu, choice);
+  return choice;
+}
+
+sim::Tiling ChooseTiling(const Workload& workload, const sim::Kernel& kernel, const data::Attention& attention) {
+  return sim::ResolveTiling(kernel, attention, workload.gpu, ChoiceFor(workload, kernel));
 }
 
 }  // namespace bitflash::verify

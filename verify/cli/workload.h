@@ -60,8 +60,14 @@ struct Workload {
 // flags contradict one another), InputError, UndecidedError.
 Workload ResolveWorkload(const WorkloadFlags& flags, const WorkloadFeatures& features);
 
-// What `kernel` would run for the problem: the tiling of the published kernel with the user's choices. Choices that
-// mean nothing to this kernel are left out; ResolveWorkload has refused those that mean nothing to any chosen one.
+// What --arch takes.
+std::vector<std::string> ArchitectureNames();
+
+// The user's choices that mean something to this kernel; ResolveWorkload has refused those that mean nothing to any
+// chosen one.
+sim::TilingChoice ChoiceFor(const Workload& workload, const sim::Kernel& kernel);
+
+// What `kernel` would run for the problem: the tiling of the published kernel with those choices.
 sim::Tiling ChooseTiling(const Workload& workload, const sim::Kernel& kernel, const data::Attention& attention);
 
 }  // namespace bitflash::verify

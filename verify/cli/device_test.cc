@@ -1,0 +1,136 @@
+// What needs a GPU: every CUDA kernel against its simulated twin, as a user asks for it. Without a device this program
+// says so and returns 77, which ctest calls skipped.
+#define DOCTEST_CONFIG_IMPLEMENT
+#include <doctest/doctest.h>
+
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "data/error.h"
+#include "verify/cli/shell.h"
+#include "verify/device_run.h"
+#include "verify/schema_check.h"
+
+namespace bitflash::verify {
+namespace {
+
+using Json = nlohmann::json;
+
+struct Problem {
+  const char* kernel;
+  const char* flags;
+};
+
+// Lengths that end inside a tile unless the case is about whole ones.
+constexpr Problem kProblems[] = {
+    {"standard", "--heads-q 2 --head-dim 64 --seqlen 256"},
+    {"standard", "--heads-q 2 --head-dim 128 --seqlen-q 133 --seqlen-k 301 --causal --dtype fp16"},
+    {"standard", "--heads-q 4 --heads-kv 2 --head-dim 96 --seqlen 205 --fp32-scores --mask causal-top-left"},
+    {"standard", "--batch 2 --heads-q 2 --head-dim 256 --seqlen 190 --mask 'window(70,0)'"},
+    {"standard", "--heads-q 2 --head-dim 192 --seqlen-q 90 --seqlen-k 40 --causal"},
+    {"fa2", "--heads-q 2 --head-dim 64 --seqlen 256"},
+    {"fa2", "--batch 2 --heads-q 6 --heads-kv 2 --head-dim 96 --seqlen-q 133 --seqlen-k 333 --causal --dtype fp16"},
+    {"fa2", "--heads-q 2 --head-dim 128 --seqlen-q 300 --seqlen-k 201 --mask causal-top-left"},
+    {"fa2", "--heads-q 2 --head-dim 192 --seqlen 259 --mask 'window(50,20)' --softmax-scale 0.3"},
+    {"fa2", "--batch 3 --heads-q 2 --head-dim 256 --seqlen 97 --dtype fp16"},
+    {"fa2", "--heads-q 4 --heads-kv 1 --head-dim 128 --seqlen-q 200 --seqlen-k 77 --causal"},  // rows without keys
+    {"fa2", "--heads-q 2 --head-dim 128 --seqlen-q 5 --seqlen-k 0"},
+    {"split-kv", "--heads-q 8 --heads-kv 2 --head-dim 128 --phase decode --seqlen 3001"},
+    {"split-kv",
+     "--batch 3 --heads-q 4 --heads-kv 4 --head-dim 64 --phase decode --seqlen 777 --splits 5 --dtype fp16"},
+    {"split-kv", "--batch 2 --heads-q 16 --heads-kv 2 --head-dim 128 --phase decode --seqlen 1500 --page-size 64"},
+    {"split-kv", "--batch 2 --heads-q 4 --heads-kv 1 --head-dim 256 --phase decode --seqlen 1030 --page-size 16"},
+    {"split-kv", "--heads-q 8 --heads-kv 1 --head-dim 96 --seqlen-q 4 --seqlen-k 2050 --causal"},
+    {"split-kv", "--heads-q 4 --heads-kv 2 --head-dim 192 --seqlen-q 2 --seqlen-k 100 --mask 'window(40,0)'"},
+};
+
+Finished Bitflash(const std::string& arguments, const TemporaryFolder& folder) {
+  return Shell("bitflash " + arguments, folder);
+}
+
+bool Exists(std::string_view kernel) {
+  for (const gpu::Kernel& each : CudaKernels()) {
+    if (each.name == kernel) return true;
+  }
+  return false;
+}
+
+TEST_CASE("every CUDA kernel gives the bits of its simulated twin, run after run") {
+  int verified = 0;
+  for (const Problem& problem : kProblems) {
+    if (!Exists(problem.kernel)) continue;
+    const TemporaryFolder folder;
+    const Finished finished = Bitflash(std::string("verify --quiet --device cuda --repeat 3 --seed 11 --json=v.json "
+                                                   "--kernel ") +
+                                           problem.kernel + " " + problem.flags,
+                                       folder);
+    CAPTURE(finished.out);
+    CAPTURE(finished.err);
+    CHECK(finished.exit_code == 0);
+    CHECK(finished.out.find("\nRESULT pass=1 fail=0 undecided=0\n") != std::string::npos);
+    if (finished.exit_code > 1) continue;
+    const Json json = Json::parse(ReadText(folder.path() + "/v.json"));
+    for (const std::string& error : CheckSchema(json, BITFLASH_SOURCE_DIR "/verify/schemas/verify.schema.json")) {
+      FAIL_CHECK(error);
+    }
+    CHECK(json["kernels"][0]["runs"] == 3);
+    ++verified;
+  }
+  std::printf("%d of %zu problems verified\n", verified, std::size(kProblems));
+}
+
+TEST_CASE("run on the device and run in the simulator write the same files") {
+  for (const gpu::Kernel& kernel : CudaKernels()) {
+    const TemporaryFolder folder;
+    const std::string problem =
+        "run --quiet --heads-q 6 --heads-kv 3 --head-dim 64 --seqlen-q 70 --seqlen-k 133 "
+        "--causal --heads 1:4 --kernel " +
+        std::string(kernel.name) + " ";
+    const Finished real = Bitflash(problem + "--device cuda --out real.npy --lse real_lse.npy --json", folder);
+    CAPTURE(real.err);
+    REQUIRE(real.exit_code == 0);
+    const Json json = Json::parse(real.out);
+    for (const std::string& error : CheckSchema(json, BITFLASH_SOURCE_DIR "/verify/schemas/run.schema.json")) {
+      FAIL_CHECK(error);
+    }
+    CHECK(json["device"]["kind"] == "cuda");
+    const Json& t = json["tiling"];
+    const std::string tile = "--arch " + json["device"]["arch"].get<std::string>() + " --tile " + t["br"].dump() + "x" +
+                             t["bc"].dump() + " --warps " + t["warps"].dump() + " --stages " + t["stages"].dump();
+    const Finished simulated = Bitflash(problem + tile + " --out o.npy --lse lse.npy --json", folder);
+    CAPTURE(simulated.err);
+    REQUIRE(simulated.exit_code == 0);
+    CHECK(Json::parse(simulated.out)["hashes"] == json["hashes"]);
+    CHECK(ReadText(folder.path() + "/o.npy") == ReadText(folder.path() + "/real.npy"));
+    CHECK(ReadText(folder.path() + "/lse.npy") == ReadText(folder.path() + "/real_lse.npy"));
+  }
+}
+
+TEST_CASE("what the CUDA kernel is not built for is refused with what it is built for") {
+  const TemporaryFolder folder;
+  for (const gpu::Kernel& kernel : CudaKernels()) {
+    const std::string problem =
+        "run --quiet --device cuda --heads-q 1 --head-dim 64 --seqlen 64 --kernel " + std::string(kernel.name) + " ";
+    const Finished tile = Bitflash(problem + "--tile 16x16", folder);
+    CHECK(tile.exit_code == 2);
+    CHECK(tile.err.find("Br is 16: the CUDA kernel ") != std::string::npos);
+    const Finished gpu = Bitflash(problem + "--arch sm75", folder);
+    CHECK(gpu.exit_code == 2);
+    CHECK(gpu.err.find("--arch sm75 contradicts --device cuda") != std::string::npos);
+  }
+}
+
+}  // namespace
+}  // namespace bitflash::verify
+
+int main(int argc, char** argv) {
+  try {
+    const bitflash::gpu::Device device = bitflash::verify::CurrentCudaDevice();
+    std::printf("on %s (%s)\n", device.name.c_str(), device.arch().c_str());
+  } catch (const bitflash::data::UndecidedError& error) {
+    std::printf("skipped: %s\n", error.what());
+    return 77;
+  }
+  return doctest::Context(argc, argv).run();
+}

@@ -1,0 +1,61 @@
+#include "verify/cli/simulation.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "data/error.h"
+#include "verify/cli/numbers.h"
+#include "verify/cli/text.h"
+
+namespace bitflash::verify {
+
+using data::Attention;
+
+HeadSubset ParseHeads(const std::optional<std::string>& text, const Attention& a) {
+  if (!text) return SelectHeads(a, 0, a.heads_q);
+  const size_t colon = text->find(':');
+  if (colon == std::string::npos) {
+    throw data::UsageError(fmt::format("--heads: '{}' is not a range of query heads such as 0:4", Printable(*text)));
+  }
+  const int64_t end = ParseCount("--heads", text->substr(colon + 1), 1, a.heads_q);
+  return SelectHeads(a, ParseCount("--heads", text->substr(0, colon), 0, end - 1), end);
+}
+
+void RequireModelled(const sim::Kernel& kernel, const Attention& a) {
+  if (a.seqlen_q < kernel.min_seqlen_q) {
+    throw data::UndecidedError(
+        fmt::format("{} answers {} query row{} with another kernel whose recipe is not known: nothing was simulated",
+                    kernel.name, a.seqlen_q, a.seqlen_q == 1 ? "" : "s"));
+  }
+  if (a.softcap > 0) {
+    throw data::UndecidedError("softcap needs tanh.approx, whose bits are not modelled: nothing was simulated");
+  }
+  if (data::StorageBytes(a.format) != 2) {
+    throw data::UndecidedError(
+        fmt::format("{} is counted (bitflash traffic) but not modelled to the bit: nothing was simulated (--dtype fp16 "
+                    "or bf16)",
+                    data::Name(a.format)));
+  }
+}
+
+bool WritesLse(const sim::Count& count) { return At(count.total.l2_to_sm, sim::TensorId::kLse).write > 0; }
+
+TimedSimulation SimulateShowing(const Output& output, const sim::Kernel& kernel, const HeadSubset& heads,
+                                const sim::Tiling& tiling, std::string_view arch, const KernelInputs& inputs) {
+  constexpr int64_t kSteps = 1000;
+  Progress progress(output, fmt::format("simulating {}", kernel.name), kSteps);
+  int64_t shown = 0;
+  TimedSimulation result;
+  const auto begin = std::chrono::steady_clock::now();
+  result.simulated = Simulate(kernel, heads, tiling, arch, inputs, [&](double share) {
+    // Every launch counts from 0: the line only moves forward.
+    shown = std::max(shown, static_cast<int64_t>(share * kSteps));
+    progress.Advance(shown);
+  });
+  result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  return result;
+}
+
+}  // namespace bitflash::verify

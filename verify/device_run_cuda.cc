@@ -1,0 +1,90 @@
+#include <string>
+
+#include "data/error.h"
+#include "verify/device_run.h"
+
+namespace bitflash::verify {
+namespace {
+
+using data::Attention;
+using data::Tensor;
+
+// NaNs behind every input: what is read beyond the last row shows in the output.
+constexpr int64_t kGuardBytes = 1 << 16;
+
+// driver_types.h. Of what can go wrong on a device, these say that it is the wrong device, not that the kernel is.
+constexpr int kErrorMemoryAllocation = 2;
+constexpr int kErrorNoKernelImageForDevice = 209;
+
+gpu::Buffer Upload(gpu::Stream& stream, const void* data, int64_t bytes) {
+  gpu::Buffer buffer(bytes + kGuardBytes);
+  stream.Fill(buffer, 0xFF);
+  stream.ToDevice(buffer, data, bytes);
+  return buffer;
+}
+
+gpu::Buffer Upload(gpu::Stream& stream, const Tensor& tensor) {
+  return Upload(stream, tensor.ContiguousBytes().data(), tensor.bytes());
+}
+
+void Run(const DevicePlan& plan, const KernelInputs& inputs, int64_t times,
+         const std::function<void(DeviceOutputs)>& take) {
+  const Attention& a = plan.attention;
+  const gpu::Options& options = plan.options;
+  gpu::Stream stream;
+  const gpu::Buffer o(a.o_bytes()), lse(a.lse_bytes()), workspace(plan.kernel->WorkspaceBytes(a, options));
+  const gpu::Buffer q = Upload(stream, inputs.q);
+  gpu::Buffer k, v, block_table;
+  gpu::Tensors tensors = gpu::ContiguousTensors(a, q.data(), nullptr, nullptr, o.data(), lse.as<float>());
+  if (options.page_size > 0) {
+    const PagedCache cache = Paginate(a, inputs, options.page_size);
+    k = Upload(stream, cache.k);
+    v = Upload(stream, cache.v);
+    block_table = Upload(stream, cache.block_table.data(), static_cast<int64_t>(4 * cache.block_table.size()));
+    tensors.k_strides = gpu::ContiguousStrides(a.heads_kv, options.page_size, a.head_dim);
+    tensors.v_strides = gpu::ContiguousStrides(a.heads_kv, options.page_size, a.head_dim_v);
+    tensors.block_table = block_table.as<int32_t>();
+    tensors.pages_per_sequence = cache.pages_per_sequence;
+  } else {
+    k = Upload(stream, inputs.k);
+    v = Upload(stream, inputs.v);
+  }
+  tensors.k = k.data();
+  tensors.v = v.data();
+
+  gpu::Event before, after;
+  for (int64_t n = 0; n < times; ++n) {
+    for (const gpu::Buffer* buffer : {&o, &lse, &workspace}) stream.Fill(*buffer, 0xFF);
+    before.Record(stream);
+    plan.kernel->Launch(a, options, tensors, workspace.data(), stream);
+    after.Record(stream);
+    stream.Synchronize();
+    DeviceOutputs outputs{
+        .o = Tensor::Zeros(data::ElementType::Unsigned(2), {a.batch, a.heads_q, a.seqlen_q, a.head_dim_v}),
+        .lse = Tensor::Zeros(data::Format::kFp32, {a.batch, a.heads_q, a.seqlen_q}),
+        .seconds = after.MillisecondsSince(before) * 1e-3};
+    stream.ToHost(outputs.o.ContiguousBytes().data(), o, o.bytes());
+    stream.ToHost(outputs.lse.ContiguousBytes().data(), lse, lse.bytes());
+    take(std::move(outputs));
+  }
+}
+
+}  // namespace
+
+bool GpuIsBuilt() { return true; }
+
+const std::vector<gpu::Kernel>& CudaKernels() { return gpu::Kernels(); }
+
+gpu::Device CurrentCudaDevice() { return gpu::CurrentDevice(); }
+
+void RunOnDevice(const DevicePlan& plan, const KernelInputs& inputs, int64_t times,
+                 const std::function<void(DeviceOutputs)>& take) try {
+  Run(plan, inputs, times, take);
+} catch (const gpu::CudaError& error) {
+  if (error.code == kErrorMemoryAllocation || error.code == kErrorNoKernelImageForDevice) {
+    throw data::UndecidedError(error.what());
+  }
+  throw;
+}
+
+}  // namespace bitflash::verify
