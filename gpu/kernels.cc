@@ -6,11 +6,14 @@
 
 #include "data/error.h"
 #include "gpu/check.h"
+#include "gpu/entries.h"
 
 namespace bitflash::gpu {
 
 const std::vector<Kernel>& Kernels() {
-  static const std::vector<Kernel> kernels = {};
+  static const std::vector<Kernel> kernels = {
+      StandardForward(),
+  };
   return kernels;
 }
 
