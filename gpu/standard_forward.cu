@@ -10,6 +10,7 @@
 
 #include "gpu/check.h"
 #include "gpu/entries.h"
+#include "gpu/standard_launch.h"
 #include "gpu/standard_output.cuh"
 #include "gpu/standard_scores.cuh"
 #include "gpu/standard_softmax.cuh"
@@ -22,14 +23,6 @@ using data::Attention;
 constexpr int64_t kMaxSequence = int64_t{1} << 30;
 constexpr int64_t kMaxBlocks = std::numeric_limits<int32_t>::max();
 
-constexpr int kPortableRows = 128;
-
-// Device memory of a call. S is fp32 or in the input format.
-struct StandardTensors {
-  const void *q, *k, *v;
-  void *s, *p, *o;
-};
-
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 int Attribute(cudaDeviceAttr attribute) {
@@ -37,6 +30,12 @@ int Attribute(cudaDeviceAttr attribute) {
   Check(cudaGetDevice(&device), "cudaGetDevice");
   Check(cudaDeviceGetAttribute(&value, attribute, device), "cudaDeviceGetAttribute");
   return value;
+}
+
+// wgmma exists on compute capability 9.0 only.
+bool HasWgmma() {
+  return DeviceCount() > 0 && Attribute(cudaDevAttrComputeCapabilityMajor) == 9 &&
+         Attribute(cudaDevAttrComputeCapabilityMinor) == 0;
 }
 
 // --- The problem as the kernels see it -------------------------------------------------------------------------------
@@ -165,25 +164,31 @@ void LaunchOutput(const StandardProblem& p, const StandardTensors& t, CUstream_s
 }
 
 template <class T, class S>
-void LaunchAll(const StandardProblem& p, const StandardTensors& t, float* lse, CUstream_st* stream) {
-  if (p.seqlen_k > 0) LaunchScores<T, S>(p, t, stream);
+void LaunchAll(const StandardProblem& p, const StandardTensors& t, float* lse, bool wgmma, CUstream_st* stream) {
+  if (p.seqlen_k > 0) wgmma ? LaunchHopperScores<T, S>(p, t, stream) : LaunchScores<T, S>(p, t, stream);
   LaunchSoftmax<T, S>(p, t, lse, stream);
+  if (wgmma && p.seqlen_k > 0) return LaunchHopperOutput<T>(p, t, stream);
   p.head_dim == 64 ? LaunchOutput<T, 64>(p, t, stream) : LaunchOutput<T, kOutputColumns>(p, t, stream);
 }
 
-void Launch(const Attention& a, const Options& options, const Tensors& tensors, void* workspace, Stream& stream) {
-  if (!Validate(StandardForward(), a, options, tensors)) return;
-  const StandardProblem p = Problem(a, tensors, kPortableRows);
+void Launch(const Kernel& kernel, const Attention& a, const Options& options, const Tensors& tensors, void* workspace,
+            Stream& stream, bool wgmma) {
+  if (!Validate(kernel, a, options, tensors)) return;
+  // Without keys there is nothing to multiply: the portable kernels write the zeros.
+  wgmma &= a.seqlen_k > 0;
+  const StandardProblem p = Problem(a, tensors, wgmma ? kHopperRows : kPortableRows);
   const StandardTensors t{
       tensors.q, tensors.k, tensors.v, workspace, static_cast<char*>(workspace) + ScoreBytes(a, options), tensors.o};
   const auto launch = [&]<class T>(T) {
-    options.fp32_scores ? LaunchAll<T, float>(p, t, tensors.lse, stream.get())
-                        : LaunchAll<T, T>(p, t, tensors.lse, stream.get());
+    options.fp32_scores ? LaunchAll<T, float>(p, t, tensors.lse, wgmma, stream.get())
+                        : LaunchAll<T, T>(p, t, tensors.lse, wgmma, stream.get());
   };
   a.format == data::Format::kFp16 ? launch(__half()) : launch(__nv_bfloat16());
 }
 
-Tile TileOf(const Attention&) { return {.Br = kPortableRows, .Bc = kKeysPerTile, .warps = 4, .stages = 2}; }
+Tile TileOf(bool wgmma) {
+  return {.Br = wgmma ? kHopperRows : kPortableRows, .Bc = kKeysPerTile, .warps = wgmma ? 8 : 4, .stages = 2};
+}
 
 }  // namespace
 
@@ -192,13 +197,30 @@ bool StandardRowOnChip(int64_t seqlen_k, int64_t shared_bytes_per_block) {
 }
 
 const Kernel& StandardForward() {
-  static const Kernel kernel{.name = "standard",
-                             .title = "Standard attention, three kernels",
-                             .launches = {"standard_scores", "standard_softmax", "standard_output"},
-                             .TileOf = TileOf,
-                             .Refusal = Refusal,
-                             .WorkspaceBytes = WorkspaceBytes,
-                             .Launch = Launch};
+  static const Kernel kernel{
+      .name = "standard",
+      .title = "Standard attention, three kernels",
+      .launches = {"standard_scores", "standard_softmax", "standard_output"},
+      .TileOf = [](const Attention&) { return TileOf(HasWgmma()); },
+      .Refusal = Refusal,
+      .WorkspaceBytes = WorkspaceBytes,
+      .Launch = [](const Attention& a, const Options& options, const Tensors& tensors, void* workspace,
+                   Stream& stream) { Launch(StandardForward(), a, options, tensors, workspace, stream, HasWgmma()); }};
+  return kernel;
+}
+
+const Kernel& StandardForwardPortable() {
+  static const Kernel kernel{
+      .name = "standard-portable",
+      .title = "Standard attention, three kernels, mma.sync",
+      .launches = {"standard_scores", "standard_softmax", "standard_output"},
+      .TileOf = [](const Attention&) { return TileOf(false); },
+      .Refusal = Refusal,
+      .WorkspaceBytes = WorkspaceBytes,
+      .Launch =
+          [](const Attention& a, const Options& options, const Tensors& tensors, void* workspace, Stream& stream) {
+            Launch(StandardForwardPortable(), a, options, tensors, workspace, stream, false);
+          }};
   return kernel;
 }
 
