@@ -1,4 +1,4 @@
-// Every kernel file defines one of these; kernels.cc lists them.
+// One function per CUDA kernel; kernels.cc lists them.
 #ifndef BITFLASH_GPU_ENTRIES_H_
 #define BITFLASH_GPU_ENTRIES_H_
 
@@ -6,8 +6,16 @@
 
 namespace bitflash::gpu {
 
-Kernel Fa2Forward();     // fa2_forward.cu
-Kernel SplitKvDecode();  // split_kv_decode.cu
+const Kernel& Fa2Forward();
+const Kernel& SplitKvDecode();
+const Kernel& StandardForward();
+
+// The path of devices without wgmma, on any device: tests compare the two on Hopper. Its tile is another one.
+const Kernel& StandardForwardPortable();
+
+// The rule by which the softmax of standard attention reads a row of scores once (sim/tiling.h, row_on_chip); it
+// decides bits. Longer rows are read twice, in slices.
+bool StandardRowOnChip(int64_t seqlen_k, int64_t shared_bytes_per_block);
 
 }  // namespace bitflash::gpu
 

@@ -66,14 +66,15 @@ void Launch(const data::Attention& a, const Options& options, const Tensors& ten
 
 }  // namespace
 
-Kernel Fa2Forward() {
-  return {.name = "fa2",
-          .title = "FlashAttention-2 forward, mma.sync and cp.async",
-          .launches = {"fa2_forward"},
-          .TileOf = TileOf,
-          .Refusal = Refusal,
-          .WorkspaceBytes = WorkspaceBytes,
-          .Launch = Launch};
+const Kernel& Fa2Forward() {
+  static const Kernel kernel = {.name = "fa2",
+                                .title = "FlashAttention-2 forward, mma.sync and cp.async",
+                                .launches = {"fa2_forward"},
+                                .TileOf = TileOf,
+                                .Refusal = Refusal,
+                                .WorkspaceBytes = WorkspaceBytes,
+                                .Launch = Launch};
+  return kernel;
 }
 
 namespace {

@@ -122,14 +122,15 @@ void Launch(const data::Attention& a, const Options& options, const Tensors& ten
 
 }  // namespace
 
-Kernel SplitKvDecode() {
-  return {.name = "split-kv",
-          .title = "Split-KV decode (flash-decoding) and combine, mma.sync and cp.async",
-          .launches = {"split_kv_decode", "split_kv_combine"},
-          .TileOf = TileOf,
-          .Refusal = Refusal,
-          .WorkspaceBytes = WorkspaceBytes,
-          .Launch = Launch};
+const Kernel& SplitKvDecode() {
+  static const Kernel kernel = {.name = "split-kv",
+                                .title = "Split-KV decode (flash-decoding) and combine, mma.sync and cp.async",
+                                .launches = {"split_kv_decode", "split_kv_combine"},
+                                .TileOf = TileOf,
+                                .Refusal = Refusal,
+                                .WorkspaceBytes = WorkspaceBytes,
+                                .Launch = Launch};
+  return kernel;
 }
 
 namespace {
