@@ -182,6 +182,14 @@ inline std::vector<Setting> Settings(Input input, bool fp16_accumulator) {
        .c_low = -3,
        .c_high = 3,
        .c_zeros_of_64 = 40},
+      {.name = "all exponents, 70 % zeros",
+       .why = "zeros beside large operands, and little else",
+       .low = -bias,
+       .high = bias + 1,
+       .zeros_of_64 = 45,
+       .c_low = fp16_accumulator ? -15 : -30,
+       .c_high = fp16_accumulator ? 0 : 10,
+       .c_zeros_of_64 = 24},
       {.name = "some NaN, infinities",
        .why = "which special value wins",
        .low = -3,
@@ -206,6 +214,17 @@ inline std::vector<Setting> Settings(Input input, bool fp16_accumulator) {
        .c_low = 2 * huge - 2,
        .c_high = 2 * huge + 2},
   };
+  if (fp16_accumulator) {
+    settings.push_back({.name = "few powers of two",
+                        .why = "ties of fp16, and what lies far below them",
+                        .low = -12,
+                        .high = 12,
+                        .fraction = Fraction::kZero,
+                        .zeros_of_64 = 36,
+                        .c_low = -14,
+                        .c_high = 14,
+                        .c_zeros_of_64 = 40});
+  }
   if (wide_exponent) {
     settings.push_back({.name = "near 2^-149",
                         .why = "does emax have a floor; signs of what rounds to zero",

@@ -96,8 +96,8 @@ __global__ void SpreadExperiments(const uint32_t* rows, const uint32_t* columns,
 }
 
 template <Input input>
-__global__ void Judge(const __grid_constant__ Rule rule, int M, int N, int K, int64_t outputs, int64_t first_output, const uint32_t* a,
-                      const uint32_t* b, const uint32_t* c, const uint32_t* d, Counts* counts) {
+__global__ void Judge(const __grid_constant__ Rule rule, int M, int N, int K, int64_t outputs, int64_t first_output,
+                      const uint32_t* a, const uint32_t* b, const uint32_t* c, const uint32_t* d, Counts* counts) {
   const int64_t threads = static_cast<int64_t>(gridDim.x) * blockDim.x;
   unsigned long long mismatches = 0, first = ~0ull;
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < outputs; i += threads) {
@@ -339,35 +339,43 @@ uint64_t Report(const Subject& s, int capability, int64_t outputs, Stream& strea
   json.Add("fits", left == 0 ? Text(best.rule, s.K) : std::string("none"));
   std::fprintf(text, "  fits: %s\n", left == 0 ? Text(best.rule, s.K).c_str() : "none");
 
-  const std::vector<Rule> neighbours = Neighbours(best.rule, s.fp16, s.K);
+  const std::vector<Rule> neighbours = Neighbours(best.rule, s.input, s.fp16, s.K);
   const std::vector<uint64_t> counts = bench.CountOnSample(neighbours);
+  std::fprintf(text, "  alternatives, mismatches of %" PRId64 ":", sample);
   json.Begin("alternatives", '[');
   for (size_t i = 0; i < neighbours.size(); ++i) {
-    std::fprintf(text, "  alternative %9" PRIu64 " of %" PRId64 ": %s\n", counts[i], sample,
-                 Text(neighbours[i], s.K).c_str());
+    const std::string change = Difference(neighbours[i], best.rule);
+    std::fprintf(text, "%s %s: %" PRIu64 "%s", i == 0 ? "" : ";", change.c_str(), counts[i],
+                 counts[i] == 0 ? " (CANNOT BE TOLD APART)" : "");
     json.Begin('{');
-    json.Add("rule", Text(neighbours[i], s.K));
+    json.Add("change", change);
     json.Add("outputs", sample);
     json.Add("mismatches", static_cast<int64_t>(counts[i]));
     json.End('}');
   }
+  std::fprintf(text, "\n");
   json.End(']');
 
   const std::vector<Experiment> corners = Corners(found, s.input, s.fp16, s.K);
   const std::vector<uint32_t> d = bench.Run(corners);
+  size_t as_ruled = 0;
   json.Begin("corners", '[');
   for (size_t i = 0; i < corners.size(); ++i) {
     const Experiment& e = corners[i];
     const uint32_t expected = Evaluate(best.rule, s.input, e.a.data(), e.b.data(), s.K, e.c);
     const int digits = s.fp16 ? 4 : 8;
-    std::fprintf(text, "  corner %-48s %s%s\n", e.label.c_str(), Hex(d[i], digits).c_str(),
-                 d[i] == expected ? "" : ("  DIFFERS from the rule: " + Hex(expected, digits)).c_str());
+    as_ruled += d[i] == expected;
+    if (d[i] != expected) {
+      std::fprintf(text, "  corner \"%s\": hardware %s, the rule says %s\n", e.label.c_str(), Hex(d[i], digits).c_str(),
+                   Hex(expected, digits).c_str());
+    }
     json.Begin('{');
     json.Add("case", e.label);
     json.Add("hardware", Hex(d[i], digits));
     json.Add("rule", Hex(expected, digits));
     json.End('}');
   }
+  std::fprintf(text, "  corners: %zu of %zu as the rule says\n", as_ruled, corners.size());
   json.End(']');
   json.End('}');
   std::fflush(text);

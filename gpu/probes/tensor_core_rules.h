@@ -67,6 +67,25 @@ inline std::string Text(const Rule& rule, int K) {
   return text;
 }
 
+// What `rule` changes of `from`.
+inline std::string Difference(const Rule& rule, const Rule& from) {
+  std::string text;
+  const auto add = [&](bool differs, const std::string& what) {
+    if (differs) text += (text.empty() ? "" : ", ") + what;
+  };
+  add(rule.L != from.L, Format("L=%d", rule.L));
+  add(rule.F != from.F, Format("F=%d", rule.F));
+  add(rule.result != from.result, Text(rule.result));
+  add(rule.add_c != from.add_c, rule.add_c == AddC::kInEveryStep   ? "c in every step"
+                                : rule.add_c == AddC::kLastNearest ? "c last, to nearest"
+                                                                   : "c last, toward zero");
+  add(rule.zeros_in_emax != from.zeros_in_emax, rule.zeros_in_emax ? "zeros in emax" : "zeros not in emax");
+  add(rule.signed_underflow != from.signed_underflow,
+      rule.signed_underflow ? "-0 from underflow" : "+0 from underflow");
+  add(rule.emax_floor != from.emax_floor, Format("emax >= %d", rule.emax_floor));
+  return text;
+}
+
 inline void SetOrder(Rule& rule, const std::vector<int>& order) {
   for (size_t i = 0; i < order.size(); ++i) rule.order[i] = static_cast<uint8_t>(order[i]);
 }
@@ -126,7 +145,7 @@ inline std::vector<Rule> SmallPrint(const Rule& rule) {
 }
 
 // Rules one change away from `rule`: their mismatches say what the operands can tell apart.
-inline std::vector<Rule> Neighbours(const Rule& rule, bool fp16, int K) {
+inline std::vector<Rule> Neighbours(const Rule& rule, Input input, bool fp16, int K) {
   std::vector<Rule> rules;
   const auto add = [&](auto change) {
     Rule changed = rule;
@@ -138,8 +157,10 @@ inline std::vector<Rule> Neighbours(const Rule& rule, bool fp16, int K) {
   if (rule.L > 4) add([](Rule& r) { r.L /= 2; });
   if (rule.L < K) add([](Rule& r) { r.L *= 2; });
   add([](Rule& r) { r.zeros_in_emax = !r.zeros_in_emax; });
-  add([](Rule& r) { r.signed_underflow = !r.signed_underflow; });
+  const bool wide = LayoutOf(input).exponent_bits == 8;  // only such products come near the least fp32
+  if (wide || fp16) add([](Rule& r) { r.signed_underflow = !r.signed_underflow; });
   for (const int floor : {-132, -133}) {
+    if (!wide || fp16) break;
     if (rule.emax_floor != floor) add([&](Rule& r) { r.emax_floor = floor; });
   }
   if (fp16) {
