@@ -1,9 +1,9 @@
 """Which L2 capacity explains a curve of miss rates over working sets that all SMs read.
 
 MISS_RATE tabulates the miss rate of a cyclic scan of W bytes through an L2 of capacity C, read by the SMs of all
-partitions. Two partitions: lines that both read are kept twice, not-recently-used replacement, 16 ways; the values come
-from a simulation of that cache (mean of three seeds, spread 0.02). One partition: least-recently-used within interleaved sets.
-The policy is a hypothesis that was chosen because it follows the public curves of A100 and H100
+partitions. Two partitions: lines that both read are kept twice, replacement takes what was not recently used, 16 ways;
+the values come from a simulation of that cache (mean of three seeds, spread 0.02). One partition: least recently used
+within interleaved sets. The policy is a hypothesis, chosen because it follows the public curves of A100 and H100
 (RRZE-HPC/gpu-benches, gpu-l2-cache) within 0.035; a fit with a larger mean error says that it does not hold here.
 """
 

@@ -29,10 +29,9 @@ __device__ uint32_t PackRegister(const uint32_t* patterns) {
   return word;
 }
 
-// --- mma.sync
-// ---------------------------------------------------------------------------------------------------------- With P
-// patterns to a 32-bit register, K is 8 P for all of them. Lane = 4 row + quad. a0: row, k = P quad to P quad + P - 1;
-// a1: row + 8; a2, a3: the same at k + K / 2. b0, b1: column `row`, the k of a0 and a2.
+// --- mma.sync --------------------------------------------------------------------------------------------------------
+// With P patterns to a 32-bit register, K is 8 P for all of them. Lane = 4 row + quad. a0: row, k = P quad to
+// P quad + P - 1; a1: row + 8; a2, a3: the same at k + K / 2. b0, b1: column `row`, the k of a0 and a2.
 struct MmaFragments {
   uint32_t a[4], b[2];
 };
@@ -74,10 +73,9 @@ __device__ MmaFragments LoadMma(const uint32_t* a, const uint32_t* b) {
                : "r"(f.a[0]), "r"(f.a[1]), "r"(f.a[2]), "r"(f.a[3]), "r"(f.b[0]), "r"(f.b[1])); \
   d[at] = d0 & 0xFFFF, d[at + 1] = d0 >> 16, d[at + 64] = d1 & 0xFFFF, d[at + 65] = d1 >> 16;
 
-// --- wgmma
-// ------------------------------------------------------------------------------------------------------------- m64n8,
-// one warpgroup, A and B in shared memory, K-major with the 128-byte swizzle; the k of one instruction fill the first
-// 32 bytes of each 128-byte row. 16-byte unit u of row r lies at r * 128 + ((u ^ (r % 8)) << 4).
+// --- wgmma -----------------------------------------------------------------------------------------------------------
+// m64n8, one warpgroup, A and B in shared memory, K-major with the 128-byte swizzle; the k of one instruction fill the
+// first 32 bytes of each 128-byte row. 16-byte unit u of row r lies at r * 128 + ((u ^ (r % 8)) << 4).
 template <int bits, int rows>
 __device__ void StoreWgmma(unsigned char* tile, const uint32_t* patterns) {
   constexpr int P = 32 / bits;
@@ -115,7 +113,6 @@ __device__ void LoadWgmma(const uint32_t* a, const uint32_t* b, uint64_t& descri
   asm volatile("{ .reg .pred p;\n setp.eq.u32 p, 0, 0;\n wgmma.fence.sync.aligned;\n" TEXT   \
                " {%0,%1,%2,%3}, %4, %5, p, " END                                             \
                ";\n"                                                                         \
-                                                                                             \
                "wgmma.commit_group.sync.aligned;\nwgmma.wait_group.sync.aligned 0; }"        \
                : "+f"(d0), "+f"(d1), "+f"(d2), "+f"(d3)                                      \
                : "l"(at_a), "l"(at_b)                                                        \
@@ -130,16 +127,14 @@ __device__ void LoadWgmma(const uint32_t* a, const uint32_t* b, uint64_t& descri
   uint32_t d0 = PackRegister<16>(c + at), d1 = PackRegister<16>(c + at + 64);                                          \
   asm volatile("{ .reg .pred p;\n setp.eq.u32 p, 0, 0;\n wgmma.fence.sync.aligned;\n" TEXT " {%0,%1}, %2, %3, p, " END \
                ";\n"                                                                                                   \
-                                                                                                                       \
                "wgmma.commit_group.sync.aligned;\nwgmma.wait_group.sync.aligned 0; }"                                  \
                : "+r"(d0), "+r"(d1)                                                                                    \
                : "l"(at_a), "l"(at_b)                                                                                  \
                : "memory");                                                                                            \
   d[at] = d0 & 0xFFFF, d[at + 1] = d0 >> 16, d[at + 64] = d1 & 0xFFFF, d[at + 65] = d1 >> 16;
 
-// --- The list
-// ------------------------------------------------------------------------------------------------------------ An
-// instruction that the target of this compilation lacks must not stand in its code: the assembler would refuse it.
+// --- The list --------------------------------------------------------------------------------------------------------
+// An instruction that the target of this compilation lacks must not stand in its code: the assembler would refuse it.
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 890
 #define PROBE_SINCE_89(BODY) BODY
 #else

@@ -77,9 +77,8 @@ __global__ void __launch_bounds__(kL2Threads, 1)
   if (folded == 0x12345678u) *sink = folded;
 }
 
-// --- Per SM, timed by its own clock
-// -------------------------------------------------------------------------------------- Clock cycles and nanoseconds
-// that a block took.
+// --- Per SM, timed by its own clock ----------------------------------------------------------------------------------
+// Clock cycles and nanoseconds that a block took.
 struct BlockTime {
   long long clocks;
   unsigned long long nanoseconds;
