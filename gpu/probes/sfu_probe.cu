@@ -7,7 +7,11 @@
 // Equal on another GPU: it computes these functions with the same tables, and every recipe built on them holds there.
 // Different: the tables of that unit, or the library code named, need a row of their own.
 //
+//   sfu_probe [--golden data/golden/sfu_hashes.json]
 //   nvcc -std=c++17 -arch=sm_90a --expt-relaxed-constexpr -I. gpu/probes/sfu_probe.cu -o sfu_probe
+//
+// The JSON goes to stdout. With --golden each function is judged as well: "equal" or "different" from that file, or
+// "not in the file"; in the JSON under "verdicts", and in words on stderr.
 //
 // Without --use_fast_math, which would replace exp2f, logf and the division by other functions.
 #include <cuda_runtime.h>
@@ -17,7 +21,10 @@
 #include <cstdlib>
 #include <ctime>
 #include <fstream>
+#include <sstream>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "data/hash.h"
 
@@ -104,12 +111,21 @@ std::string DriverRelease() {
   return "";
 }
 
+// The capability that this code was compiled for: a newer GPU runs it, but without what came later.
+int CodeCapability() {
+  cudaFuncAttributes attributes;
+  Check(cudaFuncGetAttributes(&attributes, AddPairs<Ex2>), "cudaFuncGetAttributes");
+  return attributes.ptxVersion;
+}
+
+using Hashes = std::vector<std::pair<std::string, std::string>>;  // of each function, in order
+
 template <class... Functions>
-void PrintHashes(int capability) {
+Hashes ComputeHashes(int capability) {
+  Hashes hashes;
   unsigned long long* sum;
   Check(cudaMalloc(&sum, sizeof(*sum)), "cudaMalloc");
-  const char* separator = "\n";
-  const auto print_one = [&](auto function) {
+  const auto compute_one = [&](auto function) {
     using Function = decltype(function);
     if (capability < Function::kSince) return;
     unsigned long long hash = 0;
@@ -117,16 +133,62 @@ void PrintHashes(int capability) {
     AddPairs<Function><<<2048, 256>>>(sum);
     Check(cudaGetLastError(), Function::kName);
     Check(cudaMemcpy(&hash, sum, sizeof(hash), cudaMemcpyDeviceToHost), Function::kName);
-    std::printf("%s    \"%s\": \"0x%016llX\"", separator, Function::kName, hash);
-    separator = ",\n";
+    char text[19];
+    std::snprintf(text, sizeof(text), "0x%016llX", hash);
+    hashes.emplace_back(Function::kName, text);
   };
-  (print_one(Functions{}), ...);
+  (compute_one(Functions{}), ...);
   Check(cudaFree(sum), "cudaFree");
+  return hashes;
+}
+
+// One verdict for each function: its hash in `golden`, the text of a file that this program has printed.
+Hashes Judge(const Hashes& hashes, const std::string& golden) {
+  Hashes verdicts;
+  for (const auto& [name, hash] : hashes) {
+    const std::string key = "\"" + name + "\": \"0x";
+    const size_t at = golden.find(key);
+    const char* verdict = "not in the file";
+    if (at != golden.npos)
+      verdict = golden.compare(at + key.size() - 2, hash.size(), hash) == 0 ? "equal" : "different";
+    verdicts.emplace_back(name, verdict);
+    std::fprintf(stderr, "  %-30s %s  %s\n", name.c_str(), hash.c_str(), verdict);
+  }
+  return verdicts;
+}
+
+void PrintMembers(const char* name, const Hashes& members, const char* end) {
+  std::printf("  \"%s\": {", name);
+  const char* separator = "\n";
+  for (const auto& [key, value] : members) {
+    std::printf("%s    \"%s\": \"%s\"", separator, key.c_str(), value.c_str());
+    separator = ",\n";
+  }
+  std::printf("\n  }%s\n", end);
 }
 
 }  // namespace
 
-int main() {
+int main(int argc, char** argv) {
+  const bool judge = argc == 3 && std::string(argv[1]) == "--golden";
+  if (argc != 1 && !judge) {
+    std::fprintf(stderr, "usage: sfu_probe [--golden data/golden/sfu_hashes.json]\n");
+    return 2;
+  }
+  std::stringstream golden;
+  if (judge) {
+    std::ifstream file(argv[2]);
+    if (!file) {
+      std::fprintf(stderr, "sfu_probe: %s cannot be read\n", argv[2]);
+      return 3;
+    }
+    golden << file.rdbuf();
+  }
+  int devices = 0;
+  if (const cudaError_t error = cudaGetDeviceCount(&devices); error != cudaSuccess || devices == 0) {
+    std::fprintf(stderr, "sfu_probe: no CUDA device: %s\n", cudaGetErrorString(error));
+    return 5;
+  }
   cudaDeviceProp gpu;
   Check(cudaGetDeviceProperties(&gpu, 0), "cudaGetDeviceProperties");
   int driver = 0, runtime = 0;
@@ -143,8 +205,12 @@ int main() {
   std::printf("  \"nvcc\": \"%d.%d.%d\",\n", __CUDACC_VER_MAJOR__, __CUDACC_VER_MINOR__, __CUDACC_VER_BUILD__);
   std::printf("  \"inputs\": 4294967296,\n");
   std::printf("  \"hash\": \"sum over all fp32 bit patterns of HashPair(input bits, output bits) modulo 2^64\",\n");
-  std::printf("  \"hashes\": {");
-  PrintHashes<Ex2, Rcp, Rsqrt, Lg2, Exp2f, Logf, Reciprocal, Fp16, Bf16, Fp16Truncated, Bf16Truncated, Tf32Away,
-              Tf32Even, E4m3, E5m2>(gpu.major * 10 + gpu.minor);
-  std::printf("\n  }\n}\n");
+  const Hashes hashes = ComputeHashes<Ex2, Rcp, Rsqrt, Lg2, Exp2f, Logf, Reciprocal, Fp16, Bf16, Fp16Truncated,
+                                      Bf16Truncated, Tf32Away, Tf32Even, E4m3, E5m2>(CodeCapability());
+  PrintMembers("hashes", hashes, judge ? "," : "");
+  if (judge) {
+    std::fprintf(stderr, "sfu_probe: %s, all 2^32 inputs of each function, against %s\n", gpu.name, argv[2]);
+    PrintMembers("verdicts", Judge(hashes, golden.str()), "");
+  }
+  std::printf("}\n");
 }

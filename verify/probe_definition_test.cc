@@ -1,0 +1,82 @@
+// The tensor core is defined twice: by the simulator (sim/tensor_core_scalar.h), and by the probe that asks a GPU
+// (gpu/probes/fdpa.h). Neither includes the other; here they are held against each other.
+#include <doctest/doctest.h>
+
+#include <random>
+#include <vector>
+
+#include "gpu/probes/fdpa.h"
+#include "sim/tensor_core_scalar.h"
+
+namespace bitflash::verify {
+namespace {
+
+using data::Format;
+namespace probe = gpu::probe;
+
+probe::Input InputOf(Format format) {
+  switch (format) {
+    case Format::kFp16:
+      return probe::Input::kFp16;
+    case Format::kBf16:
+      return probe::Input::kBf16;
+    case Format::kTf32:
+      return probe::Input::kTf32;
+    case Format::kE4m3:
+      return probe::Input::kE4m3;
+    default:
+      return probe::Input::kE5m2;
+  }
+}
+
+probe::Rule RuleOf(const sim::TensorCore& core) {
+  probe::Rule rule;
+  rule.L = core.products;
+  rule.F = rule.F_c = core.alignment_bits;
+  rule.result = core.rounding == sim::ResultRounding::kNearestFp16    ? probe::Result::kFp16Nearest
+                : core.rounding == sim::ResultRounding::kTruncateFp32 ? probe::Result::kFp32Truncated
+                                                                      : probe::Result::kFp32Truncated13;
+  const bool last = core.accumulator_add == sim::AccumulatorAdd::kAfterInstruction;
+  rule.add_c = last ? probe::AddC::kLastNearest : probe::AddC::kInEveryStep;
+  return rule;
+}
+
+// Patterns whose exponents lie within `spread` of the middle of the format; spread 0: every pattern. A quarter is zero.
+uint32_t Draw(std::mt19937& random, int bits, int exponent_bits, int spread) {
+  const uint32_t any = static_cast<uint32_t>(random()) & (bits == 32 ? ~0u : (1u << bits) - 1);
+  if (spread == 0) return any;
+  const uint32_t sign = any & (1u << (bits - 1));
+  if (random() % 4 == 0) return sign;
+  const int low_bits = bits - 1 - exponent_bits, top = (1 << exponent_bits) - 1;
+  int field = top / 2 + static_cast<int>(random() % static_cast<unsigned>(2 * spread + 1)) - spread;
+  field = field < 0 ? 0 : field > top - 1 ? top - 1 : field;
+  return sign | static_cast<uint32_t>(field) << low_bits | (any & ((1u << low_bits) - 1));
+}
+
+TEST_CASE("the probe's definition of every modelled tensor core is the simulator's") {
+  std::mt19937 random(1);
+  for (const sim::TensorCore& core : sim::AllTensorCores()) {
+    const probe::Input input = InputOf(core.input);
+    const probe::Layout layout = probe::LayoutOf(input);
+    const probe::Rule rule = RuleOf(core);
+    const bool fp16 = core.accumulator == Format::kFp16;
+    const size_t k = 256 / static_cast<size_t>(layout.bits);
+    int64_t different = 0;
+    for (const int spread : {0, 2, 7, 14, 120}) {
+      for (int i = 0; i < 2000; ++i) {
+        std::vector<uint32_t> a(k), b(k);
+        for (uint32_t& x : a) x = Draw(random, layout.bits, layout.exponent_bits, spread);
+        for (uint32_t& x : b) x = Draw(random, layout.bits, layout.exponent_bits, spread);
+        const uint32_t c = fp16 ? Draw(random, 16, 5, 2 * spread) : Draw(random, 32, 8, 2 * spread);
+        const uint32_t simulated =
+            sim::DotProductAdd(core, std::span<const uint32_t>(a), std::span<const uint32_t>(b), c);
+        different += probe::Evaluate(rule, input, a.data(), b.data(), static_cast<int>(k), c) != simulated;
+      }
+    }
+    CAPTURE(sim::ToString(core));
+    CHECK(different == 0);
+  }
+}
+
+}  // namespace
+}  // namespace bitflash::verify
