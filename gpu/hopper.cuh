@@ -183,6 +183,11 @@ __device__ __forceinline__ void StMatrix(uint32_t address, uint32_t r0, uint32_t
                : "memory");
 }
 
+// Two floats; `address` is a multiple of 8.
+__device__ __forceinline__ void StoreShared(uint32_t address, float x, float y) {
+  asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(address), "f"(x), "f"(y) : "memory");
+}
+
 }  // namespace bitflash::gpu
 
 #endif  // BITFLASH_GPU_HOPPER_CUH_

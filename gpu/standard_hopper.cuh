@@ -84,9 +84,8 @@ __device__ __forceinline__ void StageRows(uint32_t to, int chunk_stride, const f
     for (int j = 0; j < kRegisters / 4; ++j) {  // 8 columns
       const int u = 2 * (j % 4) + quad / 2;
       const uint32_t at = to + j / 4 * chunk_stride + r * 128 + ((u ^ r) << 4) + quad % 2 * 8;
-      asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(at), "f"(d[4 * j]), "f"(d[4 * j + 1]) : "memory");
-      asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(at + 1024), "f"(d[4 * j + 2]), "f"(d[4 * j + 3])
-                   : "memory");
+      StoreShared(at, d[4 * j], d[4 * j + 1]);
+      StoreShared(at + 8 * 128, d[4 * j + 2], d[4 * j + 3]);
     }
   }
 }

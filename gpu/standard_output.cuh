@@ -16,7 +16,7 @@ constexpr int kOutputSharedBytes = kStages*(128 * kOutputKeys + kOutputKeys * kC
 template <class T, int kColumns, int kStages>
 __global__ void __launch_bounds__(kTileThreads, 2)
     standard_output(const __grid_constant__ StandardProblem p, const T* probabilities, const T* v, T* o) {
-  extern __shared__ __align__(1024) unsigned char shared[];
+  extern __shared__ __align__(16) unsigned char shared[];
   constexpr int kPBytes = 128 * kOutputKeys * 2, kVBytes = kOutputKeys * kColumns * 2;
   // Neighbouring blocks take the columns of one query tile, so that P comes from HBM once; then, from the last query
   // tile (the longest under a causal mask) to the first, those that share V.

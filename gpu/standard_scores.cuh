@@ -34,7 +34,7 @@ __device__ __forceinline__ void Mask(const StandardProblem& p, int row, int colu
 template <class T, class S>
 __global__ void __launch_bounds__(kTileThreads, 2)
     standard_scores(const __grid_constant__ StandardProblem p, const T* q, const T* k, S* s) {
-  extern __shared__ __align__(1024) unsigned char shared[];
+  extern __shared__ __align__(16) unsigned char shared[];
   constexpr int kTileBytes = 128 * 64 * 2;
   // Neighbouring blocks take neighbouring key tiles: together they write whole rows of S, and share Q in L2.
   const int tiles = (p.seqlen_k + kKeysPerTile - 1) / kKeysPerTile;

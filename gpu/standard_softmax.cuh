@@ -18,6 +18,9 @@ namespace bitflash::gpu {
 inline constexpr int kSoftmaxThreads = 128;
 inline constexpr int kRegisterRow = 8192;                     // keys of a slice when a row does not fit on chip
 inline constexpr int kSliceVectors = kRegisterRow / 8 / 128;  // of one thread
+// Vectors of a row that a thread holds in registers: more blocks fit an SM, and a row may be as long as all of the
+// shared memory that a block can have.
+inline constexpr int kHeldVectors = 4;
 
 // A vector of 8 scores as it lies in memory: 16 bytes of a 16-bit format, 32 of fp32.
 template <class S>
@@ -45,9 +48,49 @@ __device__ __forceinline__ void ToFloat(const RawVector<S>& raw, float (&x)[8]) 
   }
 }
 
-// The vectors of a row in shared memory, 128 (one of each thread) after 128. Nobody reads another warp's: fp32 vectors
-// are two 16-byte units, which the lanes of a warp copy in the order of their addresses (a sector of L2 is fetched
-// once) and place so that reading them meets no bank twice.
+// fp32 only: other numbers in the place of the scores.
+__device__ __forceinline__ void FromFloat(const float (&x)[8], RawVector<float>& raw) {
+#pragma unroll
+  for (int n = 0; n < 2; ++n) {
+    raw.units[n] = make_uint4(__float_as_uint(x[4 * n]), __float_as_uint(x[4 * n + 1]), __float_as_uint(x[4 * n + 2]),
+                              __float_as_uint(x[4 * n + 3]));
+  }
+}
+
+// This thread's one of the vectors [first, first + 128) of a row that has `count`; for whole warps. An fp32 vector is
+// two units of 16 bytes: the lanes of a warp load them in the order of their addresses, so that a sector of L2 is
+// fetched once, and exchange them.
+template <class S>
+__device__ __forceinline__ RawVector<S> LoadVector(const S* row, int first, int count) {
+  constexpr int kUnits = RawVector<S>::kUnits;
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const int unit = (first + warp * 32) * kUnits + lane;
+  RawVector<S> raw{};
+#pragma unroll
+  for (int n = 0; n < kUnits; ++n) {
+    if (unit + n * 32 < count * kUnits) raw.units[n] = __ldcs(reinterpret_cast<const uint4*>(row) + unit + n * 32);
+  }
+  if constexpr (kUnits == 1) {
+    return raw;
+  } else {
+    RawVector<S> own;
+#pragma unroll
+    for (int n = 0; n < kUnits; ++n) {
+      const auto word = [&](uint32_t low, uint32_t high) {
+        const uint32_t from_low = __shfl_sync(~0u, low, (2 * lane + n) % 32);
+        const uint32_t from_high = __shfl_sync(~0u, high, (2 * lane + n) % 32);
+        return lane < 16 ? from_low : from_high;
+      };
+      const uint4 &low = raw.units[0], &high = raw.units[1];
+      own.units[n] = make_uint4(word(low.x, high.x), word(low.y, high.y), word(low.z, high.z), word(low.w, high.w));
+    }
+    return own;
+  }
+}
+
+// The vectors of a row in shared memory, 128 (one of each thread) after 128. Nobody reads another warp's: the
+// units of fp32 vectors are copied in the order of their addresses, as in LoadVector, and placed so that reading them
+// meets no bank twice.
 template <class S>
 class StagedRow {
  public:
@@ -76,13 +119,9 @@ class StagedRow {
     return raw;
   }
 
-  // fp32 only: other numbers in the place of the scores.
-  __device__ __forceinline__ void Store(int k, const float (&x)[8]) const {
-    static_assert(sizeof(S) == 4);
+  __device__ __forceinline__ void Store(int k, const RawVector<S>& raw) const {
 #pragma unroll
-    for (int n = 0; n < 2; ++n) {
-      *reinterpret_cast<float4*>(Unit(k, UnitOfLane(n))) = {x[4 * n], x[4 * n + 1], x[4 * n + 2], x[4 * n + 3]};
-    }
+    for (int n = 0; n < RawVector<S>::kUnits; ++n) *Unit(k, UnitOfLane(n)) = raw.units[n];
   }
 
  private:
@@ -171,51 +210,77 @@ struct RowStatistics {
   float m, l;
 };
 
-// The row fits: S is read once. Every thread keeps its first vector in registers, so that a row may fill all of the
-// shared memory that a block can have and the reductions still find their 32 bytes.
+// A row that fits on chip: the first vectors of every thread in registers, the others in shared memory.
+template <class S>
+class OnChipRow {
+ public:
+  __device__ __forceinline__ OnChipRow(const S* row, int vectors, unsigned char* shared)
+      : staged_(shared), own_((vectors - static_cast<int>(threadIdx.x) + kSoftmaxThreads - 1) / kSoftmaxThreads) {
+    for (int k = kHeldVectors; k * kSoftmaxThreads < vectors; ++k) {
+      staged_.Copy(k - kHeldVectors, row, k * kSoftmaxThreads, vectors);
+    }
+    CpAsyncCommit();
+    const int warp = threadIdx.x / 32;
+#pragma unroll
+    for (int k = 0; k < kHeldVectors; ++k) {
+      if (k * kSoftmaxThreads + warp * 32 < vectors) held_[k] = LoadVector(row, k * kSoftmaxThreads, vectors);
+    }
+    CpAsyncWait<0>();
+    __syncwarp();
+  }
+
+  // Calls body(k, vector) for the vectors k * 128 + thread; with kKeep, what it leaves in them stays.
+  template <bool kKeep, class Body>
+  __device__ __forceinline__ void ForOwn(const Body& body) {
+#pragma unroll
+    for (int k = 0; k < kHeldVectors; ++k) {
+      if (k < own_) body(k, held_[k]);
+    }
+#pragma unroll 2
+    for (int k = kHeldVectors; k < own_; ++k) {
+      RawVector<S> raw = staged_.Load(k - kHeldVectors);
+      body(k, raw);
+      if constexpr (kKeep) staged_.Store(k - kHeldVectors, raw);
+    }
+  }
+
+ private:
+  StagedRow<S> staged_;
+  int own_;  // vectors of this thread
+  RawVector<S> held_[kHeldVectors];
+};
+
+// The row fits: S is read once.
 template <class T, class S>
 __device__ __forceinline__ RowStatistics SoftmaxOnChip(const StandardProblem& p, const S* s, T* P, int vectors,
                                                        unsigned char* shared, BlockReduce reduce) {
-  const int t = threadIdx.x;
-  const int own = (vectors - t + kSoftmaxThreads - 1) / kSoftmaxThreads;  // vectors of this thread; 0 or less: none
-  const StagedRow<S> staged(shared);
-  RawVector<S> first;
-  for (int k = 1; k * kSoftmaxThreads < vectors; ++k) staged.Copy(k - 1, s, k * kSoftmaxThreads, vectors);
-  CpAsyncCommit();
-  if (own > 0) first = reinterpret_cast<const RawVector<S>*>(s)[t];
-  CpAsyncWait<0>();
-  __syncwarp();
+  // fp32 scores make room for their exponentials. Those of 16-bit scores are computed twice, which costs less than
+  // bytes in flight would.
+  constexpr bool kKeep = sizeof(S) == 4;
+  OnChipRow<S> row(s, vectors, shared);
 
-  float m = own > 0 ? Maximum(first, -INFINITY) : -INFINITY;
-#pragma unroll 2
-  for (int k = 1; k < own; ++k) m = Maximum(staged.Load(k - 1), m);
+  float m = -INFINITY;
+  row.template ForOwn<false>([&](int, const RawVector<S>& raw) { m = Maximum(raw, m); });
   m = reduce.Max(m);
   const float c = __fmul_rn(FiniteOrZero(m), -p.scale_log2);
 
-  float l = 0, x[8], x_first[8];
-  if (own > 0) {
-    ToFloat(first, x_first);
-    Exponentials(x_first, p.scale_log2, c);
-    l = AddInOrder(l, x_first);
-  }
-#pragma unroll 2
-  for (int k = 1; k < own; ++k) {
-    ToFloat(staged.Load(k - 1), x);
+  float l = 0;
+  row.template ForOwn<kKeep>([&](int, RawVector<S>& raw) {
+    float x[8];
+    ToFloat(raw, x);
     Exponentials(x, p.scale_log2, c);
     l = AddInOrder(l, x);
-    if constexpr (sizeof(S) == 4) staged.Store(k - 1, x);
-  }
+    if constexpr (kKeep) FromFloat(x, raw);
+  });
   l = reduce.Sum(l);
   const float inverse = InverseSum(l);
 
-  if (own > 0) WriteProbabilities(P + 8 * t, x_first, inverse);
-#pragma unroll 2
-  for (int k = 1; k < own; ++k) {
-    ToFloat(staged.Load(k - 1), x);
-    // 16-bit scores leave no room for exponentials: those are computed again, which costs less than the bytes.
-    if constexpr (sizeof(S) == 2) Exponentials(x, p.scale_log2, c);
-    WriteProbabilities(P + 8 * (t + k * kSoftmaxThreads), x, inverse);
-  }
+  row.template ForOwn<false>([&](int k, const RawVector<S>& raw) {
+    float x[8];
+    ToFloat(raw, x);
+    if constexpr (!kKeep) Exponentials(x, p.scale_log2, c);
+    WriteProbabilities(P + 8 * (k * kSoftmaxThreads + threadIdx.x), x, inverse);
+  });
   return {m, l};
 }
 
@@ -306,7 +371,7 @@ __global__ void __launch_bounds__(kSoftmaxThreads)
 template <class S>
 int SoftmaxSharedBytes(bool on_chip, int keys) {
   if (!on_chip) return 2 * kSliceVectors * StagedRow<S>::kBytes;
-  const int vectors = (keys + 7) / 8 - kSoftmaxThreads;  // beside those in registers
+  const int vectors = (keys + 7) / 8 - kHeldVectors * kSoftmaxThreads;  // beside those in registers
   return vectors <= 0 ? 0 : (vectors + 31) / 32 * StagedRow<S>::kWarpBytes;
 }
 
