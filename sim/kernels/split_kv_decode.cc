@@ -13,7 +13,7 @@ namespace bitflash::sim {
 namespace {
 
 constexpr int64_t kCombineWarps = 4;
-constexpr int64_t kChunk = 1024;  // keys of one part by default: the bits of a sequence then depend on no GPU
+constexpr int64_t kPartKeys = 1024;  // by default: the bits of a sequence then depend on no GPU and no neighbour
 
 void SplitBlock(Block& b, const Attention& a, const Tiling& t, const Recipe& recipe, const Operands& g,
                 const BlockIndex& at, const KeyRuns& keys) {
@@ -123,8 +123,10 @@ Tiling DefaultTiling(const Attention& a, const Gpu& gpu) {
   while (shared() > gpu.shared_bytes_per_block && t.stages > 1) --t.stages;
   while (shared() > gpu.shared_bytes_per_block && t.Bc > 16) t.Bc /= 2;
   while (shared() > gpu.shared_bytes_per_block && t.Br > 16) t.Br /= 2;
-  // The combine kernel keeps m and l of all parts of a row in shared memory.
-  t.splits = std::clamp<int64_t>(CeilDiv(a.seqlen_k, kChunk), 1, gpu.shared_bytes_per_block / 8);
+  // The combine kernel keeps m and l of all parts of a row in shared memory: beyond 29 million keys on an H200, parts
+  // grow.
+  t.part_keys = kPartKeys;
+  while (CeilDiv(a.seqlen_k, t.part_keys) > gpu.shared_bytes_per_block / 8) t.part_keys *= 2;
   return t;
 }
 
@@ -147,6 +149,7 @@ Kernel SplitKvDecode() {
       .DefaultTiling = DefaultTiling,
       .Run = Run,
       .splits_keys = true,
+      .fixed_parts = true,
       .pages = true,
       .Scratch = Scratch};
 }
