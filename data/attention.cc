@@ -52,8 +52,9 @@ void Validate(const Attention& a) {
     throw UsageError("softcap is " + std::to_string(a.softcap) + ": expected a finite number, 0 (none) or more");
   }
   if (a.format == Format::kFp64) {
-    throw UsageError("format is fp64: expected a format that GPU attention kernels take, "
-                     "fp32, tf32, fp16, bf16, e4m3 or e5m2");
+    throw UsageError(
+        "format is fp64: expected a format that GPU attention kernels take, "
+        "fp32, tf32, fp16, bf16, e4m3 or e5m2");
   }
   if (a.v_is_in_k && a.head_dim_v > a.head_dim) {
     throw UsageError("head_dim_v is " + std::to_string(a.head_dim_v) + ": expected at most head_dim, which is " +

@@ -121,12 +121,13 @@ Attention ReadAttention(const Node& node) {
   attention.heads_q = node["heads_q"].Integer(1, kMostExtent);
   attention.heads_kv = node["heads_kv"].Integer(1, kMostExtent);
   attention.seqlen_q = node["seqlen_q"].Integer(1, kMostExtent);
-  attention.seqlen_k = node["seqlen_k"].Integer(1, kMostExtent);
+  attention.seqlen_k = node["seqlen_k"].Integer(0, kMostExtent);
   attention.head_dim = attention.head_dim_v = node["head_dim"].Integer(1, kMostExtent);
   attention.format = ParseFormat(node["format"].OneOf({"bf16", "fp16"}));
-  attention.mask = ParseMask(node["mask"].OneOf({"full", "causal", "causal-top-left"}));
+  const std::string mask = node["mask"].Text();
   attention.softmax_scale = node["softmax_scale"].NumberOrNull();
   try {
+    attention.mask = ParseMask(mask);
     Validate(attention);
   } catch (const UsageError& error) {
     node.Fail(std::string("is no valid problem: ") + error.what());
@@ -185,6 +186,36 @@ std::vector<GoldenRow> ReadRows(const Node& node, const Attention& attention) {
     read.lse = static_cast<uint32_t>(row["lse"].Hex(1, 8)[0]);
   }
   return rows;
+}
+
+GoldenOptions ReadOptions(const Node& node) {
+  const std::vector<Node> tile = node["tile"].List();
+  if (tile.size() != 4) node["tile"].Expected("a list of Br, Bc, warps and stages");
+  GoldenOptions options;
+  int64_t* const numbers[] = {&options.Br, &options.Bc, &options.warps, &options.stages};
+  for (size_t i = 0; i < 4; ++i) *numbers[i] = tile[i].Integer(1, 1024);
+  options.chunk = node["chunk"].Integer(0, kMostExtent);
+  options.page_size = node["page_size"].Integer(0, kMostExtent);
+  options.fp32_scores = node["fp32_scores"].Flag();
+  return options;
+}
+
+// A case of a kernel of this repository.
+GoldenCase ReadOwnCase(const Node& unnamed, const std::vector<std::string>& kernels) {
+  unnamed.Keys({"name",        "batch",    "heads_q",       "heads_kv", "seqlen_q",   "seqlen_k", "head_dim",
+                "format",      "mask",     "softmax_scale", "seed",     "tile",       "chunk",    "page_size",
+                "fp32_scores", "launches", "runs",          "o_hashes", "lse_hashes", "variants", "rows"});
+  GoldenCase golden;
+  golden.name = unnamed["name"].Text();
+  const Node node = unnamed.Named(golden.name);
+  golden.attention = ReadAttention(node);
+  golden.seed = static_cast<uint64_t>(node["seed"].Integer(0, kMostSeed));
+  golden.options = ReadOptions(node);
+  golden.runs = node["runs"].Integer(1, kMostExtent);
+  golden.launches = ReadLaunches(node["launches"], kernels);
+  golden.heads = ReadHeads(node, golden.attention.batch * golden.attention.heads_q);
+  golden.rows = ReadRows(node["rows"], golden.attention);
+  return golden;
 }
 
 GoldenCase ReadCase(const Node& unnamed, const std::vector<std::string>& kernels) {
@@ -249,21 +280,28 @@ bool GoldenCase::IsRepeatable() const {
 std::vector<GoldenCase> ParseGolden(std::string_view text, std::string_view origin) {
   const json value = ParseStrictJson(text, origin);
   const Node file(value, std::string(origin) + ": file");
-  file.Keys({"schema", "backend", "part", "kernels", "cases", "not_recorded"});
-  file["schema"].Integer(1, 1);
+  // 1: kernels of others, by data/golden/record_pytorch.py; 2: kernels of this repository, by gpu/record/.
+  const bool own = value.is_object() && value.contains("schema") && value["schema"] == 2;
+  if (own) {
+    file.Keys({"schema", "backend", "kernels", "cases"});
+  } else {
+    file.Keys({"schema", "backend", "part", "kernels", "cases", "not_recorded"});
+    file["schema"].Integer(1, 2);
+  }
   const std::string backend = file["backend"].Text();
-  const bool held_out = file["part"].OneOf({"recorded", "held-out"}) == "held-out";
+  const bool held_out = !own && file["part"].OneOf({"recorded", "held-out"}) == "held-out";
   std::vector<std::string> kernels;
   for (const Node& kernel : file["kernels"].List()) kernels.push_back(kernel.Text());
 
   std::vector<GoldenCase> cases;
   std::set<std::string> names;
   for (const Node& node : file["cases"].List()) {
-    GoldenCase& golden = cases.emplace_back(ReadCase(node, kernels));
+    GoldenCase& golden = cases.emplace_back(own ? ReadOwnCase(node, kernels) : ReadCase(node, kernels));
     golden.backend = backend;
     golden.held_out = held_out;
     if (!names.insert(golden.name).second) node["name"].Expected("each name once");
   }
+  if (own) return cases;
   for (const Node& missing : file["not_recorded"].List()) {
     missing.Keys({"name", "failed_attempts"});
     missing["name"].Text();

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -44,6 +45,14 @@ struct GoldenLaunch {
   std::array<int64_t, 3> grid{}, block{};  // x, y, z
 };
 
+// What a kernel of this repository was built for and called with beside the problem (gpu/kernels.h).
+struct GoldenOptions {
+  int64_t Br = 0, Bc = 0, warps = 0, stages = 0;
+  int64_t chunk = 0;      // split-kv: keys of a part; 0: the keys are not split
+  int64_t page_size = 0;  // split-kv: keys of a page; 0: contiguous
+  bool fp32_scores = false;
+};
+
 // One problem as one backend solved it. Q, K and V are HashNormal (data/random.h) of the seeds seed, seed + 1 and
 // seed + 2, rounded to the format.
 struct GoldenCase {
@@ -55,9 +64,10 @@ struct GoldenCase {
   bool kv_heads_expanded = false;  // the kernel got every KV head once per query head, being without grouped queries
   int64_t runs = 0;
   std::vector<GoldenLaunch> launches;
-  std::vector<GoldenHead> heads;  // [batch * heads_q]
-  std::vector<GoldenRow> rows;    // empty where full_bits
-  bool full_bits = false;         // every bit is in the .npz file beside this one
+  std::vector<GoldenHead> heads;         // [batch * heads_q]
+  std::vector<GoldenRow> rows;           // empty where full_bits
+  bool full_bits = false;                // every bit is in the .npz file beside this one
+  std::optional<GoldenOptions> options;  // kernels of this repository only (schema 2)
 
   bool IsRepeatable() const;  // no head has variants
 };

@@ -80,13 +80,58 @@ TEST_CASE("a file is read as written") {
   CHECK_FALSE(golden.full_bits);
 }
 
+json OwnFile() {
+  json file = SmallFile();
+  file["schema"] = 2;
+  for (const char* key : {"part", "not_recorded"}) file.erase(key);
+  json& one = file["cases"][0];
+  for (const char* key : {"full_bits", "kv_heads", "sdpa", "same_without_lse", "failed_attempts"}) one.erase(key);
+  one["mask"] = "window(7,-1)";
+  one["tile"] = {16, 64, 1, 2};
+  one["chunk"] = 1024;
+  one["page_size"] = 8;
+  one["fp32_scores"] = false;
+  return file;
+}
+
+TEST_CASE("recordings of this repository's kernels also say how they were built and called") {
+  const std::vector<GoldenCase> cases = ParseGolden(OwnFile().dump(), "FILE");
+  REQUIRE(cases.size() == 1);
+  CHECK(cases[0].attention.mask == Mask::Window(7, Mask::kUnlimited));
+  REQUIRE(cases[0].options);
+  const GoldenOptions& options = *cases[0].options;
+  CHECK(std::vector<int64_t>{options.Br, options.Bc, options.warps, options.stages} ==
+        std::vector<int64_t>{16, 64, 1, 2});
+  CHECK(options.chunk == 1024);
+  CHECK(options.page_size == 8);
+  CHECK_FALSE(options.fp32_scores);
+  CHECK_FALSE(ParseGolden(SmallFile().dump(), "FILE")[0].options);
+  const auto refused = [](const char* pointer, const json& value, const char* message) {
+    json file = OwnFile();
+    file[json::json_pointer(pointer)] = value;
+    CHECK_THROWS_WITH_AS(ParseGolden(file.dump(), "FILE"), doctest::Contains(message), InputError);
+  };
+  refused("/part", "recorded", "has the unknown field \"part\"");
+  refused("/cases/0/tile", {16, 64}, "expected a list of Br, Bc, warps and stages");
+  refused("/cases/0/tile/0", 0, "expected an integer from 1 to 1024");
+  refused("/cases/0/chunk", -1, "expected an integer from 0");
+  refused("/cases/0/sdpa", "same", "has the unknown field \"sdpa\"");
+  const json whole = OwnFile();
+  for (const auto& [key, unused] : whole["cases"][0].items()) {
+    json file = OwnFile();
+    file["cases"][0].erase(key);
+    CHECK_THROWS_AS(ParseGolden(file.dump(), "FILE"), InputError);
+  }
+}
+
 TEST_CASE("what is wrong with a file is named") {
   const struct {
     const char* pointer;  // RFC 6901, into SmallFile()
     json value;
     const char* message;
   } rows[] = {
-      {"/schema", 2, "FILE: file.schema is 2: expected an integer from 1 to 1"},
+      {"/schema", 3, "FILE: file.schema is 3: expected an integer from 1 to 2"},
+      {"/schema", 2, "FILE: file has the unknown field \"not_recorded\""},
       {"/extra", 1, "FILE: file has the unknown field \"extra\""},
       {"/part", "other", "expected one of \"recorded\", \"held-out\""},
       {"/kernels", "main", "file.kernels is the string \"main\": expected a list"},
@@ -100,7 +145,7 @@ TEST_CASE("what is wrong with a file is named") {
       {"/cases/0/softmax_scale", "1", "expected a number or null"},
       {"/cases/0/softmax_scale", -1, "(one) is no valid problem: "},
       {"/cases/0/format", "fp8", "expected one of \"bf16\", \"fp16\""},
-      {"/cases/0/mask", "window(1,0)", "expected one of \"full\", \"causal\", \"causal-top-left\""},
+      {"/cases/0/mask", "windowed", "(one) is no valid problem: "},
       {"/cases/0/full_bits", 0, "expected true or false"},
       {"/cases/0/launches", json::array(), "expected at least one launch"},
       {"/cases/0/launches/0/0", 2, "expected an integer from 0 to 1"},

@@ -67,10 +67,16 @@ std::string BadTile(const Kernel& kernel, const Attention& a, const Tiling& t) {
                                                "divide the columns of O"),
            require(t.stages >= 1 && t.stages <= 16, "stages", t.stages, "1 to 16"),
            require(t.splits >= 1 && t.splits <= (1 << 20), "splits", t.splits, "1 to 1048576"),
+           require(t.part_keys == 0 || (t.part_keys > 0 && t.Bc > 0 && t.part_keys % t.Bc == 0), "part_keys",
+                   t.part_keys, "0 (equal parts) or a multiple of Bc, which is " + std::to_string(t.Bc)),
+           require(t.part_keys == 0 || t.splits == 1, "splits", t.splits,
+                   "1: part_keys, which is " + std::to_string(t.part_keys) + ", says how many parts there are"),
            require(t.page_size >= 0 && t.page_size <= (1 << 20), "page_size", t.page_size, "0 (contiguous) to 1048576"),
            require(t.page_size == 0 || t.page_size % t.Bc == 0 || t.Bc % t.page_size == 0, "page_size", t.page_size,
                    "a divisor or a multiple of Bc, which is " + std::to_string(t.Bc)),
            require(t.splits == 1 || kernel.splits_keys, "splits", t.splits, "1: this kernel does not split the keys"),
+           require(t.part_keys == 0 || kernel.fixed_parts, "part_keys", t.part_keys,
+                   "0: this kernel has no parts of a given length"),
            require(t.page_size == 0 || kernel.pages, "page_size", t.page_size,
                    "0: this kernel does not read a paged cache"),
            require(!t.fp32_scores || kernel.stores_scores, "fp32_scores", 1, "0: this kernel stores no scores"),
@@ -99,6 +105,10 @@ std::string TooLong(const Kernel& kernel, const Attention& a, const Tiling& t) {
   const int64_t query_tiles = QueryTileCount(a, t), key_tiles = CeilDiv(a.seqlen_k, t.Bc);
   if (query_tiles > kMostTiles) return refuse("the queries", query_tiles, "Br", t.Br);
   if (kernel.keys_outside && key_tiles > kMostTiles) return refuse("the keys", key_tiles, "Bc", t.Bc);
+  if (t.part_keys > 0 && CeilDiv(a.seqlen_k, t.part_keys) > kMostTiles)
+    return "the keys would be cut into " + std::to_string(CeilDiv(a.seqlen_k, t.part_keys)) +
+           " parts: expected at most " + std::to_string(kMostTiles) + "; a larger part_keys than " +
+           std::to_string(t.part_keys) + " or a shorter sequence would do";
   return "";
 }
 
@@ -182,7 +192,13 @@ Tiling ResolveTiling(const Kernel& kernel, const Attention& a, const Gpu& gpu, c
   if (choice.Br) t.Br = *choice.Br;
   if (choice.Bc) t.Bc = *choice.Bc;
   if (choice.stages) t.stages = *choice.stages;
-  if (choice.splits) t.splits = *choice.splits;
+  if (choice.splits) {
+    t.splits = *choice.splits;
+    t.part_keys = 0;
+  }
+  if (choice.part_keys) t.part_keys = *choice.part_keys;
+  // Parts are whole tiles: a published length follows a chosen tile.
+  if (choice.Bc && *choice.Bc > 0 && !choice.part_keys) t.part_keys = CeilDiv(t.part_keys, t.Bc) * t.Bc;
   if (choice.page_size) t.page_size = *choice.page_size;
   if (choice.pack_gqa) t.pack_gqa = *choice.pack_gqa;
   if (choice.fp32_scores) t.fp32_scores = *choice.fp32_scores;

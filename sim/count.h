@@ -41,7 +41,7 @@ std::string Infeasible(const Kernel& kernel, const Attention& attention, const T
 
 // What a user chose of a tiling; everything else is the published kernel's choice.
 struct TilingChoice {
-  std::optional<int64_t> Br, Bc, warps, stages, splits, page_size;
+  std::optional<int64_t> Br, Bc, warps, stages, splits, part_keys, page_size;
   std::optional<bool> pack_gqa, fp32_scores;
 };
 

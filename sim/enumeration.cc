@@ -267,8 +267,8 @@ std::vector<Ledger> SplitKv(const Problem& p) {
   const Attention& a = p.a;
   const Tiling& t = p.t;
   const int64_t tiles = (a.seqlen_k + t.Bc - 1) / t.Bc;
-  // Equal numbers of tiles a part; parts without a tile are not launched.
-  const int64_t per_part = (tiles + t.splits - 1) / t.splits;
+  // So many keys a part, or equal numbers of tiles; parts without a tile are not launched.
+  const int64_t per_part = t.part_keys > 0 ? t.part_keys / t.Bc : (tiles + t.splits - 1) / t.splits;
   const int64_t parts = tiles == 0 ? 0 : (tiles + per_part - 1) / per_part;
   EnumeratedLaunch l, combine;
   p.EachHead([&](int64_t b, int64_t h) {

@@ -94,6 +94,8 @@ TEST_CASE("the refusal of a problem that is too large says what would do") {
         std::string::npos);
   CHECK(message("fa1", {.seqlen_q = 1, .seqlen_k = int64_t{1} << 40}, t).find("the keys would be cut into") !=
         std::string::npos);
+  CHECK(message("split-kv", {.seqlen_k = int64_t{1} << 40}, {.Br = 16, .Bc = 64, .warps = 1, .part_keys = 1024})
+            .find("cut into 1073741824 parts") != std::string::npos);
   const Attention many{
       .batch = int64_t{1} << 24, .heads_q = 1 << 10, .heads_kv = 1 << 10, .seqlen_q = 1 << 12, .seqlen_k = 1 << 12};
   CHECK(message("fa2", many, t).find("passes 2^62") != std::string::npos);

@@ -132,6 +132,10 @@ TEST_CASE("an infeasible tile is refused with the limit it breaks") {
   refused("fa2", a, {.Br = 64, .Bc = 64, .warps = 0}, h200, "warps is 0");
   refused("fa2", a, {.Br = 64, .Bc = 64, .stages = 17}, h200, "stages is 17");
   refused("fa2", a, {.Br = 64, .Bc = 64, .splits = 2}, h200, "splits is 2: expected 1");
+  refused("fa2", a, {.Br = 64, .Bc = 64, .part_keys = 64}, h200, "part_keys is 64: expected 0");
+  refused("split-kv", a, {.Br = 64, .Bc = 64, .part_keys = 1000}, h200, "part_keys is 1000: expected 0 (equal parts)");
+  refused("split-kv", a, {.Br = 64, .Bc = 64, .splits = 2, .part_keys = 64}, h200, "splits is 2: expected 1");
+  refused("split-kv", a, {.Br = 64, .Bc = 0, .part_keys = 64}, h200, "Bc is 0");
   refused("fa2", a, {.Br = 64, .Bc = 64, .page_size = 16}, h200, "page_size is 16: expected 0");
   refused("split-kv", a, {.Br = 64, .Bc = 64, .page_size = 48}, h200, "page_size is 48: expected a divisor");
   refused("fa1", a, {.Br = 64, .Bc = 64, .pack_gqa = true}, h200, "pack_gqa is 1");

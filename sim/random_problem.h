@@ -62,7 +62,11 @@ inline RandomProblem MakeRandomProblem(std::mt19937_64& rng, const Kernel& kerne
   a.v_is_in_k = a.head_dim_v <= a.head_dim && pick(0, 3) == 0;
   if (wgmma && pick(0, 3) == 0) t.warps *= 2;  // warpgroups that divide the columns
   if (data::StorageBytes(a.format) == 1) t.Bc = (t.Bc + 31) / 32 * 32;
-  if (kernel.splits_keys) t.splits = pick(1, 9);
+  if (kernel.fixed_parts && pick(0, 1)) {
+    t.part_keys = t.Bc * pick(1, 4);
+  } else if (kernel.splits_keys) {
+    t.splits = pick(1, 9);
+  }
   if (kernel.pages) {
     t.page_size = pick(0, 1) ? 0 : pick(0, 1) ? t.Bc * pick(1, 4) : t.Bc >> pick(0, 4);
   }

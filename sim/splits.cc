@@ -5,17 +5,22 @@
 namespace bitflash::sim {
 namespace {
 
+// Key tiles of every part but the last.
+int64_t TilesPerPart(const Attention& a, const Tiling& t) {
+  return t.part_keys > 0 ? t.part_keys / t.Bc : CeilDiv(CeilDiv(a.seqlen_k, t.Bc), t.splits);
+}
+
 // The key tiles of part `split` of the whole sequence.
 Range PartTiles(const Attention& a, const Tiling& t, int64_t split) {
-  const int64_t per_part = CeilDiv(CeilDiv(a.seqlen_k, t.Bc), t.splits);
-  return {split * per_part, per_part};
+  const int64_t tiles = TilesPerPart(a, t);
+  return {split * tiles, tiles};
 }
 
 }  // namespace
 
 int64_t SplitParts(const Attention& a, const Tiling& t) {
   const int64_t tiles = CeilDiv(a.seqlen_k, t.Bc);
-  return tiles == 0 ? 0 : CeilDiv(tiles, CeilDiv(tiles, t.splits));
+  return tiles == 0 ? 0 : CeilDiv(tiles, TilesPerPart(a, t));
 }
 
 KeyRuns PartKeys(const Attention& a, const Tiling& t, const BlockIndex& at, Order order) {

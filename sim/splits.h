@@ -9,8 +9,8 @@
 
 namespace bitflash::sim {
 
-// Parts are equal numbers of key tiles, the last one may have fewer. This many hold at least one tile: rounding up can
-// leave the last of Tiling::splits without any.
+// Parts of Tiling::part_keys keys, or equal numbers of key tiles; the last one may have fewer. This many hold at least
+// one tile: rounding up can leave the last of Tiling::splits without any.
 int64_t SplitParts(const Attention& a, const Tiling& t);
 
 // The key tiles of one block.

@@ -7,6 +7,7 @@ std::string ToString(const Tiling& t) {
                      (t.warps == 1 ? " warp" : " warps");
   if (t.stages > 1) text += ", " + std::to_string(t.stages) + " stages";
   if (t.splits > 1) text += ", " + std::to_string(t.splits) + " splits";
+  if (t.part_keys > 0) text += ", parts of " + std::to_string(t.part_keys) + " keys";
   if (t.page_size > 0) text += ", pages of " + std::to_string(t.page_size);
   if (t.pack_gqa) text += ", packed heads";
   if (t.fp32_scores) text += ", fp32 scores";

@@ -13,7 +13,8 @@ struct Tiling {
   int64_t Bc = 128;
   int64_t warps = 4;         // warps that issue matrix instructions (fa3: consumer warps, 4 a warpgroup)
   int64_t stages = 1;        // K and V tiles in flight in shared memory
-  int64_t splits = 1;        // parts of the keys that separate blocks work on
+  int64_t splits = 1;        // equal parts of the keys that separate blocks work on
+  int64_t part_keys = 0;     // or parts of this many keys each, counted from key 0; 0: `splits` equal parts
   int64_t page_size = 0;     // keys a page of a paged KV cache; 0: contiguous
   bool pack_gqa = false;     // query heads of a KV head are rows of one tile
   bool fp32_scores = false;  // standard: S in HBM as fp32 instead of the input format

@@ -56,6 +56,7 @@ void RequireTaken(const gpu::Kernel& kernel, const Attention& a) {
 }
 
 int64_t PartKeysOf(const Attention& a, const sim::Tiling& t) {
+  if (t.part_keys > 0) return t.part_keys;
   const int64_t tiles = std::max<int64_t>(1, CeilDiv(a.seqlen_k, t.Bc));
   return t.Bc * CeilDiv(tiles, t.splits);
 }

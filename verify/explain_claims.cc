@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "data/error.h"
+#include "sim/splits.h"
 #include "verify/explain_contrast.h"
 #include "verify/explain_on_chip.h"
 
@@ -187,8 +188,12 @@ Claim SplitBytes(const Explanation& e) {
   const sim::Kernel& kernel = sim::FindKernel("split-kv");
   KernelChoice choice{&kernel, kernel.DefaultTiling(a, e.input.gpu), false};
   if (e.decode.flash.kernel == "split-kv") choice.tiling = e.decode.flash.tiling;
+  const auto equal_parts = [&](int64_t parts) {
+    choice.tiling.splits = parts;
+    choice.tiling.part_keys = 0;
+  };
   const int64_t key_tiles = (a.seqlen_k + choice.tiling.Bc - 1) / choice.tiling.Bc;
-  if (choice.tiling.splits < 2) choice.tiling.splits = std::min<int64_t>(8, key_tiles);
+  if (sim::SplitParts(a, choice.tiling) < 2) equal_parts(std::clamp<int64_t>(key_tiles, 1, 8));
   // The statement is about the algorithm, so it is counted even where the kernel itself cannot run.
   const auto bytes = [](const sim::Ledger& ledger) {
     const sim::Traffic traffic = sim::Sum(ledger.hbm_compulsory);
@@ -201,8 +206,8 @@ Claim SplitBytes(const Explanation& e) {
     return Number(traffic.read + traffic.write);
   };
   const Anyway split = CountAnyway(choice, a);
-  const int64_t splits = choice.tiling.splits;
-  choice.tiling.splits = 1;
+  const int64_t splits = sim::SplitParts(a, choice.tiling);
+  equal_parts(1);
   const Anyway whole = CountAnyway(choice, a);
   claim.numbers = {{"splits", Number(splits)},
                    {"split_bytes", bytes(split.total)},

@@ -36,6 +36,7 @@ struct Kernel {
   int64_t min_seqlen_q = 1;                       // shorter: another kernel runs, whose recipe is not known
   bool keys_outside = false;                      // its outer loop runs over the keys, one block a head
   bool splits_keys = false;                       // takes Tiling::splits
+  bool fixed_parts = false;                       // takes Tiling::part_keys
   bool pages = false;                             // takes Tiling::page_size
   bool packs_heads = true;                        // takes Tiling::pack_gqa
   bool stores_scores = false;                     // takes Tiling::fp32_scores

@@ -12,8 +12,7 @@
 namespace bitflash::sim {
 namespace {
 
-constexpr int64_t kCombineWarps = 4;
-constexpr int64_t kChunk = 1024;  // keys of one part by default: the bits of a sequence then depend on no GPU
+constexpr int64_t kPartKeys = 1024;  // by default: the bits of a sequence then depend on no GPU and no neighbour
 
 void SplitBlock(Block& b, const Attention& a, const Tiling& t, const Recipe& recipe, const Operands& g,
                 const BlockIndex& at, const KeyRuns& keys) {
@@ -96,6 +95,8 @@ void Run(Stream& stream, const Attention& a, const Tiling& t, const Recipe& reci
   const int64_t rows = QueryRows(a, t);
   const int64_t heads_per_sequence = t.pack_gqa ? a.heads_kv : a.heads_q;
   const Operands g = SplitOperands(a, t);
+  // Four groups of a thread for every column, as far as a block of 1024 goes.
+  const int64_t combine_warps = std::min<int64_t>(32, 4 * CeilDiv(a.head_dim_v, 32));
 
   stream.Launch({.name = "split_kv_decode",
                  .grid = {QueryTileCount(a, t), parts, heads_per_sequence * a.batch},
@@ -106,7 +107,7 @@ void Run(Stream& stream, const Attention& a, const Tiling& t, const Recipe& reci
                 [&](Block& b, const BlockIndex& at, const KeyRuns& keys) { SplitBlock(b, a, t, recipe, g, at, keys); });
   stream.Launch({.name = "split_kv_combine",
                  .grid = {rows, heads_per_sequence, a.batch},
-                 .block = {.warps = kCombineWarps},
+                 .block = {.warps = combine_warps},
                  .heads = Heads(a, t),
                  .blocks = {{{}, {.i = 1}, rows, {}}}},
                 [&](Block& b, const BlockIndex& at, const KeyRuns&) {
@@ -114,17 +115,22 @@ void Run(Stream& stream, const Attention& a, const Tiling& t, const Recipe& reci
                 });
 }
 
-// Tiles of 64 x 64: a decode step fills few of the 64 rows, and HBM time hides the idle ones.
+// The tile of the CUDA kernel: one warp, for no two warps then wait for one another, with as few rows as hold the
+// queries. 32 rows of O beyond 128 columns do not fit the registers of a warp.
 Tiling DefaultTiling(const Attention& a, const Gpu& gpu) {
-  Tiling t{.Br = 64, .Bc = 64, .warps = 4, .stages = 2, .pack_gqa = a.group() > 1};
+  Tiling t{.Br = 16, .Bc = 64, .warps = 1, .pack_gqa = a.group() > 1};
   const int64_t d = PaddedDim(a.head_dim, a.format), dv = a.v_is_in_k ? 0 : PaddedDim(a.head_dim_v, a.format);
-  if (std::max(a.head_dim, a.head_dim_v) > 256) t.warps = 8;  // O alone would need 64 * 512 / 128 = 256 words a thread
+  const int64_t columns = std::max(a.head_dim, a.head_dim_v);
+  if (columns > 256) t = {.Br = 64, .Bc = 64, .warps = 8, .stages = 2, .pack_gqa = t.pack_gqa};  // latent attention
+  if (columns <= 128 && QueryRows(a, t) > t.Br) t.Br = 32;
   const auto shared = [&] { return (t.Br * d + t.stages * t.Bc * (d + dv)) * data::StorageBytes(a.format); };
   while (shared() > gpu.shared_bytes_per_block && t.stages > 1) --t.stages;
   while (shared() > gpu.shared_bytes_per_block && t.Bc > 16) t.Bc /= 2;
   while (shared() > gpu.shared_bytes_per_block && t.Br > 16) t.Br /= 2;
-  // The combine kernel keeps m and l of all parts of a row in shared memory.
-  t.splits = std::clamp<int64_t>(CeilDiv(a.seqlen_k, kChunk), 1, gpu.shared_bytes_per_block / 8);
+  // The combine kernel keeps m and l of all parts of a row in shared memory: beyond 29 million keys on an H200, parts
+  // grow.
+  t.part_keys = kPartKeys;
+  while (CeilDiv(a.seqlen_k, t.part_keys) > gpu.shared_bytes_per_block / 8) t.part_keys *= 2;
   return t;
 }
 
@@ -147,6 +153,7 @@ Kernel SplitKvDecode() {
       .DefaultTiling = DefaultTiling,
       .Run = Run,
       .splits_keys = true,
+      .fixed_parts = true,
       .pages = true,
       .Scratch = Scratch};
 }

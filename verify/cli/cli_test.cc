@@ -341,7 +341,8 @@ TEST_CASE("colours: never without a terminal, always when asked, and NO_COLOR do
   // script(1) gives a terminal where it is installed.
   if (Run("command -v script").exit_code == 0) {
     // Needs a pseudo-terminal, which a container may not have.
-    if (Run("script -qec true /dev/null").exit_code == 0) CHECK(Run("script -qec '" + list + "' /dev/null").out.find('\x1b') != std::string::npos);
+    if (Run("script -qec true /dev/null").exit_code == 0)
+      CHECK(Run("script -qec '" + list + "' /dev/null").out.find('\x1b') != std::string::npos);
     CHECK(Run("NO_COLOR=1 script -qec '" + list + "' /dev/null").out.find('\x1b') == std::string::npos);
   }
 }

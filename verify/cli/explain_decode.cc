@@ -1,6 +1,7 @@
 // Part 4: decode, one token against a long KV cache.
 #include <algorithm>
 
+#include "sim/splits.h"
 #include "verify/cli/explain_writer.h"
 #include "verify/cli/units.h"
 
@@ -40,12 +41,13 @@ DocumentPart ExplainWriter::Decode() const {
   const auto launches = [&](const KernelCost& cost) {
     return text_.Count("count.launches", static_cast<int64_t>(cost.count.launches.size()));
   };
-  const int64_t unsplit = c.flash.blocks / c.flash.tiling.splits;
+  const int64_t parts = std::max<int64_t>(1, sim::SplitParts(a, c.flash.tiling));
+  const int64_t unsplit = c.flash.blocks / parts;
   std::vector<Argument> gains = {{"launches_standard", launches(c.standard)},
                                  {"launches_flash", launches(c.flash)},
                                  {"sms", Grouped(e_.input.gpu.sms)}};
-  if (c.flash.tiling.splits > 1) {
-    gains.push_back({"splits", text_.Count("count.parts", c.flash.tiling.splits)});
+  if (parts > 1) {
+    gains.push_back({"splits", text_.Count("count.parts", parts)});
     gains.push_back({"unsplit", text_.Count("count.blocks", unsplit)});
     gains.push_back({"blocks", Grouped(c.flash.blocks)});
     part.Paragraph(Say("p4.gains", gains));

@@ -51,7 +51,11 @@ Json CostJson(const KernelCost& side) {
   }
   const sim::Traffic requested = sim::Sum(side.count.total.l2_to_sm);
   return {{"kernel", side.kernel},
-          {"tile", {{"Br", side.tiling.Br}, {"Bc", side.tiling.Bc}, {"splits", side.tiling.splits}}},
+          {"tile",
+           {{"Br", side.tiling.Br},
+            {"Bc", side.tiling.Bc},
+            {"splits", side.tiling.splits},
+            {"part_keys", side.tiling.part_keys}}},
           {"blocks", side.blocks},
           {"hbm",
            {{"compulsory", side.hbm.compulsory},

@@ -124,6 +124,10 @@ TEST_CASE("run: the architecture, the tile and the splits decide bits and are re
   const Json split = RunJson("--kernel split-kv --splits 3 " + problem, folder);
   CHECK(split["tiling"]["splits"] == 3);
   CHECK(split["launches"].size() == 2);
+  const Json chunk = RunJson("--kernel split-kv --chunk 128 " + problem, folder);
+  CHECK(chunk["tiling"]["part_keys"] == 128);
+  CHECK(chunk["hashes"] == RunJson("--kernel split-kv --splits 2 " + problem, folder)["hashes"]);
+  CHECK(RunJson("--kernel split-kv " + problem, folder)["tiling"]["part_keys"] == 1024);
 }
 
 }  // namespace

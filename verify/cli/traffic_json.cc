@@ -94,6 +94,7 @@ Json TilingJson(const sim::Tiling& t) {
           {"warps", t.warps},
           {"stages", t.stages},
           {"splits", t.splits},
+          {"part_keys", t.part_keys},
           {"page_size", t.page_size},
           {"pack_gqa", t.pack_gqa},
           {"fp32_scores", t.fp32_scores},
@@ -138,17 +139,17 @@ Json TrafficJson(const Workload& workload, const std::vector<Assertion>& asserti
 std::string TrafficCsv(const std::vector<TrafficResult>& results) {
   std::string csv =
       "kernel,batch,heads_q,heads_kv,seqlen_q,seqlen_k,head_dim,head_dim_v,mask,dtype,br,bc,warps,stages,splits,"
-      "page_size,pack_gqa,fp32_scores,launch,tensor,hbm_read_compulsory_bytes,hbm_read_predicted_bytes,"
+      "part_keys,page_size,pack_gqa,fp32_scores,launch,tensor,hbm_read_compulsory_bytes,hbm_read_predicted_bytes,"
       "hbm_read_requested_bytes,hbm_write_compulsory_bytes,hbm_write_predicted_bytes,hbm_write_requested_bytes,"
       "l2_to_sm_read_bytes,l2_to_sm_write_bytes,shared_read_bytes,shared_write_bytes,register_read_bytes,"
       "matrix_flops,special_ops,fp32_ops,infeasible\r\n";
   for (const TrafficResult& r : results) {
     const data::Attention& a = r.attention;
     const sim::Tiling& t = r.tiling;
-    const std::string point =
-        fmt::format("{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{:d},{:d}", r.kernel->name, a.batch, a.heads_q,
-                    a.heads_kv, a.seqlen_q, a.seqlen_k, a.head_dim, a.head_dim_v, CsvCell(data::ToString(a.mask)),
-                    Name(a.format), t.Br, t.Bc, t.warps, t.stages, t.splits, t.page_size, t.pack_gqa, t.fp32_scores);
+    const std::string point = fmt::format(
+        "{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{:d},{:d}", r.kernel->name, a.batch, a.heads_q, a.heads_kv,
+        a.seqlen_q, a.seqlen_k, a.head_dim, a.head_dim_v, CsvCell(data::ToString(a.mask)), Name(a.format), t.Br, t.Bc,
+        t.warps, t.stages, t.splits, t.part_keys, t.page_size, t.pack_gqa, t.fp32_scores);
     const auto line = [&](std::string_view launch, std::string_view tensor, const Traffic& floor, const Traffic& l2,
                           const Traffic& shared, int64_t registers, const std::string& operations) {
       csv += fmt::format("{},{},{},{},,{},{},,{},{},{},{},{},{},{},\r\n", point, CsvCell(launch), tensor, floor.read,

@@ -76,6 +76,7 @@ class Resolver {
     Refuse(lengths && f_.seqlen, length, "--seqlen", "give one length for the phase, or both lengths");
     Refuse(f_.causal && f_.mask && data::ParseMask(*f_.mask) != data::Mask::Causal(), "--causal",
            fmt::format("--mask {}", f_.mask.value_or("")), "give one of them");
+    Refuse(f_.splits && f_.chunk, "--splits", "--chunk", "give the number of parts or their length");
     if (!f_.model && !f_.heads_q && !f_.head_dim) {
       throw UsageError("which attention? Give --model NAME, or --heads-q N and --head-dim N");
     }
@@ -135,10 +136,12 @@ class Resolver {
     w_.tiling.warps = count("--warps", f_.warps, 1, 32);  // 1024 threads a block
     w_.tiling.stages = count("--stages", f_.stages, 1, 64);
     w_.tiling.splits = count("--splits", f_.splits, 1, 1 << 16);
+    w_.tiling.part_keys = count("--chunk", f_.chunk, 1, kMostLength);
     w_.tiling.page_size = count("--page-size", f_.page_size, 0, 1 << 20);
     if (f_.pack_gqa) w_.tiling.pack_gqa = true;
     if (f_.fp32_scores) w_.tiling.fp32_scores = true;
     RequireMeaning("--splits", f_.splits.has_value(), &sim::Kernel::splits_keys);
+    RequireMeaning("--chunk", f_.chunk.has_value(), &sim::Kernel::fixed_parts);
     RequireMeaning("--page-size", f_.page_size.has_value(), &sim::Kernel::pages);
     RequireMeaning("--pack-gqa", f_.pack_gqa, &sim::Kernel::packs_heads);
     RequireMeaning("--fp32-scores", f_.fp32_scores, &sim::Kernel::stores_scores);
@@ -333,6 +336,7 @@ std::vector<std::string> ArchitectureNames() {
 sim::TilingChoice ChoiceFor(const Workload& workload, const sim::Kernel& kernel) {
   sim::TilingChoice choice = workload.tiling;
   if (!kernel.splits_keys) choice.splits.reset();
+  if (!kernel.fixed_parts) choice.part_keys.reset();
   if (!kernel.pages) choice.page_size.reset();
   if (!kernel.packs_heads) choice.pack_gqa.reset();
   if (!kernel.stores_scores) choice.fp32_scores.reset();

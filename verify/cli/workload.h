@@ -23,7 +23,7 @@ struct WorkloadFlags {
   std::optional<std::string> mask, softmax_scale, dtype;
   bool causal = false;
   std::optional<std::string> gpu, arch;
-  std::optional<std::string> kernel, tile, warps, stages, splits, page_size;
+  std::optional<std::string> kernel, tile, warps, stages, splits, chunk, page_size;
   bool pack_gqa = false;
   bool fp32_scores = false;
   std::optional<std::string> seed;

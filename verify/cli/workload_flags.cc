@@ -24,7 +24,8 @@ void AddWorkloadFlags(CommandLine& line, WorkloadFlags& flags, const WorkloadFea
   if (features.gpu) {
     line.Group("GPU");
     line.AddOption("--gpu", flags.gpu, "NAME|FILE", "A name (bitflash list gpus) or a JSON file (default: h200)");
-    line.AddOption("--arch", flags.arch, "ARCH", "sm75, sm80, sm89, sm90, sm100: a GPU that stands for the architecture");
+    line.AddOption("--arch", flags.arch, "ARCH",
+                   "sm75, sm80, sm89, sm90, sm100: a GPU that stands for the architecture");
   }
   if (features.kernel) {
     line.Group("Kernel");
@@ -32,7 +33,8 @@ void AddWorkloadFlags(CommandLine& line, WorkloadFlags& flags, const WorkloadFea
     line.AddOption("--tile", flags.tile, "BRxBC", "Query rows x keys of a tile, e.g. 128x64");
     line.AddOption("--warps", flags.warps, "N", "Warps that issue matrix instructions");
     line.AddOption("--stages", flags.stages, "N", "K and V tiles in flight in shared memory");
-    line.AddOption("--splits", flags.splits, "N", "Parts of the keys for separate blocks");
+    line.AddOption("--splits", flags.splits, "N", "Equal parts of the keys for separate blocks");
+    line.AddOption("--chunk", flags.chunk, "N", "Or parts of N keys each, a multiple of the tile's keys; decides bits");
     line.AddOption("--page-size", flags.page_size, "N", "Keys in a page of a paged cache (0: contiguous)");
     line.AddFlag("--pack-gqa", flags.pack_gqa, "Query heads of one KV head are rows of one tile");
     line.AddFlag("--fp32-scores", flags.fp32_scores, "The standard kernel stores S in fp32");

@@ -1,0 +1,135 @@
+#include "gpu/record/cases.h"
+
+#include <algorithm>
+#include <charconv>
+#include <set>
+#include <sstream>
+#include <tuple>
+
+#include "data/error.h"
+
+namespace bitflash::gpu {
+namespace {
+
+constexpr uint64_t kFirstSeed = 900000, kSeedsPerLine = 100;
+constexpr size_t kMostSequences = 32;  // three seeds each
+
+std::vector<std::string> Split(const std::string& text, char separator) {
+  std::vector<std::string> parts;
+  std::istringstream stream(text);
+  for (std::string part; std::getline(stream, part, separator);) parts.push_back(part);
+  return parts;
+}
+
+class LineParser {
+ public:
+  explicit LineParser(std::string where) : where_(std::move(where)) {}
+
+  [[noreturn]] void Fail(const std::string& what) const { throw data::InputError(where_ + ": " + what); }
+
+  int64_t Number(const std::string& text, const char* what) const {
+    int64_t number = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+    if (error != std::errc() || end != text.data() + text.size() || number < 0)
+      Fail(std::string(what) + " is '" + text + "': expected a whole number");
+    return number;
+  }
+
+  std::pair<int64_t, int64_t> Numbers(const std::string& text, char separator, const char* what) const {
+    const std::vector<std::string> parts = Split(text, separator);
+    if (parts.size() != 2) Fail(std::string(what) + " is '" + text + "': expected two numbers with " + separator);
+    return {Number(parts[0], what), Number(parts[1], what)};
+  }
+
+  // The problem without the kernel; the columns of the table.
+  RecordCase Problem(const std::vector<std::string>& words) const {
+    if (words.size() < 7)
+      Fail("expected kernels, batch, heads, lengths, head_dim, format, mask and perhaps options, got " +
+           std::to_string(words.size()) + " words");
+    RecordCase c;
+    data::Attention& a = c.attention;
+    try {
+      a.batch = Number(words[1], "batch");
+      std::tie(a.heads_q, a.heads_kv) = Numbers(words[2], '/', "heads");
+      std::tie(a.seqlen_q, a.seqlen_k) = Numbers(words[3], 'x', "lengths");
+      a.head_dim = a.head_dim_v = Number(words[4], "head_dim");
+      a.format = data::ParseFormat(words[5]);
+      a.mask = data::ParseMask(words[6]);
+      c.name = "b" + words[1] + "_h" + words[2] + "_s" + words[3] + "_d" + words[4] + "_" + words[5] + "_" + words[6];
+      for (size_t n = 7; n < words.size(); ++n) {
+        Option(words[n], c);
+        if (words[n] != "profile") c.name += "_" + words[n];
+      }
+      data::Validate(a);
+    } catch (const data::UsageError& error) {
+      Fail(error.what());
+    }
+    for (char& letter : c.name) letter = letter == '/' || letter == '(' || letter == ',' ? '-' : letter;
+    std::erase_if(c.name, [](char letter) { return letter == ')' || letter == '='; });
+    return c;
+  }
+
+ private:
+  void Option(const std::string& word, RecordCase& c) const {
+    const size_t equals = word.find('=');
+    const std::string name = word.substr(0, equals), value = equals == word.npos ? "" : word.substr(equals + 1);
+    if (name == "profile") {
+      c.profile = true;
+    } else if (name == "fp32") {
+      c.options.fp32_scores = true;
+    } else if (name == "chunk") {
+      c.options.chunk = Number(value, "chunk");
+    } else if (name == "page") {
+      c.options.page_size = Number(value, "page");
+    } else if (name == "scale") {
+      double scale = 0;
+      const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), scale);
+      if (error != std::errc() || end != value.data() + value.size())
+        Fail("scale is '" + value + "': expected a number");
+      c.attention.softmax_scale = scale;
+    } else if (name == "keys") {
+      for (const std::string& keys : Split(value, ',')) c.lengths.push_back(Number(keys, "keys"));
+      if (static_cast<int64_t>(c.lengths.size()) != c.attention.batch || c.lengths.size() > kMostSequences)
+        Fail(word + ": expected as many lengths as the batch has sequences, at most " + std::to_string(kMostSequences));
+      if (*std::max_element(c.lengths.begin(), c.lengths.end()) > c.attention.seqlen_k)
+        Fail(word + ": expected at most " + std::to_string(c.attention.seqlen_k) + " keys");
+    } else {
+      Fail("'" + word + "': expected scale=X, fp32, chunk=N, page=N, keys=N,N,... or profile");
+    }
+  }
+
+  std::string where_;
+};
+
+}  // namespace
+
+std::vector<RecordCase> ParseCases(std::string_view text, std::string_view origin) {
+  std::vector<RecordCase> cases;
+  std::set<std::string> names;
+  std::istringstream stream{std::string(text)};
+  int64_t line_number = 0;
+  uint64_t seed = kFirstSeed;
+  for (std::string line; std::getline(stream, line);) {
+    ++line_number;
+    std::istringstream in(line.substr(0, line.find('#')));
+    std::vector<std::string> words;
+    for (std::string word; in >> word;) words.push_back(word);
+    if (words.empty()) continue;
+    const LineParser parser(std::string(origin) + ":" + std::to_string(line_number));
+    RecordCase problem = parser.Problem(words);
+    problem.seed = seed;
+    problem.line = line_number;
+    seed += kSeedsPerLine;
+    for (const std::string& kernel : Split(words[0], ',')) {
+      RecordCase& c = cases.emplace_back(problem);
+      c.kernel = kernel;
+      const bool split = kernel == "split-kv";
+      if (!split && (c.options.page_size > 0 || !c.lengths.empty() || c.options.chunk != Options().chunk))
+        parser.Fail(kernel + " has neither chunks nor pages nor lengths");
+      if (!names.insert(kernel + " " + c.name).second) parser.Fail(c.name + ": each problem of a kernel once");
+    }
+  }
+  return cases;
+}
+
+}  // namespace bitflash::gpu
