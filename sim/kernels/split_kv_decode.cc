@@ -12,6 +12,7 @@
 namespace bitflash::sim {
 namespace {
 
+constexpr int64_t kCombineWarps = 4;
 constexpr int64_t kPartKeys = 1024;  // by default: the bits of a sequence then depend on no GPU and no neighbour
 
 void SplitBlock(Block& b, const Attention& a, const Tiling& t, const Recipe& recipe, const Operands& g,
@@ -95,8 +96,6 @@ void Run(Stream& stream, const Attention& a, const Tiling& t, const Recipe& reci
   const int64_t rows = QueryRows(a, t);
   const int64_t heads_per_sequence = t.pack_gqa ? a.heads_kv : a.heads_q;
   const Operands g = SplitOperands(a, t);
-  // Four groups of a thread for every column, as far as a block of 1024 goes.
-  const int64_t combine_warps = std::min<int64_t>(32, 4 * CeilDiv(a.head_dim_v, 32));
 
   stream.Launch({.name = "split_kv_decode",
                  .grid = {QueryTileCount(a, t), parts, heads_per_sequence * a.batch},
@@ -107,7 +106,7 @@ void Run(Stream& stream, const Attention& a, const Tiling& t, const Recipe& reci
                 [&](Block& b, const BlockIndex& at, const KeyRuns& keys) { SplitBlock(b, a, t, recipe, g, at, keys); });
   stream.Launch({.name = "split_kv_combine",
                  .grid = {rows, heads_per_sequence, a.batch},
-                 .block = {.warps = combine_warps},
+                 .block = {.warps = kCombineWarps},
                  .heads = Heads(a, t),
                  .blocks = {{{}, {.i = 1}, rows, {}}}},
                 [&](Block& b, const BlockIndex& at, const KeyRuns&) {
