@@ -3,43 +3,19 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
-#include <fstream>
-#include <map>
-#include <sstream>
 #include <string>
 #include <vector>
 
 #include "data/gpu.h"
 #include "sim/count.h"
+#include "sim/nsight_csv.h"
 
 namespace bitflash::sim {
 namespace {
 
-using Row = std::map<std::string, std::string>;  // column -> text
+using Row = NsightRow;
 
-std::vector<std::string> SplitText(const std::string& text, char separator) {
-  std::vector<std::string> parts;
-  std::istringstream stream(text);
-  for (std::string part; std::getline(stream, part, separator);) parts.push_back(part);
-  return parts;
-}
-
-std::vector<Row> ReadRecording() {
-  std::ifstream file(std::string(BITFLASH_SOURCE_DIR) + "/data/golden/h200_nsight_l2_to_sm.csv");
-  REQUIRE(file.good());
-  std::string line;
-  std::getline(file, line);
-  const std::vector<std::string> columns = SplitText(line, ',');
-  std::vector<Row> rows;
-  while (std::getline(file, line)) {
-    const std::vector<std::string> cells = SplitText(line, ',');
-    REQUIRE(cells.size() == columns.size());
-    for (size_t n = 0; n < cells.size(); ++n) (n == 0 ? rows.emplace_back() : rows.back())[columns[n]] = cells[n];
-  }
-  return rows;
-}
-
-int64_t Number(const Row& row, const std::string& column) { return std::stoll(row.at(column)); }
+std::vector<Row> ReadRecording() { return ReadNsight("h200_nsight_l2_to_sm.csv"); }
 
 Attention ProblemOf(const Row& row) {
   return {.batch = Number(row, "batch"),
@@ -109,7 +85,7 @@ TEST_CASE("bytes from L2 to the SMs: within 0.1 % of Nsight's counter on an H200
     const int64_t measured = Number(row, "xbar_read_bytes");
     CAPTURE(counted);
     CAPTURE(measured);
-    const double percent = 100.0 * static_cast<double>(measured - counted) / static_cast<double>(counted);
+    const double percent = Percent(measured, counted);
     const Miss* miss = nullptr;
     for (const Miss& m : kMisses) miss = name == m.row ? &m : miss;
     if (miss) {
@@ -125,10 +101,6 @@ TEST_CASE("bytes from L2 to the SMs: within 0.1 % of Nsight's counter on an H200
   CHECK(within == 20);
   CHECK(exact == 4);  // FlashAttention-2's decode: d1, d2, d3 and its combine kernel, to the byte
   CHECK(missed == 2);
-}
-
-std::string Dimensions(const Grid& g) {
-  return std::to_string(g.x) + "x" + std::to_string(g.y) + "x" + std::to_string(g.z);
 }
 
 TEST_CASE("launch facts that the model claims are the measured ones") {

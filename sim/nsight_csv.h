@@ -1,0 +1,29 @@
+// Tables of counters that Nsight Compute gave, in data/golden. For tests.
+#ifndef BITFLASH_SIM_NSIGHT_CSV_H_
+#define BITFLASH_SIM_NSIGHT_CSV_H_
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "sim/stream.h"
+
+namespace bitflash::sim {
+
+using NsightRow = std::map<std::string, std::string>;  // column -> text
+
+// The rows of data/golden/NAME; no cell has a comma.
+std::vector<NsightRow> ReadNsight(const std::string& name);
+
+int64_t Number(const NsightRow& row, const std::string& column);
+
+// "32x16x1", as the columns grid and block write it.
+std::string Dimensions(const Grid& grid);
+
+// By how much `measured` is more than `counted`.
+double Percent(int64_t measured, int64_t counted);
+
+}  // namespace bitflash::sim
+
+#endif  // BITFLASH_SIM_NSIGHT_CSV_H_
