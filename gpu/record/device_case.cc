@@ -197,7 +197,7 @@ std::vector<LaunchFacts> DeviceCase::Launches() {
     Check(cudaGraphKernelNodeGetParams(node, &parameters), "cudaGraphKernelNodeGetParams");
     const char* mangled = nullptr;
     Check(cudaFuncGetName(&mangled, parameters.func), "cudaFuncGetName");
-    const std::string name = Demangled(mangled);
+    const std::string name = Demangled(mangled);  // with template arguments
     // The graph does not promise an order; the kernel's list has one.
     const auto found =
         std::ranges::find_if(kernel_.launches, [&](std::string_view launch) { return name.find(launch) != name.npos; });
