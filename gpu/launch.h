@@ -45,8 +45,8 @@ struct LaunchShape {
 template <class Parameters>
 void LaunchKernel(void (*kernel)(Parameters), const char* name, const LaunchShape& shape, const Parameters& parameters,
                   Stream& stream) {
-  // Beyond 48 KiB a kernel must ask, on every device anew.
-  if (shape.shared_bytes > 48 * 1024) {
+  // Beyond 48 KiB, with what is static, a kernel must ask, on every device anew.
+  if (shape.shared_bytes > 32 * 1024) {
     Check(
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shape.shared_bytes)),
         (std::string(name) + ": " + std::to_string(shape.shared_bytes) + " bytes of shared memory").c_str());

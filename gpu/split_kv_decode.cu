@@ -36,9 +36,11 @@ std::string Refusal(const data::Attention& a, const Options& options) {
     return std::to_string(Parts(a, options)) + " parts of " + std::to_string(options.chunk) + " keys: at most " +
            std::to_string(kMostParts);
   }
-  if ((Rows(a) + 15) / 16 > 65535) {
-    return "seqlen_q " + std::to_string(a.seqlen_q) + " with " + std::to_string(a.group()) +
-           " query heads a KV head: at most 1048560 rows";
+  constexpr int64_t kMostBlocks = 65535;  // of the y and z axes of a grid
+  if ((Rows(a) + 15) / 16 > kMostBlocks || a.batch * a.heads_kv > kMostBlocks) {
+    return "batch " + std::to_string(a.batch) + ", heads " + std::to_string(a.heads_q) + "/" +
+           std::to_string(a.heads_kv) + ", seqlen_q " + std::to_string(a.seqlen_q) +
+           ": at most 65535 sequences times KV heads, and 1048560 query rows a KV head";
   }
   return LengthRefusal(a);
 }
@@ -94,7 +96,8 @@ split_kv::Parameters ParametersOf(const data::Attention& a, const Options& optio
 template <class C>
 void LaunchParts(const data::Attention& a, const split_kv::Parameters& p, Stream& stream) {
   if (p.parts == 0) return;
-  const dim3 grid(static_cast<unsigned>(a.batch * a.heads_kv), static_cast<unsigned>(p.parts),
+  // Parts innermost: blocks that run together read neighbouring memory (0.5 to 1 % faster than heads innermost).
+  const dim3 grid(static_cast<unsigned>(p.parts), static_cast<unsigned>(a.batch * a.heads_kv),
                   static_cast<unsigned>((p.rows + C::Br - 1) / C::Br));
   // More blocks than keep 128 KiB in flight on an SM only get in one another's way: 36 KiB hide the latency of 4.8
   // TB/s, and six blocks of 32 KiB were 0.5 % slower than four. So each asks for its share of the shared memory.

@@ -136,9 +136,9 @@ __global__ void __launch_bounds__(32) split_kv_decode(const __grid_constant__ Pa
   extern __shared__ __align__(1024) uint8_t shared[];
   LaunchDependents();
   const int lane = threadIdx.x;
-  const int row0 = blockIdx.z * C::Br, part = blockIdx.y;
-  const int kv_head = blockIdx.x % p.heads_kv;
-  const int64_t batch = blockIdx.x / p.heads_kv;
+  const int row0 = blockIdx.z * C::Br, part = blockIdx.x;
+  const int kv_head = blockIdx.y % p.heads_kv;
+  const int64_t batch = blockIdx.y / p.heads_kv;
   const int keys = p.Keys(batch);
   if (part * static_cast<int64_t>(p.chunk) >= keys) return;  // a shorter sequence has fewer parts
 
