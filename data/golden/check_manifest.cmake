@@ -1,20 +1,48 @@
-# Fails unless manifest.json describes exactly the recordings beside it, byte for byte, and the scripts that made them.
+# Fails unless the manifests in this folder describe exactly the recordings beside them, byte for byte, and the scripts
+# that made them.
 set(folder ${CMAKE_CURRENT_LIST_DIR})
-file(READ ${folder}/manifest.json manifest)
 
 function(check_sha256 name expected)
   if(NOT EXISTS ${folder}/${name})
-    message(SEND_ERROR "${name}: named in manifest.json, but there is no such file")
+    message(SEND_ERROR "${name}: named in a manifest, but there is no such file")
     return()
   endif()
   file(SHA256 ${folder}/${name} actual)
   if(NOT actual STREQUAL expected)
-    message(SEND_ERROR "${name}: has SHA-256 ${actual}, expected ${expected} as in manifest.json: record again")
+    message(SEND_ERROR "${name}: has SHA-256 ${actual}, expected ${expected} as in its manifest: record again")
   endif()
 endfunction()
 
-# manifest.json itself, and what gpu/probes/sfu_probe.cu printed, which names its own machine.
-set(listed manifest.json sfu_hashes.json)
+# Checks the files that <subfolder>manifest.json lists, and its scripts, which lie in this folder; appends what it covers
+# to `listed`.
+function(check_manifest subfolder)
+  file(READ ${folder}/${subfolder}manifest.json manifest)
+  list(APPEND listed ${subfolder}manifest.json)
+  string(JSON count LENGTH "${manifest}" files)
+  math(EXPR last "${count} - 1")
+  foreach(i RANGE ${last})
+    string(JSON name MEMBER "${manifest}" files ${i})
+    string(JSON expected GET "${manifest}" files ${name} sha256)
+    check_sha256(${subfolder}${name} ${expected})
+    list(APPEND listed ${subfolder}${name})
+  endforeach()
+  string(JSON count LENGTH "${manifest}" scripts)
+  math(EXPR last "${count} - 1")
+  foreach(i RANGE ${last})
+    string(JSON name MEMBER "${manifest}" scripts ${i})
+    string(JSON expected GET "${manifest}" scripts ${name})
+    check_sha256(${name} ${expected})
+  endforeach()
+  set(listed ${listed} PARENT_SCOPE)
+endfunction()
+
+# What gpu/probes/sfu_probe.cu printed names its own machine.
+set(listed sfu_hashes.json)
+check_manifest("")
+check_manifest(after/)  # what record_after.py recorded once the code was finished
+# What record_own.py recorded of the CUDA kernels here. The hashes of their sources are there to be looked up, not
+# checked: a comment is no reason to record again.
+check_manifest(own/)
 
 # Nsight's counters have a manifest of their own.
 file(READ ${folder}/h200_nsight_l2_to_sm.json nsight)
@@ -23,61 +51,8 @@ string(JSON expected GET "${nsight}" sha256)
 check_sha256(${name} ${expected})
 list(APPEND listed h200_nsight_l2_to_sm.json)
 
-string(JSON count LENGTH "${manifest}" files)
-math(EXPR last "${count} - 1")
-foreach(i RANGE ${last})
-  string(JSON name MEMBER "${manifest}" files ${i})
-  string(JSON expected GET "${manifest}" files ${name} sha256)
-  check_sha256(${name} ${expected})
-  list(APPEND listed ${name})
-endforeach()
-string(JSON count LENGTH "${manifest}" scripts)
-math(EXPR last "${count} - 1")
-foreach(i RANGE ${last})
-  string(JSON name MEMBER "${manifest}" scripts ${i})
-  string(JSON expected GET "${manifest}" scripts ${name})
-  check_sha256(${name} ${expected})
-endforeach()
-
-# What record_after.py recorded once the code was finished.
-file(READ ${folder}/after/manifest.json after)
-string(JSON count LENGTH "${after}" files)
-math(EXPR last "${count} - 1")
-foreach(i RANGE ${last})
-  string(JSON name MEMBER "${after}" files ${i})
-  string(JSON expected GET "${after}" files ${name} sha256)
-  check_sha256(after/${name} ${expected})
-endforeach()
-
-# What record_own.py recorded of the CUDA kernels here. The hashes of their sources are there to be looked up, not checked:
-# a comment is no reason to record again.
-if(EXISTS ${folder}/own/manifest.json)
-  file(READ ${folder}/own/manifest.json own)
-  string(JSON count LENGTH "${own}" files)
-  math(EXPR last "${count} - 1")
-  set(listed_own own/manifest.json)
-  foreach(i RANGE ${last})
-    string(JSON name MEMBER "${own}" files ${i})
-    string(JSON expected GET "${own}" files ${name} sha256)
-    check_sha256(own/${name} ${expected})
-    list(APPEND listed_own own/${name})
-  endforeach()
-  string(JSON count LENGTH "${own}" scripts)
-  math(EXPR last "${count} - 1")
-  foreach(i RANGE ${last})
-    string(JSON name MEMBER "${own}" scripts ${i})
-    string(JSON expected GET "${own}" scripts ${name})
-    check_sha256(${name} ${expected})
-  endforeach()
-  file(GLOB recordings RELATIVE ${folder} ${folder}/own/*)
-  list(REMOVE_ITEM recordings ${listed_own})
-  if(recordings)
-    message(SEND_ERROR "not in own/manifest.json: ${recordings}")
-  endif()
-endif()
-
-file(GLOB recordings RELATIVE ${folder} ${folder}/*.json ${folder}/*.npz)
+file(GLOB recordings RELATIVE ${folder} ${folder}/*.json ${folder}/*.npz ${folder}/after/* ${folder}/own/*)
 list(REMOVE_ITEM recordings ${listed})
 if(recordings)
-  message(SEND_ERROR "not in manifest.json: ${recordings}")
+  message(SEND_ERROR "in no manifest: ${recordings}")
 endif()
