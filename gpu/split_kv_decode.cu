@@ -146,9 +146,16 @@ void Launch(const data::Attention& a, const Options& options, const Tensors& ten
     using T = decltype(type);
     constexpr int D = head_dim;
     LaunchRowTiles<T, D>(a, parameters, stream);
-    LaunchKernel(split_kv::split_kv_combine<T, D>, "split_kv_combine",
-                 {static_cast<unsigned>(a.batch * a.heads_kv * Rows(a)), split_kv::kCombineThreads,
-                  2 * sizeof(float) * static_cast<size_t>(parameters.parts), overlap},
+    const int64_t rows = a.batch * a.heads_kv * Rows(a);
+    // As many blocks a row as it has groups of 32 columns where the rows alone leave SMs idle.
+    const bool few = rows < 4 * DeviceAttribute(cudaDevAttrMultiProcessorCount);
+    constexpr int kMostBlocks = D / 32;
+    LaunchKernel(few ? split_kv::split_kv_combine<T, D, kMostBlocks> : split_kv::split_kv_combine<T, D, 1>,
+                 "split_kv_combine",
+                 {{static_cast<unsigned>(rows), few ? kMostBlocks : 1u},
+                  split_kv::kCombineThreads,
+                  2 * sizeof(float) * static_cast<size_t>(parameters.parts),
+                  overlap},
                  parameters, stream);
   });
 }

@@ -287,13 +287,16 @@ __global__ void __launch_bounds__(32) split_kv_decode(const __grid_constant__ Pa
 
 // One row: O = sum of w_c O_c / sum of w_c l_c with w_c = 2^((m_c - max m) scale log2 e). Four warps take a contiguous
 // quarter of the parts each, in ascending order; then the four sums are added in order.
+// kBlocksPerRow blocks share the columns of a row, so that few rows with many parts find enough warps.
 inline constexpr int kCombineWarps = 4, kCombineThreads = 32 * kCombineWarps;
 
-template <class T, int D>
+template <class T, int D, int kBlocksPerRow>
 __global__ void __launch_bounds__(kCombineThreads) split_kv_combine(const __grid_constant__ Parameters p) {
-  constexpr int kColumns = D / 32;    // of a lane, 32 apart
-  extern __shared__ float weights[];  // w_c, then l_c w_c
-  __shared__ float O_g[kCombineWarps][D], L_g[kCombineWarps], warp_max[kCombineWarps];
+  constexpr int kBlockColumns = D / kBlocksPerRow;
+  constexpr int kColumns = kBlockColumns / 32;              // of a lane, 32 apart
+  constexpr int kBatch = kColumns < 4 ? 16 / kColumns : 4;  // parts whose loads are in flight together
+  extern __shared__ float weights[];                        // w_c, then l_c w_c
+  __shared__ float O_g[kCombineWarps][kBlockColumns], L_g[kCombineWarps], warp_max[kCombineWarps];
   const int thread = threadIdx.x, lane = thread % 32, g = thread / 32;
   const int row = blockIdx.x % p.rows;
   const int64_t kv = blockIdx.x / p.rows;  // batch * heads_kv + head
@@ -321,13 +324,23 @@ __global__ void __launch_bounds__(kCombineThreads) split_kv_combine(const __grid
 
   const int quarter = (parts + kCombineWarps - 1) / kCombineWarps;
   const int begin = min(parts, g * quarter), end = min(parts, begin + quarter);
-  const float* O_c = p.o_part + (at + begin) * D + lane;
+  const int first_column = blockIdx.y * kBlockColumns;
+  const float* O_c = p.o_part + at * D + first_column + lane;
   float O[kColumns] = {}, L = 0;
-#pragma unroll(32 / kColumns)
-  for (int c = begin; c < end; ++c, O_c += D) {
-    L = __fadd_rn(L, weights[p.parts + c]);
+  for (int c = begin; c < end; c += kBatch) {
+    float x[kBatch][kColumns];
 #pragma unroll
-    for (int i = 0; i < kColumns; ++i) O[i] = __fmaf_rn(__ldcs(O_c + 32 * i), weights[c], O[i]);
+    for (int n = 0; n < kBatch; ++n) {
+#pragma unroll
+      for (int i = 0; i < kColumns; ++i) x[n][i] = c + n < end ? __ldcs(O_c + int64_t{c + n} * D + 32 * i) : 0;
+    }
+#pragma unroll
+    for (int n = 0; n < kBatch; ++n) {
+      if (c + n >= end) break;
+      L = __fadd_rn(L, weights[p.parts + c + n]);
+#pragma unroll
+      for (int i = 0; i < kColumns; ++i) O[i] = __fmaf_rn(x[n][i], weights[c + n], O[i]);
+    }
   }
 #pragma unroll
   for (int i = 0; i < kColumns; ++i) O_g[g][lane + 32 * i] = O[i];
@@ -341,13 +354,13 @@ __global__ void __launch_bounds__(kCombineThreads) split_kv_combine(const __grid
   const int64_t head = kv % p.heads_kv * p.group + row % p.group;
   const int token = row / p.group;
   T* out = static_cast<T*>(p.o) + batch * p.o_batch + head * p.o_head + token * p.o_row;
-  for (int d = thread; d < D; d += kCombineThreads) {
+  for (int d = thread; d < kBlockColumns; d += kCombineThreads) {
     float sum = O_g[0][d];
 #pragma unroll
     for (int other = 1; other < kCombineWarps; ++other) sum = __fadd_rn(sum, O_g[other][d]);
-    out[d] = Round<T>(__fmul_rn(sum, inverse));
+    out[first_column + d] = Round<T>(__fmul_rn(sum, inverse));
   }
-  if (p.lse && thread == 0) {
+  if (p.lse && thread == 0 && blockIdx.y == 0) {
     p.lse[(batch * p.heads_kv * p.group + head) * p.seqlen_q + token] = LogSumExp(M, L, p.scale.natural);
   }
 }
