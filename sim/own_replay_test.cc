@@ -87,8 +87,11 @@ TEST_CASE("our own kernels launch the blocks and threads that their twins count"
         if (!standard_wgmma) CHECK(twin.resources.threads == launch.block[0]);
         if (standard_wgmma && twin.name == "standard_scores") continue;
         const Grid grid{launch.grid[0], launch.grid[1], launch.grid[2]};
-        // The order of the axes is a choice that changes no count.
-        CHECK(twin.grid.blocks() == grid.blocks());
+        // The order of the axes is a choice that changes no count. Where rows are few, several blocks share a row's
+        // columns (CombineExcess in own_nsight_test.cc says what that costs).
+        const int64_t shared = twin.name == "split_kv_combine" ? grid.y : 1;
+        CHECK((shared == 1 || shared == a.head_dim / 32));
+        CHECK(twin.grid.blocks() * shared == grid.blocks());
         if (twin.name == "fa2_forward") CHECK(Dimensions(twin.grid) == Dimensions(grid));
         ++compared;
       }
