@@ -3,9 +3,10 @@
 #include <doctest/doctest.h>
 
 #include <random>
+#include <string>
 #include <vector>
 
-#include "gpu/probes/fdpa.h"
+#include "gpu/probes/tensor_core_rules.h"
 #include "sim/tensor_core_scalar.h"
 
 namespace bitflash::verify {
@@ -92,6 +93,30 @@ TEST_CASE("the probe's definition of every modelled tensor core is the simulator
     }
     CAPTURE(sim::ToString(core));
     CHECK(different == 0);
+  }
+}
+
+TEST_CASE(
+    "the rules that the probe holds a GPU against are the rows of the simulator's table, and its experiments find "
+    "them") {
+  for (const sim::TensorCore& core : sim::AllTensorCores()) {
+    const int capability = std::stoi(std::string(core.arch.substr(2)));
+    if (capability < 80) continue;  // the probe's instructions begin there
+    CAPTURE(sim::ToString(core));
+    const probe::Input input = InputOf(core.input);
+    const bool fp16 = core.accumulator == Format::kFp16;
+    const probe::Rule rule = RuleOf(core);
+    const int k = 256 / probe::LayoutOf(input).bits;
+    CHECK(Text(probe::Known(capability, input, fp16, core.instruction == "wgmma"), k) == Text(rule, k));
+
+    const probe::Structure found(input, fp16, k, [&](const auto& experiments) {
+      std::vector<uint32_t> d;
+      for (const auto& e : experiments) d.push_back(probe::Evaluate(rule, input, e.a.data(), e.b.data(), k, e.c));
+      return d;
+    });
+    CHECK(found.L == rule.L);
+    CHECK(found.F == rule.F);
+    if (found.least_unit != 0) CHECK(found.least_unit == rule.emax_floor - rule.F);
   }
 }
 
