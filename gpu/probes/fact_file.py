@@ -43,23 +43,19 @@ def partitions_of(outputs):
 
 
 def capacity_of(outputs):
-    """{"bytes", "mean_error", "how"} of the L2, or None."""
+    """{"bytes" or None, "mean_error", "text"} of the L2, or None: nothing was counted, or no set is in the knee."""
     l2_bytes, partitions = outputs["device_facts"]["l2_bytes"], partitions_of(outputs)[0]
-    if partitions is None:
+    points = [(p["set_bytes"], p["miss_rate"]) for p in outputs.get("l2_counters", {}).get("curve", [])]
+    fit = l2_fit.fit_capacity(points, l2_bytes, min(partitions, 2)) if partitions is not None else None
+    if fit is None:
         return None
-    partitions = min(partitions, 2)
-    counted = [(p["set_bytes"], p["miss_rate"]) for p in outputs.get("l2_counters", {}).get("curve", [])]
-    memory = outputs.get("memory_probe", {}).get("l2_shared")
-    timed = []
-    if memory:
-        timed = l2_fit.misses_from_bandwidth(
-            memory["curve"], memory["plateau_bytes_per_second"], memory["asymptote_bytes_per_second"]
-        )
-    for points, how in ((counted, "DRAM bytes counted by Nsight Compute"), (timed, "bandwidth over the working set")):
-        fit = l2_fit.fit_capacity(points, l2_bytes, partitions)
-        if fit is not None:
-            return {"bytes": fit[0], "mean_error": fit[1], "how": how, "points": points}
-    return None
+    text = f"DRAM bytes counted by Nsight Compute, mean error {fit[1]:.3f} in the miss rate (gpu/probes/l2_fit.py)"
+    stays = l2_fit.largest_that_stays(points)
+    if stays is not None:
+        text += f"; sets that all SMs read stay up to {stays / 2**20:.1f} MiB (less than 5 % of the lines come again)"
+    if fit[1] > l2_fit.LARGEST_ERROR:
+        return {"bytes": None, "mean_error": fit[1], "text": f"no capacity explains the {text}"}
+    return {"bytes": fit[0], "mean_error": fit[1], "text": text}
 
 
 class Facts:
@@ -96,12 +92,12 @@ class Facts:
 def data_sheet_bandwidth(facts):
     device = facts.device
     formula = device["memory_bus_bits"] / 8 * device["memory_clock_khz"] * 1e3 * 2
-    rates = [facts.memory(f"dram_{kind}_bytes_per_second") for kind in ("read", "write", "copy")]
+    rates = [facts.memory(f"dram_{kind}_bytes_per_second") for kind in ("read", "write", "copy", "memcpy")]
     best = max((rate for rate in rates if rate is not None), default=None)
     if formula > 0 and (best is None or best <= formula <= 3 * best):
         text = f"bus of {device['memory_bus_bits']} bit x {device['memory_clock_khz'] / 1e3:g} MHz x 2, no data sheet"
         return rounded(formula), f"{facts.by('device_facts')}: {text}"
-    return rounded(best), f"{facts.by('memory_probe')}: the best of read, write and copy, no data sheet"
+    return rounded(best), f"{facts.by('memory_probe')}: the best of read, write and copies, no data sheet"
 
 
 def flops(facts, key):
@@ -130,11 +126,9 @@ def assemble(outputs):
     facts.from_device("l2_bytes")
     capacity, (partitions, partitions_source) = capacity_of(outputs), partitions_of(outputs)
     if capacity:
-        error = f"mean error {capacity['mean_error']:.3f} in the miss rate"
-        text = f"{capacity['how']}, fit of gpu/probes/l2_fit.py, {error}"
-        facts.add("l2_bytes_effective", capacity["bytes"], f"{facts.by('memory_probe')}: {text}")
+        facts.add("l2_bytes_effective", capacity["bytes"], f"{facts.by('memory_probe')}: {capacity['text']}")
     else:
-        facts.add("l2_bytes_effective", None, "not measured: no point in the knee of the curve, or no memory_probe")
+        facts.add("l2_bytes_effective", None, "not measured: it takes Nsight Compute's counters (l2_counters.py)")
     facts.add("l2_partitions", partitions, f"{facts.by('device_facts')}: {partitions_source}")
     facts.measured(
         "l2_read_bytes_per_second",
@@ -205,7 +199,7 @@ def claims(outputs, facts):
         if "fabric_bytes" in point:
             share = point["fabric_bytes"] / size
             add(f"a shared set of {mib:.0f} MiB crosses the L2 fabric once", 0.9 < share < 1.15, f"{share:.3f} times")
-        add(f"a shared set of {mib:.0f} MiB is read from DRAM once", 0.98 < point["dram_read_bytes"] / size < 1.05,
+        add(f"a shared set of {mib:.0f} MiB is read from DRAM once in {point['passes']} passes", 0.98 < point["dram_read_bytes"] / size < 1.05,
             f"{point['dram_read_bytes'] / size:.3f} times")  # fmt: skip
         if "sm_read_bytes" in point:
             share = point["sm_read_bytes"] / point["requested_bytes"]
@@ -216,13 +210,12 @@ def claims(outputs, facts):
             )
     capacity = capacity_of(outputs)
     if capacity:
-        l2_bytes = outputs["device_facts"]["l2_bytes"]
-        sizes = f"{capacity['bytes'] / 2**20:.1f} of {l2_bytes / 2**20:.1f} MiB"
-        text = f"{sizes}, mean error {capacity['mean_error']:.3f}, from {capacity['how']}"
+        best = capacity["bytes"]
+        size = f"{best / 2**20:.1f} of {outputs['device_facts']['l2_bytes'] / 2**20:.1f} MiB: " if best else ""
         add(
-            "the cache model of l2_fit.py follows the curve (mean error below 0.05)",
-            capacity["mean_error"] < 0.05,
-            text,
+            f"the cache model of l2_fit.py follows the curve (mean error at most {l2_fit.LARGEST_ERROR})",
+            best is not None,
+            size + capacity["text"],
         )
     return found
 
@@ -232,7 +225,7 @@ def counters_text(counters):
     if "skipped" in counters:
         return f"   skipped: {counters['skipped']}"
     lines = [
-        "   set MiB   DRAM read MiB   misses per repeated read   fabric/set   L2 reads/requested   SM reads/requested"
+        "   set MiB   DRAM read MiB   misses in a later pass   fabric/set   L2 reads/requested   SM reads/requested"
     ]
     for p in counters["curve"]:
         cells = [p.get("fabric_bytes"), p.get("l2_read_bytes"), p.get("sm_read_bytes")]
@@ -241,7 +234,7 @@ def counters_text(counters):
             for c, d in zip(cells, (p["set_bytes"], p["requested_bytes"], p["requested_bytes"]))
         ]
         lines.append(
-            f"   {p['set_bytes'] / 2**20:7.1f} {p['dram_read_bytes'] / 2**20:15.1f} {p['miss_rate']:26.4f} "
+            f"   {p['set_bytes'] / 2**20:7.1f} {p['dram_read_bytes'] / 2**20:15.1f} {p['miss_rate']:24.4f} "
             f"{shares[0]:12.3f} {shares[1]:20.4f} {shares[2]:20.5f}"
         )
     return "\n".join(lines)

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """How much of a working set that all SMs read stays in L2, counted by Nsight Compute instead of inferred from time.
 
-Runs memory_probe --working-sets under ncu: in each launch every SM reads the whole set once, so each line is asked for
-as often as there are SMs. The first pass must come from DRAM; of the others the share that comes from DRAM again is the
-miss rate m = (DRAM bytes - set) / (requested bytes - set). l2_bytes_effective is what explains m over all sizes
-(run_all.py). Bytes over the fabric between the halves of the L2 tell the number of partitions: with two, a small shared
-set crosses once (each half fetches the lines that belong to the other); with one there is no such traffic.
+Runs memory_probe --working-sets under ncu: in each launch all SMs read the whole set, pass after pass in lock step. In
+the first pass every line comes from DRAM once; of the others the share of the lines that comes from DRAM again is the
+miss rate m = (DRAM bytes - set) / ((passes - 1) * set), from 0 for sets that stay to 1 for sets that never do.
+l2_bytes_effective is what explains m over all sizes (l2_fit.py). Bytes over the fabric between the halves of the L2 tell
+the number of partitions: with two, a small set crosses once (each half fetches the lines that belong to the other); with
+one there is no such traffic.
 
   python3 gpu/probes/l2_counters.py build/gpu/gpu/memory_probe [--l2-bytes N]     prints JSON
 
@@ -50,8 +51,9 @@ def find_ncu():
 
 
 def sizes_mib(l2_bytes):
-    """Eight sets from a sixth of the L2 to 8/3 of it: 10, 20, 30, 40, 50, 60, 80, 160 MiB for 60 MiB."""
-    return [max(1, round(l2_bytes * share / 6 / MIB)) for share in (1, 2, 3, 4, 5, 6, 8, 16)]
+    """Fourteen sets from a sixth of the L2 to twice it, most of them around the knees of one and two partitions."""
+    twelfths = (2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 14, 16, 24)
+    return [max(1, round(l2_bytes * share / 12 / MIB)) for share in twelfths]
 
 
 def parse_raw_csv(text):
@@ -84,10 +86,11 @@ def summarize(launches, counters):
             continue
         point = {
             "set_bytes": asked["set_bytes"],
+            "passes": asked["passes"],
             "requested_bytes": asked["requested_bytes"],
             "dram_read_bytes": dram_read,
             "dram_write_bytes": counted.get(DRAM_WRITE, counted.get("dram__bytes_op_write.sum")),
-            "miss_rate": max(0.0, dram_read - asked["set_bytes"]) / (asked["requested_bytes"] - asked["set_bytes"]),
+            "miss_rate": max(0.0, dram_read / asked["set_bytes"] - 1) / (asked["passes"] - 1),
         }
         if L2_READ_SECTORS in counted:
             point["l2_read_bytes"] = counted[L2_READ_SECTORS] * SECTOR_BYTES
@@ -121,7 +124,7 @@ def measure(memory_probe, l2_bytes, timeout_s=60):
                 "--log-file",
                 log,
             ]
-            command += ["--kernel-name", "regex:ReadWorkingSet", "--metrics", ",".join(metrics)]
+            command += ["--kernel-name", "regex:ReadSharedSet", "--metrics", ",".join(metrics)]
             try:
                 done = subprocess.run(
                     command + [memory_probe, "--working-sets", sizes],

@@ -52,16 +52,44 @@ __global__ void __launch_bounds__(kCopyThreads) CopyAll(uint4* to, const uint4* 
   }
 }
 
-// Every block walks through `length` 16-byte units, again and again. Shared set: all blocks walk through the same one,
-// each starting 1/gridDim.x of it further on, so that a line comes back after everything else has been read once (were
-// all to start at the same place, a line would be read by all at once and the capacity would never show). Own: block b
-// walks through units b * length to (b + 1) * length - 1.
+// Waits until every block of the grid has come here `times` times; *arrived was 0 at the launch, which must have been a
+// cooperative one.
+__device__ __forceinline__ void WaitForAllBlocks(unsigned* arrived, unsigned times) {
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    atomicAdd(arrived, 1u);
+    const unsigned all = times * gridDim.x;
+    while (*static_cast<volatile unsigned*>(arrived) < all) {
+    }
+  }
+  __syncthreads();
+}
+
+// All blocks read the same `length` 16-byte units, from the first to the last, `passes` times; no block begins a pass
+// before all have ended the one before. So between two reads of a line that are not of the same pass lies the whole
+// set. `length` is a multiple of what a block reads in one turn.
+constexpr int kL2Turn = kL2Threads * kUnroll;
 __global__ void __launch_bounds__(kL2Threads, 1)
-    ReadWorkingSet(const uint4* set, int length, bool shared, int steps, uint32_t* sink) {
-  const int64_t start = shared ? static_cast<int64_t>(blockIdx.x) * length / gridDim.x : 0;
-  const uint4* from = shared ? set : set + static_cast<int64_t>(blockIdx.x) * length;
+    ReadSharedSet(const uint4* set, int length, int passes, unsigned* arrived, uint32_t* sink) {
+  uint32_t folded = 0;
+  for (int pass = 1; pass <= passes; ++pass) {
+    for (int at = static_cast<int>(threadIdx.x); at < length; at += kL2Turn) {
+      uint4 x[kUnroll];
+#pragma unroll
+      for (int u = 0; u < kUnroll; ++u) x[u] = LoadL2(set + at + u * kL2Threads);
+#pragma unroll
+      for (int u = 0; u < kUnroll; ++u) folded ^= Fold(x[u]);
+    }
+    WaitForAllBlocks(arrived, static_cast<unsigned>(pass));
+  }
+  if (folded == 0x12345678u) *sink = folded;
+}
+
+// Block b walks through units b * length to (b + 1) * length - 1, again and again.
+__global__ void __launch_bounds__(kL2Threads, 1) ReadOwnSets(const uint4* sets, int length, int steps, uint32_t* sink) {
+  const uint4* from = sets + static_cast<int64_t>(blockIdx.x) * length;
   const int advance = kL2Threads % length;
-  int at = static_cast<int>((start + threadIdx.x) % length);
+  int at = static_cast<int>(threadIdx.x) % length;
   uint32_t folded = 0;
   for (int t = 0; t < steps; ++t) {
     uint4 x[kUnroll];
@@ -111,7 +139,9 @@ __device__ __forceinline__ void Time(BlockTime* times, Work work) {
 
 constexpr int kUnitThreads = 1024;  // one block per SM fills all its schedulers
 
-// 16 bytes per thread and load, all threads of a warp side by side: no bank is asked twice in a quarter of a warp.
+// 16 bytes per thread and load, all threads of a warp side by side: no bank is asked twice in a quarter of a warp. The
+// loads are volatile in PTX: ptxas merges others from one address, whatever the asm statement says, and then measures
+// nothing.
 constexpr int kSharedLoads = 16;  // per turn and thread
 __global__ void __launch_bounds__(kUnitThreads) ReadShared(int turns, BlockTime* times, uint32_t* sink) {
   __shared__ uint4 tile[kUnitThreads];
@@ -123,10 +153,10 @@ __global__ void __launch_bounds__(kUnitThreads) ReadShared(int turns, BlockTime*
 #pragma unroll
       for (int i = 0; i < kSharedLoads; ++i) {
         uint4 x;
-        asm volatile("ld.shared.v4.u32 {%0,%1,%2,%3}, [%4];"
+        asm volatile("ld.volatile.shared.v4.u32 {%0,%1,%2,%3}, [%4];"
                      : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w)
                      : "r"(address));
-        folded ^= x.x;
+        folded = folded * 2 ^ Fold(x);  // not ^= alone: an even number of equal loads would cancel
       }
     }
   });
@@ -156,6 +186,7 @@ __global__ void __launch_bounds__(kUnitThreads) MultiplyAdds(int turns, BlockTim
   for (int i = 0; i < kChains; ++i) x[i] = static_cast<float>(i);
   const float a = 0.999f + 1e-9f * turns, b = 0.001f;
   Time(times, [&] {
+#pragma unroll 4
     for (int t = 0; t < turns; ++t) {
 #pragma unroll
       for (int i = 0; i < kChains; ++i) asm volatile("fma.rn.f32 %0, %0, %1, %2;" : "+f"(x[i]) : "f"(a), "f"(b));

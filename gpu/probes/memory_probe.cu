@@ -1,20 +1,19 @@
-// Question: how fast are the parts of this GPU that the time and traffic models speak of, and how much does its L2
-// hold?
+// Question: how fast are the parts of this GPU that the time and traffic models speak of?
 //
-// Asked: DRAM read, write and copy (buffers far larger than L2); L2 reads over working sets of 1/15 to 8/3 of the L2,
-// read by all SMs ("shared": every SM reads the whole set) and each SM its own part ("own"); shared memory, special
-// functions, fp32 and matrix instructions per clock and SM; the SM clock under those loads; kernel launches.
+// Asked: DRAM read, write and copy (buffers far larger than L2), and cudaMemcpy's copy; L2 reads over working sets of
+// 1/15 to 8/3 of the L2, read by all SMs in lock step ("shared") and each SM its own part ("own"); shared memory,
+// special functions, fp32 and matrix instructions per clock and SM; the SM clock under those loads; kernel launches.
 //
 // The answers are fields of a GPU fact file (data/gpus/README.md; run_all.py writes it): hbm_read_bytes_per_second,
-// l2_read_bytes_per_second (the plateau of "shared"), tensor_16bit_flops, mufu_per_clock_sm and so on. The curve of
-// "shared" decides l2_bytes_effective: on a GPU whose L2 has one partition it falls near the capacity, on one with two
-// it begins to fall near half of it, because lines that both halves read are kept twice.
+// l2_read_bytes_per_second (the plateau of "shared"), tensor_16bit_flops, mufu_per_clock_sm and so on. How much the L2
+// holds cannot be seen in these times: a line that all SMs read together comes from DRAM once for all of them, which
+// costs next to nothing. The counters say it: --working-sets.
 //
 // Every number is the median of several launches. Rates per second depend on power and temperature; rates per clock do
 // not.
 //
 //   memory_probe [--json]
-//   memory_probe --working-sets MIB,MIB,...   launches ReadWorkingSet once per set and prints what it asked for: to be
+//   memory_probe --working-sets MIB,MIB,...   launches ReadSharedSet once per set and prints what it asked for: to be
 //                                             run under a profiler (l2_counters.py)
 #include <cuda_runtime.h>
 
@@ -42,7 +41,11 @@ struct Rate {
 class Prober {
  public:
   Prober(const Device& device, Stream& stream)
-      : device_(device), stream_(stream), sink_(256), times_(device.sms * static_cast<int64_t>(sizeof(BlockTime))) {}
+      : device_(device),
+        stream_(stream),
+        sink_(256),
+        arrived_(256),
+        times_(device.sms * static_cast<int64_t>(sizeof(BlockTime))) {}
 
   // Median seconds of `repetitions` launches after one that does not count.
   template <class Launch>
@@ -81,36 +84,58 @@ class Prober {
              CheckLaunch("CopyAll");
            });
   }
+  double DramMemcpy(const Buffer& both) {
+    const int64_t half = both.bytes() / 2;
+    char* to = both.as<char>();
+    return 2.0 * static_cast<double>(half) / Seconds(7, [&] {
+             Check(cudaMemcpyAsync(to, to + half, static_cast<size_t>(half), cudaMemcpyDeviceToDevice, stream_.get()),
+                   "cudaMemcpyAsync within the device");
+           });
+  }
   int DramBlocks() const { return static_cast<int>(device_.sms) * 2; }
   // What the grid of those kernels takes in one turn.
   int64_t DramTurnBytes() const { return int64_t{DramBlocks()} * kCopyThreads * kUnroll * 16; }
 
-  // A working set as ReadWorkingSet walks through it, one block per SM.
-  struct Set {
-    int64_t bytes;
-    bool shared;
-    int length, steps;
-    int64_t requested_bytes;  // by all SMs together
+  // A working set that all SMs read, one block on each.
+  struct SharedSet {
+    int length;  // in units of 16 bytes
+    int passes;
+    int64_t bytes() const { return int64_t{length} * 16; }
   };
-  // Walks of at least `least_bytes` together, and of at least once through a shared set by every block.
-  Set MakeSet(int64_t bytes, bool shared, int64_t least_bytes) const {
-    const int64_t piece = bytes / 512 / device_.sms * 32;  // whole rows of a warp
-    const int64_t length = shared ? piece * device_.sms : piece;
-    const int64_t step = int64_t{kL2Threads} * kUnroll;  // units
-    const int64_t least = std::max(least_bytes / 16 / device_.sms, length);
-    const int64_t steps = (least + step - 1) / step;
-    return {piece * device_.sms * 16, shared, static_cast<int>(length), static_cast<int>(steps),
-            steps * step * 16 * device_.sms};
+  SharedSet MakeSharedSet(int64_t bytes, int passes) const {
+    return {static_cast<int>(std::max<int64_t>(bytes / 16 / kL2Turn, 1) * kL2Turn), passes};
   }
-  void ReadSet(const Buffer& from, const Set& set) {
-    ReadWorkingSet<<<static_cast<int>(device_.sms), kL2Threads, 0, stream_.get()>>>(
-        from.as<uint4>(), set.length, set.shared, set.steps, sink_.as<uint32_t>());
-    CheckLaunch("ReadWorkingSet");
+  int64_t RequestedBytes(const SharedSet& set) const { return set.bytes() * set.passes * device_.sms; }
+  void ReadShared(const Buffer& from, const SharedSet& set) {
+    Check(cudaMemsetAsync(arrived_.as<void>(), 0, static_cast<size_t>(arrived_.bytes()), stream_.get()),
+          "cudaMemsetAsync");
+    const uint4* units = from.as<uint4>();
+    int length = set.length, passes = set.passes;
+    unsigned* arrived = arrived_.as<unsigned>();
+    uint32_t* sink = sink_.as<uint32_t>();
+    void* arguments[] = {&units, &length, &passes, &arrived, &sink};
+    Check(cudaLaunchCooperativeKernel(reinterpret_cast<const void*>(&ReadSharedSet),
+                                      dim3(static_cast<unsigned>(device_.sms)), dim3(kL2Threads), arguments, 0,
+                                      stream_.get()),
+          "ReadSharedSet");
   }
-  Point L2Read(const Buffer& from, int64_t bytes, bool shared) {
-    const Set set = MakeSet(bytes, shared, 8192 * kMiB);
-    const double seconds = Seconds(5, [&] { ReadSet(from, set); });
-    return {set.bytes, static_cast<double>(set.requested_bytes) / seconds};
+  Point L2ReadShared(const Buffer& from, int64_t bytes) {
+    SharedSet set = MakeSharedSet(bytes, 1);
+    set.passes = static_cast<int>(std::max<int64_t>(2, 8192 * kMiB / RequestedBytes(set)));
+    const double seconds = Seconds(5, [&] { ReadShared(from, set); });
+    return {set.bytes(), static_cast<double>(RequestedBytes(set)) / seconds};
+  }
+
+  // Every SM reads its own part of `bytes`, together 8 GiB.
+  Point L2ReadOwn(const Buffer& from, int64_t bytes) {
+    const int64_t length = bytes / 512 / device_.sms * 32;  // units of 16 bytes, whole rows of a warp
+    const int64_t steps = std::max(8192 * kMiB / 16 / device_.sms, length) / kL2Turn + 1;
+    const double seconds = Seconds(5, [&] {
+      ReadOwnSets<<<static_cast<int>(device_.sms), kL2Threads, 0, stream_.get()>>>(
+          from.as<uint4>(), static_cast<int>(length), static_cast<int>(steps), sink_.as<uint32_t>());
+      CheckLaunch("ReadOwnSets");
+    });
+    return {length * device_.sms * 16, static_cast<double>(steps * kL2Turn * 16 * device_.sms) / seconds};
   }
 
   // A kernel that times itself: `work` is what a block does per turn.
@@ -163,7 +188,7 @@ class Prober {
  private:
   const Device& device_;
   Stream& stream_;
-  Buffer sink_, times_;
+  Buffer sink_, arrived_, times_;
 };
 
 // Working sets: multiples of 1/15 of the L2 (4 MiB where it has 60) to 4/3, then four larger ones.
@@ -191,6 +216,8 @@ int64_t LargestAbove(const std::vector<Point>& curve, double least) {
   return largest;
 }
 
+constexpr int kProfiledPasses = 5;
+
 int WorkingSetsUnderProfiler(const std::string& list, Prober& prober, Stream& stream) {
   std::vector<int64_t> sets;
   for (size_t at = 0; at < list.size(); at = std::min(list.find(',', at), list.size() - 1) + 1) {
@@ -207,12 +234,13 @@ int WorkingSetsUnderProfiler(const std::string& list, Prober& prober, Stream& st
   json.Begin('{');
   json.Begin("launches", '[');
   for (const int64_t bytes : sets) {
-    const Prober::Set set = prober.MakeSet(bytes, true, 0);
-    prober.ReadSet(buffer, set);
+    const Prober::SharedSet set = prober.MakeSharedSet(bytes, kProfiledPasses);
+    prober.ReadShared(buffer, set);
     stream.Synchronize();
     json.Begin('{');
-    json.Add("set_bytes", set.bytes);
-    json.Add("requested_bytes", set.requested_bytes);
+    json.Add("set_bytes", set.bytes());
+    json.Add("passes", set.passes);
+    json.Add("requested_bytes", prober.RequestedBytes(set));
     json.End('}');
   }
   json.End(']');
@@ -257,6 +285,8 @@ int Run(int argc, char** argv) {
     add("dram_read_bytes_per_second", read, read / 1e9, "GB/s");
     add("dram_write_bytes_per_second", write, write / 1e9, "GB/s");
     add("dram_copy_bytes_per_second", copy, copy / 1e9, "GB/s (read + written)");
+    const double memcpy_rate = prober.DramMemcpy(buffer);
+    add("dram_memcpy_bytes_per_second", memcpy_rate, memcpy_rate / 1e9, "GB/s (read + written by cudaMemcpy)");
   }
   {
     const std::vector<int64_t> sets = WorkingSets(device.l2_bytes);
@@ -264,8 +294,8 @@ int Run(int argc, char** argv) {
     stream.Fill(buffer, 0x5A);
     std::vector<Point> shared, own;
     for (const int64_t bytes : sets) {
-      shared.push_back(prober.L2Read(buffer, bytes, true));
-      own.push_back(prober.L2Read(buffer, bytes, false));
+      shared.push_back(prober.L2ReadShared(buffer, bytes));
+      own.push_back(prober.L2ReadOwn(buffer, bytes));
     }
     std::fprintf(text, "  L2 reads, GB/s:   working set MiB     shared        own\n");
     for (size_t i = 0; i < sets.size(); ++i) {
