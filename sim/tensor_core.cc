@@ -15,29 +15,42 @@ using enum Evidence;
 
 constexpr std::string_view kThreeModels =
     "arXiv 2511.10909 (github.com/microsoft/MMA-Sim), arXiv 2512.07004 "
-    "(github.com/north-numerical-computing/MATLAB-tensor-core), arXiv 2603.20421";
+    "(github.com/north-numerical-computing/MATLAB-tensor-core; it alone has the floor of emax), arXiv 2603.20421";
 constexpr std::string_view kOneModel = "arXiv 2511.10909 (github.com/microsoft/MMA-Sim) alone";
-constexpr std::string_view kEmulated =
-    "github.com/NVIDIA/cutlass issue 1986: compiled to fp16 HMMA on sm90; that c is added last, to nearest, is "
-    "unconfirmed";
-constexpr std::string_view kMmaSyncRun =
-    "H200, driver 580.159, CUDA 13.0: mma.sync.m16n8k16, random patterns with NaN, infinities, subnormals and zeros, "
-    "33.8 million outputs per setting, 0 mismatches";
-constexpr std::string_view kWgmmaRun =
-    "H200, driver 580.159, CUDA 13.0: wgmma.m64n8k16, random patterns with NaN, infinities, subnormals and zeros, "
-    "40.6 million outputs per setting, 0 mismatches";
+// The recording is in data/golden/probes.
+constexpr std::string_view kProbe =
+    "gpu/probes/tensor_core_probe, NVIDIA H100 80GB HBM3, driver 580.159.04, CUDA 13.0, 2026-11-25: 18 or 19 settings "
+    "of "
+    "33.6 million outputs, 0 mismatches";
+constexpr std::string_view kProbeAndH200 =
+    "gpu/probes/tensor_core_probe, NVIDIA H100 80GB HBM3, driver 580.159.04, CUDA 13.0, 2026-11-25: 18 or 19 settings "
+    "of "
+    "33.6 million outputs, 0 mismatches; on an H200 random patterns through mma.sync.m16n8k16 and wgmma.m64n8k16, 34 "
+    "to "
+    "41 million outputs per setting, 0 mismatches";
 
-// The rows of one instruction whose two accumulators differ in the rounding alone.
-void AddBoth(std::vector<TensorCore>& rows, TensorCore core) {
+// Where emax_floor is, by accumulator.
+struct EmaxFloors {
+  int fp32 = kNoEmaxFloor, fp16 = kNoEmaxFloor;
+};
+// MATLAB-tensor-core, models/{V100,A100,Ada,B200}TC.m, min_exp_limit.
+constexpr EmaxFloors kVoltaFloors = {.fp16 = -19}, kAmpereFloors = {-132, -20}, kBlackwellFloors = {-133, -21};
+// Measured, and the same in H100TC.m.
+constexpr EmaxFloors kHopperFloors = {-133, -21};
+
+// The rows of one instruction whose two accumulators differ in the rounding and the floor alone.
+void AddBoth(std::vector<TensorCore>& rows, TensorCore core, EmaxFloors floors = {}) {
+  core.emax_floor = floors.fp32;
   rows.push_back(core);
-  core.accumulator = Format::kFp16, core.rounding = kNearestFp16;
-  if (core.evidence == kMeasured) core.evidence = kPublished, core.source = kThreeModels;  // fp32 was compared alone
+  core.accumulator = Format::kFp16, core.rounding = kNearestFp16, core.emax_floor = floors.fp16;
+  if (core.evidence == kMeasured) core.source = kProbe;
   rows.push_back(core);
 }
 
 // fp16 (both accumulators), bf16 and tf32 of an architecture whose 4-byte inputs take half the products per step.
 void Add16BitAndTf32(std::vector<TensorCore>& rows, std::string_view arch, std::string_view instruction, int products,
-                     int alignment_bits, Evidence evidence, std::string_view source, std::string_view tf32_source) {
+                     int alignment_bits, EmaxFloors floors, Evidence evidence, std::string_view source,
+                     std::string_view tf32_source) {
   const TensorCore core{.arch = arch,
                         .instruction = instruction,
                         .input = Format::kFp16,
@@ -48,13 +61,14 @@ void Add16BitAndTf32(std::vector<TensorCore>& rows, std::string_view arch, std::
                         .accumulator_add = kInEveryStep,
                         .instruction_k = 16,
                         .evidence = evidence,
-                        .source = source};
-  AddBoth(rows, core);
+                        .source = source,
+                        .emax_floor = floors.fp32};
+  AddBoth(rows, core, floors);
   TensorCore bf16 = core, tf32 = core;
   bf16.input = Format::kBf16;
   rows.push_back(bf16);
   tf32.input = Format::kTf32, tf32.products = products / 2, tf32.instruction_k = 8;
-  tf32.evidence = kPublished, tf32.source = tf32_source;
+  tf32.source = tf32_source;
   rows.push_back(tf32);
 }
 
@@ -67,26 +81,28 @@ void AddFp8(std::vector<TensorCore>& rows, TensorCore core) {
 
 std::vector<TensorCore> MakeRows() {
   std::vector<TensorCore> rows;
-  AddBoth(rows, {"sm70", "mma.sync", Format::kFp16, Format::kFp32, 4, 23, kTruncateFp32, kInEveryStep, 4, kPublished,
-                 kThreeModels});
+  AddBoth(rows,
+          {"sm70", "mma.sync", Format::kFp16, Format::kFp32, 4, 23, kTruncateFp32, kInEveryStep, 4, kPublished,
+           kThreeModels},
+          kVoltaFloors);
   AddBoth(rows, {"sm75", "mma.sync", Format::kFp16, Format::kFp32, 8, 24, kTruncateFp32, kInEveryStep, 8, kPublished,
                  kOneModel});
   for (const std::string_view arch : {"sm80", "sm86", "sm89"}) {
-    Add16BitAndTf32(rows, arch, "mma.sync", 8, 24, kPublished, kThreeModels, kThreeModels);
+    Add16BitAndTf32(rows, arch, "mma.sync", 8, 24, kAmpereFloors, kPublished, kThreeModels, kThreeModels);
   }
   AddFp8(
       rows,
       {"sm89", "mma.sync", {}, Format::kFp32, 16, 13, kTruncateFp32To13, kInEveryStep, 32, kPublished, kThreeModels});
-  Add16BitAndTf32(rows, "sm90", "wgmma", 16, 25, kMeasured, kWgmmaRun, kThreeModels);
-  AddFp8(rows,
-         {"sm90", "wgmma", {}, Format::kFp32, 32, 13, kTruncateFp32To13, kInEveryStep, 32, kPublished, kThreeModels});
-  Add16BitAndTf32(rows, "sm90", "mma.sync", 16, 25, kMeasured, kMmaSyncRun, kThreeModels);
+  Add16BitAndTf32(rows, "sm90", "wgmma", 16, 25, kHopperFloors, kMeasured, kProbeAndH200, kProbe);
+  AddFp8(rows, {"sm90", "wgmma", {}, Format::kFp32, 32, 13, kTruncateFp32To13, kInEveryStep, 32, kMeasured, kProbe});
+  Add16BitAndTf32(rows, "sm90", "mma.sync", 16, 25, kHopperFloors, kMeasured, kProbeAndH200, kProbe);
+  // There is no such instruction on sm90: ptxas converts to fp16 (github.com/NVIDIA/cutlass issue 1986).
   for (const Format input : {Format::kE4m3, Format::kE5m2}) {
-    rows.push_back({"sm90", "mma.sync", input, Format::kFp32, 16, 25, kTruncateFp32, kAfterInstruction, 32, kPublished,
-                    kEmulated});
+    rows.push_back({"sm90", "mma.sync", input, Format::kFp32, 16, 25, kTruncateFp32, kAfterInstruction, 32, kMeasured,
+                    kProbe, kNoEmaxFloor, StepOrder::kEvenPairsFirst});
   }
   for (const std::string_view instruction : {"tcgen05.mma", "mma.sync"}) {
-    Add16BitAndTf32(rows, "sm100", instruction, 16, 25, kPublished, kThreeModels, kThreeModels);
+    Add16BitAndTf32(rows, "sm100", instruction, 16, 25, kBlackwellFloors, kPublished, kThreeModels, kThreeModels);
     AddFp8(rows,
            {"sm100", instruction, {}, Format::kFp32, 32, 25, kTruncateFp32, kInEveryStep, 32, kPublished, kOneModel});
   }
@@ -149,9 +165,11 @@ const TensorCore& FindTensorCore(std::string_view arch, Format input, Format acc
 }
 
 std::string ToString(const TensorCore& core) {
-  return std::string(core.arch) + " " + std::string(core.instruction) + " " + std::string(data::Name(core.input)) +
-         " -> " + std::string(data::Name(core.accumulator)) + ": L " + std::to_string(core.products) + ", F " +
-         std::to_string(core.alignment_bits);
+  std::string text = std::string(core.arch) + " " + std::string(core.instruction) + " " +
+                     std::string(data::Name(core.input)) + " -> " + std::string(data::Name(core.accumulator)) + ": L " +
+                     std::to_string(core.products) + ", F " + std::to_string(core.alignment_bits);
+  if (core.emax_floor != kNoEmaxFloor) text += ", emax >= " + std::to_string(core.emax_floor);
+  return text;
 }
 
 }  // namespace bitflash::sim

@@ -5,14 +5,15 @@
 //   1. Operands decode to sign, integer significand, exponent. Subnormals are kept, with the format's least exponent.
 //   2. A product has the exact product of the significands, not normalised, and the sum of the exponents.
 //   3. emax is the largest exponent of the products and c; a term whose significand is zero takes no part.
-//      No term left: the result is +0.
+//      No term left: the result is +0. emax is at least emax_floor, which shows only in sums below the accumulator's
+//      normal numbers: of bf16 and tf32 near 2^-149, of fp16 accumulators near 2^-25.
 //   4. Every term's magnitude, c's included, is truncated to a multiple of 2^(emax - F).
 //   5. The truncated terms are added exactly.
 //   6. The sum is rounded once (see ResultRounding). An exact zero is +0, whatever the signs; a sum that rounds to zero
-//      is +0 too (as in MMA-Sim; no probe has looked).
+//      is +0 too (gpu/probes/tensor_core_probe: "-0 from underflow" does not fit).
 //   7. A NaN operand, infinity times zero, or both infinities among the terms: the canonical NaN (all bits but the sign
 //      set). Otherwise an infinity among the terms is the result.
-// Steps chain in ascending k, the rounded output of one being c of the next.
+// Steps chain in ascending k (but see StepOrder), the rounded output of one being c of the next.
 #ifndef BITFLASH_SIM_TENSOR_CORE_H_
 #define BITFLASH_SIM_TENSOR_CORE_H_
 
@@ -36,6 +37,15 @@ enum class AccumulatorAdd : uint8_t {
   kAfterInstruction,  // the products of one instruction chain from zero; c is added last, to nearest even
 };
 
+enum class StepOrder : uint8_t {
+  kAscending,
+  // Of an instruction's operands the pairs 0 1, 4 5, 8 9, ... first, then 2 3, 6 7, ...: four 8-bit operands share a
+  // register, and its lower halves make the first fp16 instruction.
+  kEvenPairsFirst,
+};
+
+constexpr int kNoEmaxFloor = -9999;  // below every exponent
+
 enum class Evidence : uint8_t {
   kMeasured,   // compared with a GPU, output by output, without a difference; see `source` for how many
   kPublished,  // taken from the source named
@@ -53,6 +63,8 @@ struct TensorCore {
   int instruction_k;  // k of one instruction; only AccumulatorAdd::kAfterInstruction lets it show in the bits
   Evidence evidence;
   std::string_view source;
+  int emax_floor = kNoEmaxFloor;  // kNoEmaxFloor also where no operands could show it: 8-bit inputs
+  StepOrder step_order = StepOrder::kAscending;
 };
 
 // Every row, the preferred instruction of an architecture first.
@@ -63,7 +75,7 @@ std::span<const TensorCore> AllTensorCores();
 const TensorCore& FindTensorCore(std::string_view arch, data::Format input,
                                  data::Format accumulator = data::Format::kFp32, std::string_view instruction = "");
 
-// "sm90 wgmma bf16 -> fp32: L 16, F 25".
+// "sm90 wgmma bf16 -> fp32: L 16, F 25, emax >= -133".
 std::string ToString(const TensorCore& core);
 
 }  // namespace bitflash::sim

@@ -85,6 +85,20 @@ uint32_t AddToNearest(uint32_t product, uint32_t c) {
   return std::isnan(sum) ? 0x7FFFFFFFu : std::bit_cast<uint32_t>(sum);
 }
 
+// The operands of one instruction as its steps take them, padded to a whole one with zeros.
+std::vector<Decoded> InStepOrder(const TensorCore& core, std::span<const Decoded> x) {
+  std::vector<Decoded> whole(x.begin(), x.end());
+  whole.resize(core.instruction_k);
+  if (core.step_order == StepOrder::kEvenPairsFirst) {
+    std::vector<Decoded> ordered;
+    for (const size_t pair : {0, 2}) {
+      for (size_t k = pair; k < whole.size(); k += 4) ordered.insert(ordered.end(), {whole[k], whole[k + 1]});
+    }
+    return ordered;
+  }
+  return whole;
+}
+
 }  // namespace
 
 Decoded Decode(Format format, uint32_t bits) {
@@ -123,6 +137,7 @@ uint32_t FusedStep(const TensorCore& core, std::span<const Decoded> a, std::span
     if (term.magnitude != 0) emax = std::max(emax.value_or(term.exponent), term.exponent);
   }
   if (!emax) return 0;
+  emax = std::max(*emax, core.emax_floor);
 
   int64_t sum = 0;  // in units of 2^(emax - F)
   for (const Term& term : terms) {
@@ -145,16 +160,20 @@ uint32_t FusedStep(const TensorCore& core, std::span<const Decoded> a, std::span
 
 uint32_t DotProductAdd(const TensorCore& core, std::span<const Decoded> a, std::span<const Decoded> b, uint32_t c) {
   assert(a.size() == b.size());
-  const auto chain = [&](size_t begin, size_t end, uint32_t d) {
-    for (size_t k = begin; k < end; k += core.products) {
-      const size_t length = std::min<size_t>(core.products, end - k);
-      d = FusedStep(core, a.subspan(k, length), b.subspan(k, length), d);
+  const auto chain = [&](std::span<const Decoded> x, std::span<const Decoded> y, uint32_t d) {
+    for (size_t k = 0; k < x.size(); k += core.products) {
+      const size_t length = std::min<size_t>(core.products, x.size() - k);
+      d = FusedStep(core, x.subspan(k, length), y.subspan(k, length), d);
     }
     return d;
   };
-  if (core.accumulator_add == AccumulatorAdd::kInEveryStep) return chain(0, a.size(), c);
+  if (core.accumulator_add == AccumulatorAdd::kInEveryStep) {
+    assert(core.step_order == StepOrder::kAscending);
+    return chain(a, b, c);
+  }
   for (size_t k = 0; k < a.size(); k += core.instruction_k) {
-    c = AddToNearest(chain(k, std::min(k + core.instruction_k, a.size()), 0), c);
+    const size_t length = std::min<size_t>(core.instruction_k, a.size() - k);
+    c = AddToNearest(chain(InStepOrder(core, a.subspan(k, length)), InStepOrder(core, b.subspan(k, length)), 0), c);
   }
   return c;
 }

@@ -28,7 +28,7 @@ Decoded Decode(data::Format format, uint32_t bits);
 // padded with zeros, which take no part.
 uint32_t FusedStep(const TensorCore& core, std::span<const Decoded> a, std::span<const Decoded> b, uint32_t c);
 
-// A whole chain over k = a.size() == b.size() operands, in ascending k: the pattern of D.
+// A whole chain over k = a.size() == b.size() operands, in the core's order: the pattern of D.
 uint32_t DotProductAdd(const TensorCore& core, std::span<const Decoded> a, std::span<const Decoded> b, uint32_t c);
 
 // The same on patterns of core.input.

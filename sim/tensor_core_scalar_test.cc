@@ -75,6 +75,7 @@ uint32_t Witness(const TensorCore& core, const std::vector<uint32_t>& a, const s
     if (term.value != 0) emax = std::max(emax, term.exponent);
   }
   if (emax == -100000) return 0;
+  emax = std::max(emax, core.emax_floor);
   const double unit = std::pow(2.0, emax - core.alignment_bits);
   double sum = 0;
   for (const Real& term : terms) sum += std::trunc(term.value / unit);
@@ -164,6 +165,71 @@ TEST_CASE("fp8 through mma.sync on Hopper adds c after the instruction, to neare
   CHECK(DotProductAdd(core, one, one, third) == std::bit_cast<uint32_t>(32 + 1.0f / 3));
 }
 
+TEST_CASE("fp8 through mma.sync on Hopper takes the even pairs of k before the odd ones") {
+  const TensorCore& core = FindTensorCore("sm90", Format::kE4m3, Format::kFp32, "mma.sync");
+  Random random(5);
+  for (const size_t k : {1, 2, 3, 7, 19, 32, 33, 64, 70}) {
+    std::vector<uint32_t> a, b;
+    for (size_t i = 0; i < k; ++i) {
+      a.push_back(RandomPattern(random, core.input, {14, 1})), b.push_back(RandomPattern(random, core.input, {14, 1}));
+    }
+    uint32_t expected = 0x40490FDB;
+    for (size_t begin = 0; begin < k; begin += 32) {
+      uint32_t d = 0;
+      for (const size_t half : {0, 1}) {
+        std::vector<uint32_t> x, y;
+        for (size_t i = begin; i < std::min(begin + 32, k); ++i) {
+          if (i / 2 % 2 == half) x.push_back(a[i]), y.push_back(b[i]);
+        }
+        d = Witness(core, x, y, d);
+      }
+      expected = std::bit_cast<uint32_t>(std::bit_cast<float>(d) + std::bit_cast<float>(expected));
+    }
+    CHECK(DotProductAdd(core, a, b, 0x40490FDB) == expected);
+  }
+}
+
+// Sums whose emax lies around its floor: products of every exponent there, alone, opposed by a smaller term at every
+// distance, and with a c that is zero or as small as it can be.
+TEST_CASE("exponents around the floor of emax agree with the witness") {
+  for (const TensorCore& core : AllTensorCores()) {
+    const data::FormatInfo& info = data::Info(core.input);
+    const int bias = info.bias, least = 2 * (1 - bias);
+    if (core.arch == "sm86" || core.emax_floor < least - 8) continue;  // the same as sm80; no floor, or out of reach
+    const uint32_t ones = (1u << info.fraction_bits) - 1;
+    const std::vector<uint32_t> cs = core.accumulator == Format::kFp16
+                                         ? std::vector<uint32_t>{0, 0x8000, 1, 0x8001}
+                                         : std::vector<uint32_t>{0, 0x80000000, 1, 0x80000001};
+    // The pattern of (-1)^negative 1.fraction 2^exponent, or a subnormal below the least normal one.
+    const auto operand = [&](bool negative, int exponent, uint32_t fraction) {
+      const int field = exponent + bias;
+      if (field > 0) return Pattern(core.input, negative, field, fraction);
+      return Pattern(core.input, negative, 0,
+                     field <= -info.fraction_bits ? 1 : ((ones + 1) | fraction) >> (1 - field));
+    };
+    const auto product = [&](std::vector<uint32_t>& a, std::vector<uint32_t>& b, int exponent, uint32_t fraction,
+                             bool negative) {
+      a.push_back(operand(negative, exponent - exponent / 2, fraction)),
+          b.push_back(operand(false, exponent / 2, ones));
+    };
+    for (int exponent = core.emax_floor - 30; exponent <= core.emax_floor + 8; ++exponent) {
+      for (const uint32_t fraction : {0u, 1u, ones, ones & 0x2Au}) {
+        for (const uint32_t c : cs) {
+          for (int gap = 0; gap <= core.alignment_bits + 8; ++gap) {
+            for (const bool negative : {false, true}) {
+              std::vector<uint32_t> a, b;
+              product(a, b, exponent, fraction, negative);
+              if (gap == 0) CheckStep(core, a, b, c);
+              product(a, b, exponent - gap, fraction ^ 1, !negative);
+              CheckStep(core, a, b, c);
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
 TEST_CASE("every pair of interesting operands, with every interesting c, agrees with the witness") {
   for (const TensorCore& core : AllTensorCores()) {
     if (core.arch == "sm86" || core.arch == "sm75") continue;  // the same arithmetic as sm80
@@ -219,9 +285,38 @@ void CheckRandomSteps(int steps) {
   }
 }
 
-TEST_CASE("random steps agree with the witness") { CheckRandomSteps(200); }
+// All products near the floor of emax, c zero or subnormal.
+void CheckRandomStepsNearTheFloor(int steps) {
+  for (const TensorCore& core : AllTensorCores()) {
+    if (core.emax_floor == kNoEmaxFloor) continue;
+    const data::FormatInfo& info = data::Info(core.input);
+    const int top = (1 << info.exponent_bits) - 1;
+    const int middle = std::max(core.emax_floor / 2 + info.bias, 0);  // exponent field of a factor at the floor
+    for (const Spread& spread :
+         {Spread{12, top - middle - 4}, Spread{12, top - middle - 4, 25}, Spread{4, top - middle}}) {
+      Random random(4);
+      for (int step = 0; step < steps; ++step) {
+        std::vector<uint32_t> a, b;
+        for (int i = 0; i < core.products; ++i) {
+          a.push_back(RandomPattern(random, core.input, spread));
+          b.push_back(RandomPattern(random, core.input, spread));
+        }
+        const uint32_t sign = core.accumulator == Format::kFp16 ? 0x8000 : 0x80000000;
+        CheckStep(core, a, b, (step & 1 ? sign : 0) | (step % 4 == 3 ? static_cast<uint32_t>(random.Next() % 512) : 0));
+      }
+    }
+  }
+}
 
-TEST_CASE("many random steps agree with the witness" * doctest::test_suite("slow")) { CheckRandomSteps(20000); }
+TEST_CASE("random steps agree with the witness") {
+  CheckRandomSteps(200);
+  CheckRandomStepsNearTheFloor(500);
+}
+
+TEST_CASE("many random steps agree with the witness" * doctest::test_suite("slow")) {
+  CheckRandomSteps(20000);
+  CheckRandomStepsNearTheFloor(50000);
+}
 
 }  // namespace
 }  // namespace bitflash::sim

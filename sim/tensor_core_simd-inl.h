@@ -6,7 +6,8 @@
 // kLeastFast <= emax <= kGreatestFast:
 //   * 2^(F - emax) is a number of fp32, and so is its inverse;
 //   * a product below fp32's normal range, which fp32 may round, is below 2^(emax - F), which truncates it to zero;
-//   * the result neither overflows nor is subnormal.
+//   * the result neither overflows nor is subnormal;
+//   * emax is above every emax_floor.
 // NaN and infinity have exponents far above (kExponentOfSpecial; 128 in the accumulator), so the same test catches
 // them, and a row that fails it takes SlowStep.
 #if defined(BITFLASH_SIM_TENSOR_CORE_SIMD_INL_H_) == defined(HWY_TARGET_TOGGLE)

@@ -134,6 +134,32 @@ TEST_CASE("exponents at every distance, and at the ends of the fast path") {
   }
 }
 
+TEST_CASE("exponents around the floor of emax") {
+  for (const TensorCore& core : AllTensorCores()) {
+    if (core.accumulator != Format::kFp32 || core.emax_floor == kNoEmaxFloor) continue;
+    if (data::Info(core.input).exponent_bits != 8 || core.arch == "sm86") continue;  // others do not reach it
+    // Row i and column j hold exponents up to -64 + i and -90 + j, the terms beside the first up to 25 below: products
+    // from 2^-190 to 2^-107, the floor in the middle.
+    const int64_t depth = 3 * core.products;
+    Random random(3);
+    const auto draw = [&](int64_t at, int greatest) {
+      const uint32_t fraction =
+          static_cast<uint32_t>(random.Next()) & ((1u << data::Info(core.input).fraction_bits) - 1);
+      const int below = at % core.products == 0 ? 0 : random.Between(0, 25);
+      if (at % core.products != 0 && random.Between(0, 4) == 0) return Pattern(core.input, random.Between(0, 1), 0, 0);
+      return Pattern(core.input, random.Between(0, 1), 127 + greatest - below, fraction);
+    };
+    int64_t at = 0;
+    const Patterns a(core.input, 8, depth, [&] { return draw(at % depth, -64 + static_cast<int>(at++ / depth)); });
+    at = 0;
+    const Patterns b(core.input, 40, depth, [&] { return draw(at % depth, -90 + static_cast<int>(at++ / depth)); });
+    std::vector<float> c(8 * 40);
+    CheckProduct(core, a.view(), b.view().Transposed(), c);
+    for (size_t i = 0; i < c.size(); ++i) c[i] = i % 3 == 0 ? -0.0f : i % 3 == 1 ? 1e-45f : 0.0f;
+    CheckProduct(core, a.view(), b.view().Transposed(), c);
+  }
+}
+
 TEST_CASE("sums that leave int32 are caught") {
   for (const TensorCore& core : AllTensorCores()) {
     if (core.accumulator != Format::kFp32) continue;

@@ -117,13 +117,13 @@ HWY_NOINLINE void SlowStep(const TensorCore& core, const float* a_values, const 
   VI c_exponent;
   VF c_significand;
   SplitAccumulator(hn::LoadU(df, c), c_exponent, c_significand);
-  const VI emax = hn::Max(p_max, c_exponent);
+  const VI largest = hn::Max(p_max, c_exponent);
 
   // Lanes that need no sum: a NaN in c decides, an infinity if all products are finite, and no term at all gives +0.
   const VI c_bits = hn::BitCast(di, hn::LoadU(df, c));
   const VI c_magnitude = hn::And(c_bits, hn::Set(di, 0x7FFFFFFF)), infinity = hn::Set(di, 0x7F800000);
   const auto special_product = hn::Gt(p_max, hn::Set(di, 1000));
-  const auto c_is_nan = hn::Gt(c_magnitude, infinity), no_term = hn::Lt(emax, hn::Set(di, -1000));
+  const auto c_is_nan = hn::Gt(c_magnitude, infinity), no_term = hn::Lt(largest, hn::Set(di, -1000));
   const auto decided = hn::Or(hn::Or(c_is_nan, no_term), hn::AndNot(special_product, hn::Eq(c_magnitude, infinity)));
   VI decision = hn::IfThenElse(c_is_nan, hn::Set(di, 0x7FFFFFFF), c_bits);
   decision = hn::IfThenElse(no_term, hn::Zero(di), decision);
@@ -132,6 +132,7 @@ HWY_NOINLINE void SlowStep(const TensorCore& core, const float* a_values, const 
     return;
   }
 
+  const VI emax = hn::Max(largest, hn::Set(di, core.emax_floor));
   VI sum = Align(c_significand, c_exponent, emax, core.alignment_bits);
   VI overflow = hn::Zero(di);
   for (int k = 0; k < core.products; ++k) {

@@ -3,9 +3,10 @@
 #include <doctest/doctest.h>
 
 #include <random>
+#include <string>
 #include <vector>
 
-#include "gpu/probes/fdpa.h"
+#include "gpu/probes/tensor_core_rules.h"
 #include "sim/tensor_core_scalar.h"
 
 namespace bitflash::verify {
@@ -38,17 +39,23 @@ probe::Rule RuleOf(const sim::TensorCore& core) {
                                                                       : probe::Result::kFp32Truncated13;
   const bool last = core.accumulator_add == sim::AccumulatorAdd::kAfterInstruction;
   rule.add_c = last ? probe::AddC::kLastNearest : probe::AddC::kInEveryStep;
+  if (core.emax_floor != sim::kNoEmaxFloor) rule.emax_floor = core.emax_floor;
+  if (core.step_order == sim::StepOrder::kEvenPairsFirst) {
+    for (int i = 0; i < probe::kMostK; ++i) {
+      rule.order[i] = static_cast<uint8_t>(i / 2 % 8 * 4 + i / 16 * 2 + i % 2);
+    }
+  }
   return rule;
 }
 
-// Patterns whose exponents lie within `spread` of the middle of the format; spread 0: every pattern. A quarter is zero.
-uint32_t Draw(std::mt19937& random, int bits, int exponent_bits, int spread) {
+// Patterns whose exponents lie within `spread` of `middle`; spread 0: every pattern. A quarter is zero.
+uint32_t Draw(std::mt19937& random, int bits, int exponent_bits, int spread, int middle = 0) {
   const uint32_t any = static_cast<uint32_t>(random()) & (bits == 32 ? ~0u : (1u << bits) - 1);
   if (spread == 0) return any;
   const uint32_t sign = any & (1u << (bits - 1));
   if (random() % 4 == 0) return sign;
   const int low_bits = bits - 1 - exponent_bits, top = (1 << exponent_bits) - 1;
-  int field = top / 2 + static_cast<int>(random() % static_cast<unsigned>(2 * spread + 1)) - spread;
+  int field = top / 2 + middle + static_cast<int>(random() % static_cast<unsigned>(2 * spread + 1)) - spread;
   field = field < 0 ? 0 : field > top - 1 ? top - 1 : field;
   return sign | static_cast<uint32_t>(field) << low_bits | (any & ((1u << low_bits) - 1));
 }
@@ -73,8 +80,43 @@ TEST_CASE("the probe's definition of every modelled tensor core is the simulator
         different += probe::Evaluate(rule, input, a.data(), b.data(), static_cast<int>(k), c) != simulated;
       }
     }
+    // Around the floor of emax, with a c that is zero or subnormal.
+    for (int i = 0; i < 4000 && core.emax_floor != sim::kNoEmaxFloor; ++i) {
+      std::vector<uint32_t> a(k), b(k);
+      for (auto* side : {&a, &b}) {
+        for (uint32_t& x : *side) x = Draw(random, layout.bits, layout.exponent_bits, 5, core.emax_floor / 2);
+      }
+      const uint32_t c = i % 2 == 0 ? 0 : static_cast<uint32_t>(random()) % 512;
+      const uint32_t simulated =
+          sim::DotProductAdd(core, std::span<const uint32_t>(a), std::span<const uint32_t>(b), c);
+      different += probe::Evaluate(rule, input, a.data(), b.data(), static_cast<int>(k), c) != simulated;
+    }
     CAPTURE(sim::ToString(core));
     CHECK(different == 0);
+  }
+}
+
+TEST_CASE(
+    "the rules that the probe holds a GPU against are the rows of the simulator's table, and its experiments find "
+    "them") {
+  for (const sim::TensorCore& core : sim::AllTensorCores()) {
+    const int capability = std::stoi(std::string(core.arch.substr(2)));
+    if (capability < 80) continue;  // the probe's instructions begin there
+    CAPTURE(sim::ToString(core));
+    const probe::Input input = InputOf(core.input);
+    const bool fp16 = core.accumulator == Format::kFp16;
+    const probe::Rule rule = RuleOf(core);
+    const int k = 256 / probe::LayoutOf(input).bits;
+    CHECK(Text(probe::Known(capability, input, fp16, core.instruction == "wgmma"), k) == Text(rule, k));
+
+    const probe::Structure found(input, fp16, k, [&](const auto& experiments) {
+      std::vector<uint32_t> d;
+      for (const auto& e : experiments) d.push_back(probe::Evaluate(rule, input, e.a.data(), e.b.data(), k, e.c));
+      return d;
+    });
+    CHECK(found.L == rule.L);
+    CHECK(found.F == rule.F);
+    if (found.least_unit != 0) CHECK(found.least_unit == rule.emax_floor - rule.F);
   }
 }
 

@@ -2,7 +2,8 @@
 // becomes of c. Nothing here knows the rule that is expected; the findings are candidates for the search and are
 // printed beside its result.
 //
-// One experiment is one row of A, one column of B and c; tensor_core_probe fills a tile with it.
+// One experiment is one row of A, one column of B and c; tensor_core_probe fills a tile with it, or evaluates a rule on
+// it, to know what an instruction that follows the rule would have shown.
 #ifndef BITFLASH_GPU_PROBES_EXPERIMENTS_H_
 #define BITFLASH_GPU_PROBES_EXPERIMENTS_H_
 
@@ -51,7 +52,7 @@ class Structure {
   int F_c = -1;              // the same for c below products
   int F_below_c = -1;        // the same for a product below c
   std::string c_joins;       // "every step", "last", "not visible"
-  int least_unit = 0;        // exponent of the smallest term that counts in a sum just below 2^-149; 0: not asked
+  int least_unit = 0;        // exponent of the smallest term that counts beside 2^-149, 2^-25 for fp16; 0: not asked
 
   std::string StepsText() const {
     if (!steps_clear) return "not clear";
@@ -161,18 +162,20 @@ class Structure {
     c_joins = run({e})[0] == e.c ? "every step" : "last";
   }
 
-  // 2^-149 - 2^-u: truncated to zero when the second term is seen, 2^-149 when the alignment has lost it.
+  // 2^-149 - 2^-u: truncated to zero when the second term is seen, 2^-149 when the alignment has lost it. With an fp16
+  // accumulator 2^-25 + 2^-u: a tie without the second term, and then zero, which is even; 2^-24 with it.
   void FindLeastUnit(const RunExperiments& run) {
-    if (fp16_ || layout_.exponent_bits != 8) return;
+    if (fp16_ ? input_ != Input::kFp16 : layout_.exponent_bits != 8) return;
+    const int large = fp16_ ? -25 : -149, first = 1 - large, last = fp16_ ? 48 : 190;
     std::vector<Experiment> experiments;
-    for (int u = 150; u <= 190; ++u) {
+    for (int u = first; u <= last; ++u) {
       Experiment e = Empty();
-      Put(e, order[0], -149), Put(e, order[1], -u, true);
+      Put(e, order[0], large), Put(e, order[1], -u, !fp16_);
       experiments.push_back(e);
     }
     const std::vector<uint32_t> d = run(experiments);
-    least_unit = -149;
-    for (int u = 150; u <= 190 && (d[u - 150] & 0x7FFFFFFF) == 0; ++u) least_unit = -u;
+    least_unit = large;
+    for (int u = first; u <= last && ((d[u - first] & 0x7FFFFFFF) == 0) != fp16_; ++u) least_unit = -u;
   }
 
   std::vector<int> Survivors(const std::vector<uint32_t>& d) const {
@@ -272,6 +275,11 @@ inline std::vector<Experiment> Corners(const Structure& s, Input input, bool fp1
       add("2^-25 (half the least)", [&](Experiment& e) { s.Put(e, 0, -25); });
       add("3 * 2^-26", [&](Experiment& e) { s.Put(e, 0, -25), s.Put(e, 1, -26); });
       add("-(2^-26)", [&](Experiment& e) { s.Put(e, 0, -26, true); });
+    }
+    if (input == Input::kFp16) {
+      for (const int u : {44, 45, 46, 47, 48}) {
+        add(Format("2^-25 + 2^-%d", u), [&](Experiment& e) { s.Put(e, 0, -25), s.Put(e, 1, -u); });
+      }
     }
   }
   return list;

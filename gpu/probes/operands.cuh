@@ -10,7 +10,12 @@
 
 namespace bitflash::gpu::probe {
 
-enum class Fraction : uint8_t { kAny, kZero, kInteger };
+enum class Fraction : uint8_t {
+  kAny,
+  kZero,
+  kInteger,
+  kPowerOfTwo,  // of subnormals too: one random bit
+};
 
 // How the operands and the accumulators of one row of the report are drawn.
 struct Setting {
@@ -66,7 +71,10 @@ __host__ __device__ inline uint32_t Draw(uint64_t random, Layout layout, int low
   const int bias = static_cast<int>(top >> 1), last = static_cast<int>(top) - (layout.infinities ? 1 : 0);
   int field = bias + low + static_cast<int>((random >> 45 & 0xFFF) % static_cast<uint64_t>(high - low + 1));
   field = field < 0 ? 0 : field > last ? last : field;
-  uint32_t digits = fraction == Fraction::kZero ? 0 : bits & all_ones;
+  uint32_t digits = fraction == Fraction::kAny ? bits & all_ones : 0;
+  if (fraction == Fraction::kPowerOfTwo && field == 0) {
+    digits = 1u << (bits % static_cast<uint32_t>(layout.fraction_bits));
+  }
   if (!layout.infinities && field == static_cast<int>(top) && digits == all_ones) --digits;
   return (sign | static_cast<uint32_t>(field) << layout.fraction_bits | digits) << layout.unused_bits | below;
 }
@@ -224,6 +232,15 @@ inline std::vector<Setting> Settings(Input input, bool fp16_accumulator) {
                         .c_low = -14,
                         .c_high = 14,
                         .c_zeros_of_64 = 40});
+  }
+  if (fp16_accumulator && layout.fraction_bits == 10) {
+    settings.push_back({.name = "near 2^-25",
+                        .why = "does emax have a floor: ties of the least fp16 with little beside them",
+                        .low = -17,
+                        .high = -12,
+                        .fraction = Fraction::kPowerOfTwo,
+                        .zeros_of_64 = 36,
+                        .c_zeros_of_64 = 64});
   }
   if (wide_exponent) {
     settings.push_back({.name = "near 2^-149",

@@ -55,10 +55,11 @@ def made_up_outputs():
                   launch_and_wait_seconds=8e-6)  # fmt: skip
     setting = {"setting": "any bits", "asks": "NaN", "outputs": 1000, "mismatches": 0}
     instruction = {"instruction": "mma.sync.m16n8k16.f32.bf16.bf16.f32",
-                   "published": "L=16, F=25, out=fp32 toward zero",
-                   "measured": {"steps": "{0..15}", "L": 16, "F": 25, "least_unit_exponent": -174},
+                   "known": "L=16, F=25, out=fp32 toward zero, emax >= -133",
+                   "measured": {"steps": "{0..15}", "L": 16, "F": 25, "least_unit_exponent": -158},
+                   "expected": {"steps": "{0..15}", "L": 16, "F": 25, "least_unit_exponent": -158},
                    "settings": [setting], "best": "", "best_mismatches": 0, "fits": "",
-                   "alternatives": [], "corners": []}  # fmt: skip
+                   "alternatives": [], "corners": [{"case": "NaN * 1", "hardware": "0x7FFF", "rule": "0x7FFF"}]}  # fmt: skip
     tensor = dict(head("tensor_core_probe"), instructions=[instruction], skipped={"wgmma": "needs code for sm_90a"})
     sfu = dict(head("sfu_probe.cu"), hashes={"exp2f": "0x1"}, verdicts={"exp2f": "equal", "logf": "different"})
     return {"device_facts": device, "memory_probe": memory, "tensor_core_probe": tensor, "sfu_probe": sfu,
@@ -150,13 +151,16 @@ class Assembling(unittest.TestCase):
         row = copy.deepcopy(outputs["tensor_core_probe"]["instructions"][0])
         row.update(fits="none", best="L=8", best_mismatches=3)
         row["settings"][0]["mismatches"] = 7
-        row["measured"]["least_unit_exponent"] = -158
+        row["measured"]["least_unit_exponent"] = -174
+        row["corners"][0]["rule"] = "0x7FFE"
         outputs["tensor_core_probe"]["instructions"].append(row)
         outputs["l2_counters"] = made_up_counters()
         verdicts = [claim["verdict"] for claim in fact_file.claims(outputs, {})]
-        self.assertEqual(verdicts[:7], ["holds", "holds", "DIFFERS", "DIFFERS", "open", "holds", "DIFFERS"])
-        self.assertEqual(set(verdicts[7:]), {"holds"})
-        self.assertIn("emax >= -133", json.dumps(fact_file.claims(outputs, {})))
+        self.assertEqual(verdicts[:9], ["holds"] * 3 + ["DIFFERS"] * 3 + ["open", "holds", "DIFFERS"])
+        self.assertEqual(set(verdicts[9:]), {"holds"})
+        text = json.dumps(fact_file.claims(outputs, {}))
+        self.assertIn("least_unit_exponent -174, not -158", text)
+        self.assertIn("NaN * 1: 0x7FFF, not 0x7FFE", text)
 
 
 class Counters(unittest.TestCase):

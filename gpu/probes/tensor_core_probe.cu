@@ -1,7 +1,7 @@
 // Question: which rule does every matrix instruction of this GPU follow, bit for bit?
 //
 // Asked of each instruction in matrix_instructions.cuh that the device and this build have. Its outputs are compared
-// with the published rule (tensor_core_rules.h), evaluated by ordinary integer code (fdpa.h), on operands made to show
+// with the known rule (tensor_core_rules.h), evaluated by ordinary integer code (fdpa.h), on operands made to show
 // every part of it (operands.cuh). Structured experiments (experiments.h) measure the parts of the rule one by one.
 //
 // 0 mismatches: the row of that architecture and instruction in sim/tensor_core.cc stands, with this run as evidence.
@@ -40,32 +40,41 @@ Found Search(Bench& bench, const Structure& structure, const Subject& s) {
   return {finer[best], fine[best]};
 }
 
-// Text and JSON of one instruction. Returns the mismatches under the published rule.
+// Text and JSON of one instruction. Returns the mismatches under the known rule.
 uint64_t Report(const Subject& s, int capability, int64_t outputs, Stream& stream, FILE* text, Json& json) {
   Bench bench(s, stream);
   const std::vector<Setting> settings = Settings(s.input, s.fp16);
-  const Rule published = Published(capability, s.input, s.fp16, s.wgmma);
-  std::fprintf(text, "\n%s\n  published: %s\n", s.name, Text(published, s.K).c_str());
+  const Rule known = Known(capability, s.input, s.fp16, s.wgmma);
+  std::fprintf(text, "\n%s\n  known:     %s\n", s.name, Text(known, s.K).c_str());
   json.Begin('{');
   json.Add("instruction", s.name);
-  json.Add("published", Text(published, s.K));
+  json.Add("known", Text(known, s.K));
 
   const Structure found(s.input, s.fp16, s.K, [&](const auto& experiments) { return bench.Run(experiments); });
-  std::fprintf(text, "  measured:  steps %s%s; F %d (products), %d (c below), %d (below c); c joins: %s",
-               found.StepsText().c_str(), found.L > 0 ? Format(" (L=%d)", found.L).c_str() : "", found.F, found.F_c,
-               found.F_below_c, found.c_joins.c_str());
-  if (found.least_unit != 0) std::fprintf(text, "; least unit 2^%d", found.least_unit);
-  std::fprintf(text, "%s\n", bench.uneven() != 0 ? "; WARNING: equal rows or columns gave unequal results" : "");
-  json.Begin("measured", '{');
-  json.Add("steps", found.StepsText());
-  json.Add("L", found.L);
-  json.Add("F", found.F);
-  json.Add("F_c", found.F_c);
-  json.Add("F_below_c", found.F_below_c);
-  json.Add("c_joins", found.c_joins);
-  if (found.least_unit != 0) json.Add("least_unit_exponent", found.least_unit);
+  const Structure said(s.input, s.fp16, s.K, [&](const auto& experiments) {
+    std::vector<uint32_t> d;
+    for (const Experiment& e : experiments) d.push_back(Evaluate(known, s.input, e.a.data(), e.b.data(), s.K, e.c));
+    return d;
+  });
+  const auto describe = [&](const char* key, const Structure& structure) {
+    std::fprintf(text, "  %-10s steps %s%s; F %d (products), %d (c below), %d (below c); c joins: %s%s\n", key,
+                 structure.StepsText().c_str(), structure.L > 0 ? Format(" (L=%d)", structure.L).c_str() : "",
+                 structure.F, structure.F_c, structure.F_below_c, structure.c_joins.c_str(),
+                 structure.least_unit != 0 ? Format("; least unit 2^%d", structure.least_unit).c_str() : "");
+    json.Begin(key, '{');
+    json.Add("steps", structure.StepsText());
+    json.Add("L", structure.L);
+    json.Add("F", structure.F);
+    json.Add("F_c", structure.F_c);
+    json.Add("F_below_c", structure.F_below_c);
+    json.Add("c_joins", structure.c_joins);
+    if (structure.least_unit != 0) json.Add("least_unit_exponent", structure.least_unit);
+    json.End('}');
+  };
+  describe("measured", found);
+  describe("expected", said);
+  if (bench.uneven() != 0) std::fprintf(text, "  WARNING: equal rows or columns gave unequal results\n");
   json.Add("uneven_outputs", bench.uneven());
-  json.End('}');
 
   const auto compare_all = [&](const char* key, const Rule& rule) {
     uint64_t mismatches = 0;
@@ -86,9 +95,9 @@ uint64_t Report(const Subject& s, int capability, int64_t outputs, Stream& strea
     json.End(']');
     return mismatches;
   };
-  const uint64_t mismatches = compare_all("settings", published);
+  const uint64_t mismatches = compare_all("settings", known);
 
-  Found best{published, 0};
+  Found best{known, 0};
   const int64_t sample = bench.DrawSample(settings);
   uint64_t left = mismatches;
   if (mismatches != 0) {
@@ -206,9 +215,9 @@ int Run(int argc, char** argv) {
   }
   json.End('}');
   json.Add("instructions_asked", asked);
-  json.Add("mismatches_with_published", static_cast<int64_t>(mismatches));
+  json.Add("mismatches_with_known", static_cast<int64_t>(mismatches));
   json.End('}');
-  std::fprintf(text, "%" PRId64 " instructions asked, %zu differ from the published rule", asked, different.size());
+  std::fprintf(text, "%" PRId64 " instructions asked, %zu differ from the known rule", asked, different.size());
   for (size_t i = 0; i < different.size(); ++i) std::fprintf(text, "%s%s", i == 0 ? ": " : ", ", different[i].c_str());
   std::fprintf(text, "\n");
   if (as_json) std::printf("%s\n", json.text().c_str());

@@ -1,4 +1,4 @@
-// Rules for the matrix instructions: what is published, what else is tried, and how a rule is written down.
+// Rules for the matrix instructions: what is known, what else is tried, and how a rule is written down.
 #ifndef BITFLASH_GPU_PROBES_TENSOR_CORE_RULES_H_
 #define BITFLASH_GPU_PROBES_TENSOR_CORE_RULES_H_
 
@@ -17,20 +17,34 @@ inline Rule MakeRule(int L, int F, Result result, AddC add_c = AddC::kInEverySte
   return rule;
 }
 
-// The published rule. Sources as in fdpa.h; that Hopper's mma.sync of 8-bit formats is fp16 arithmetic: NVIDIA/cutlass
-// issue 1986. Architectures nobody has published are taken to be as the last one before.
-inline Rule Published(int capability, Input input, bool fp16, bool wgmma) {
+// The rule that is known, on which sim/tensor_core.cc stands: measured on sm90 by this probe (an H100), published
+// elsewhere. Sources as in fdpa.h; floors of emax: MATLAB-tensor-core, models/*.m, min_exp_limit. That Hopper's
+// mma.sync of 8-bit formats is fp16 arithmetic: NVIDIA/cutlass issue 1986. Architectures nobody has published are taken
+// to be as the last one before.
+inline Rule Known(int capability, Input input, bool fp16, bool wgmma) {
   const bool fp8 = input == Input::kE4m3 || input == Input::kE5m2;
   const Result wide = fp16 ? Result::kFp16Nearest : Result::kFp32Truncated;
+  Rule rule;
   if (capability < 90) {
     if (fp8) return MakeRule(16, 13, fp16 ? wide : Result::kFp32Truncated13);
-    return MakeRule(input == Input::kTf32 ? 4 : 8, 24, wide);
+    rule = MakeRule(input == Input::kTf32 ? 4 : 8, 24, wide);
+    rule.emax_floor = fp16 ? -20 : -132;
+    return rule;
   }
   if (fp8 && capability < 100) {
     if (wgmma) return MakeRule(32, 13, fp16 ? wide : Result::kFp32Truncated13);
-    return MakeRule(16, 25, wide, fp16 ? AddC::kInEveryStep : AddC::kLastNearest);
+    rule = MakeRule(16, 25, wide, fp16 ? AddC::kInEveryStep : AddC::kLastNearest);
+    int i = 0;
+    for (const int pair : {0, 2}) {  // the lower halves of the registers, then the upper ones
+      for (int k = pair; k < kMostK; k += 4) {
+        for (const int each : {k, k + 1}) rule.order[i++] = static_cast<uint8_t>(each);
+      }
+    }
+    return rule;
   }
-  return MakeRule(fp8 ? 32 : input == Input::kTf32 ? 8 : 16, 25, wide);
+  rule = MakeRule(fp8 ? 32 : input == Input::kTf32 ? 8 : 16, 25, wide);
+  if (!fp8) rule.emax_floor = fp16 ? -21 : -133;
+  return rule;
 }
 
 inline const char* Text(Result result) {
@@ -82,7 +96,8 @@ inline std::string Difference(const Rule& rule, const Rule& from) {
   add(rule.zeros_in_emax != from.zeros_in_emax, rule.zeros_in_emax ? "zeros in emax" : "zeros not in emax");
   add(rule.signed_underflow != from.signed_underflow,
       rule.signed_underflow ? "-0 from underflow" : "+0 from underflow");
-  add(rule.emax_floor != from.emax_floor, Format("emax >= %d", rule.emax_floor));
+  add(rule.emax_floor != from.emax_floor,
+      rule.emax_floor == kNoFloor ? "no floor of emax" : Format("emax >= %d", rule.emax_floor));
   return text;
 }
 
@@ -132,9 +147,11 @@ inline std::vector<Rule> Candidates(const Structure& found, bool fp16, int K) {
 // `rule` with the small print changed: second stage of a search.
 inline std::vector<Rule> SmallPrint(const Rule& rule) {
   std::vector<Rule> rules;
+  std::vector<int> floors = {kNoFloor, -126, -131, -132, -133, -134, -149};
+  if (IsFp16(rule.result)) floors = {kNoFloor, -14, -18, -19, -20, -21, -22, -23, -24};
   for (const bool zeros : {false, true}) {
     for (const bool signed_underflow : {false, true}) {
-      for (const int floor : {kNoFloor, -126, -131, -132, -133, -134, -149}) {
+      for (const int floor : floors) {
         Rule changed = rule;
         changed.zeros_in_emax = zeros, changed.signed_underflow = signed_underflow, changed.emax_floor = floor;
         rules.push_back(changed);
@@ -159,9 +176,11 @@ inline std::vector<Rule> Neighbours(const Rule& rule, Input input, bool fp16, in
   add([](Rule& r) { r.zeros_in_emax = !r.zeros_in_emax; });
   const bool wide = LayoutOf(input).exponent_bits == 8;  // only such products come near the least fp32
   if (wide || fp16) add([](Rule& r) { r.signed_underflow = !r.signed_underflow; });
-  for (const int floor : {-132, -133}) {
-    if (!wide || fp16) break;
-    if (rule.emax_floor != floor) add([&](Rule& r) { r.emax_floor = floor; });
+  if (fp16 ? input == Input::kFp16 : wide) {  // who can see a floor
+    const int around = rule.emax_floor != kNoFloor ? rule.emax_floor : fp16 ? -20 : -132;
+    for (const int floor : {kNoFloor, around - 1, around, around + 1}) {
+      if (rule.emax_floor != floor) add([&](Rule& r) { r.emax_floor = floor; });
+    }
   }
   if (fp16) {
     for (const Result result : {Result::kFp16Nearest, Result::kFp16Twice, Result::kFp16Truncated}) {

@@ -120,12 +120,15 @@ class MmaFilter {
 };
 
 Json CoreJson(const TensorCore& core) {
+  const bool floor = core.emax_floor != sim::kNoEmaxFloor;
   return {{"arch", core.arch},
           {"instruction", core.instruction},
           {"in", data::Name(core.input)},
           {"out", data::Name(core.accumulator)},
           {"products", core.products},
           {"alignment_bits", core.alignment_bits},
+          {"emax_floor", floor ? Json(core.emax_floor) : Json(nullptr)},
+          {"step_order", core.step_order == sim::StepOrder::kAscending ? "ascending" : "even pairs first"},
           {"measured", core.evidence == sim::Evidence::kMeasured},
           {"source", core.source}};
 }
@@ -137,7 +140,7 @@ ExitCode Mma(const Arguments& arguments) {
       "mma",
       "Computes d = a . b + c as a tensor core does, bit for bit: lines of hexadecimal bit patterns a[0..k-1]\n"
       "b[0..k-1] c in, d out, one a line, from FILE or standard input. k is taken from the line: the architecture's\n"
-      "steps in ascending k, the last one padded with zeros.",
+      "steps in its order of k, the last one padded with zeros.",
       {{"echo '3f80 3f80 3f80 3f80 40000000' | bitflash mma --arch sm90 --in bf16 --out fp32",
         "1 1 + 1 1 + 2: 40800000"},
        {"echo '3c00 3c00 0000' | bitflash mma --arch sm80 --in fp16 --out fp16", "half precision accumulator: 3c00"},
