@@ -44,14 +44,16 @@ template <class S, int kBr>
 struct ScoresShared {
   static constexpr int kQBytes = kBr * 128, kKBytes = kKeysPerTile * 128;  // slices of 64 columns
   static constexpr int kStageBytes = kQBytes + kKBytes;
-  static constexpr int kStages = kBr == 256 ? 3 : 4;
-  // A warp stores 16 rows at a time. As fp32 they take 8 KiB, and the next 16 rows wait until TMA has read these.
+  // A warp stores 16 rows at a time. All that a warp has of a tile is staged without a wait for TMA to read, so that
+  // the next tile's product runs while this one leaves. As fp32 that takes the room of the third stage.
+  static constexpr int kStages = sizeof(S) == 4 ? 2 : kBr == 256 ? 3 : 4;
   static constexpr int kUnits = kBr / 128;  // of 16 rows that a warp has
   static constexpr int kUnitBytes = 16 * kKeysPerTile * static_cast<int>(sizeof(S));
-  static constexpr int kBuffers = sizeof(S) == 4 ? 1 : kUnits;
+  static constexpr int kBuffers = kUnits;
   static constexpr int kStaging = kStages * kStageBytes;
   static constexpr int kBarriers = kStaging + kConsumerWarps * kBuffers * kUnitBytes;
   static constexpr int kBytes = kAlignment + kBarriers + Ring<kStages>::kBytes;
+  static_assert(kBytes <= 227 * 1024);
 };
 
 // S = -inf where the mask or the end of the keys hides a column; `row` and `column` are those of d[0].
