@@ -32,26 +32,10 @@ std::string Refusal(const data::Attention& a, const Options&) {
 int64_t WorkspaceBytes(const data::Attention&, const Options&) { return 0; }
 
 fa2::Parameters ParametersOf(const data::Attention& a, const Tensors& t) {
-  return {.q = t.q,
-          .k = t.k,
-          .v = t.v,
-          .o = t.o,
-          .lse = t.lse,
-          .q_batch = t.q_strides.batch,
-          .q_head = t.q_strides.head,
-          .q_row = t.q_strides.row,
-          .k_batch = t.k_strides.batch,
-          .k_head = t.k_strides.head,
-          .k_row = t.k_strides.row,
-          .v_batch = t.v_strides.batch,
-          .v_head = t.v_strides.head,
-          .v_row = t.v_strides.row,
-          .o_batch = t.o_strides.batch,
-          .o_head = t.o_strides.head,
-          .o_row = t.o_strides.row,
+  return {.t = t,
           .seqlen_q = static_cast<int>(a.seqlen_q),
           .group = static_cast<int>(a.group()),
-          .visible = VisibleKeys(a.mask.kind, a.mask.left, a.mask.right, a.seqlen_q, static_cast<int>(a.seqlen_k)),
+          .visible = VisibleKeys(a.mask, a.seqlen_q, static_cast<int>(a.seqlen_k)),
           .scale = ScaleOf(a)};
 }
 

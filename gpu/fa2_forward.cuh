@@ -4,6 +4,7 @@
 #ifndef BITFLASH_GPU_FA2_FORWARD_CUH_
 #define BITFLASH_GPU_FA2_FORWARD_CUH_
 
+#include "gpu/kernels.h"
 #include "gpu/online_softmax.cuh"
 #include "gpu/tile_image.cuh"
 #include "gpu/visible.cuh"
@@ -11,10 +12,7 @@
 namespace bitflash::gpu::fa2 {
 
 struct Parameters {
-  const void *q, *k, *v;
-  void* o;
-  float* lse;  // may be null
-  int64_t q_batch, q_head, q_row, k_batch, k_head, k_row, v_batch, v_head, v_row, o_batch, o_head, o_row;
+  Tensors t;
   int seqlen_q, group;
   Visible visible;
   Scale scale;
@@ -104,9 +102,9 @@ __global__ void __launch_bounds__(C::kThreads, C::kBlocksPerSm) fa2_forward(cons
   const int row0 = (gridDim.x - 1 - blockIdx.x) * Br;
   const int head = blockIdx.y, kv_head = head / p.group;
   const int64_t batch = blockIdx.z;
-  const T* Q = static_cast<const T*>(p.q) + batch * p.q_batch + head * p.q_head;
-  const T* K = static_cast<const T*>(p.k) + batch * p.k_batch + kv_head * p.k_head;
-  const T* V = static_cast<const T*>(p.v) + batch * p.v_batch + kv_head * p.v_head;
+  const T* Q = HeadOf<const T>(p.t.q, p.t.q_strides, batch, head);
+  const T* K = HeadOf<const T>(p.t.k, p.t.k_strides, batch, kv_head);
+  const T* V = HeadOf<const T>(p.t.v, p.t.v_strides, batch, kv_head);
   const TileRange tiles = VisibleTiles<Bc>(p.visible, row0, min(row0 + Br, p.seqlen_q));
   const int keys = p.visible.keys;
 
@@ -114,16 +112,16 @@ __global__ void __launch_bounds__(C::kThreads, C::kBlocksPerSm) fa2_forward(cons
   const int warp_row = warp * 16 * kRowTiles;
   const LaneAddresses<Br, D> q_lane(Qi, warp_row + LaneRowA(lane), LaneHalfA(lane));
   const auto load_k = [&](int j, int stage) {
-    LoadTile<Bc, D, C::kThreads>(Kj + stage * C::kKBytes, K, p.k_row, j * Bc, keys, thread);
+    LoadTile<Bc, D, C::kThreads>(Kj + stage * C::kKBytes, K, p.t.k_strides.row, j * Bc, keys, thread);
   };
   const auto load_v = [&](int j, int stage) {
-    LoadTile<Bc, D, C::kThreads>(Vj + stage * C::kKBytes, V, p.v_row, j * Bc, keys, thread);
+    LoadTile<Bc, D, C::kThreads>(Vj + stage * C::kKBytes, V, p.t.v_strides.row, j * Bc, keys, thread);
   };
 
   float O[kRowTiles][D / 8][4] = {};
   SoftmaxRows rows[kRowTiles];
   if (tiles.begin < tiles.end) {
-    LoadTile<Br, D, C::kThreads>(Qi, Q, p.q_row, row0, p.seqlen_q, thread);
+    LoadTile<Br, D, C::kThreads>(Qi, Q, p.t.q_strides.row, row0, p.seqlen_q, thread);
     load_k(tiles.end - 1, 0);
     if (C::kStages == 2) load_v(tiles.end - 1, 0);
     CpAsyncCommit();
@@ -177,8 +175,8 @@ __global__ void __launch_bounds__(C::kThreads, C::kBlocksPerSm) fa2_forward(cons
   }
 
   // Out through this warp's own rows of Q, so that the stores fill whole lines.
-  T* out = static_cast<T*>(p.o) + batch * p.o_batch + head * p.o_head;
-  float* lse = p.lse ? p.lse + (batch * gridDim.y + head) * p.seqlen_q : nullptr;
+  T* out = HeadOf<T>(p.t.o, p.t.o_strides, batch, head);
+  float* lse = p.t.lse ? p.t.lse + (batch * gridDim.y + head) * p.seqlen_q : nullptr;
 #pragma unroll
   for (int i = 0; i < kRowTiles; ++i) {
     rows[i].SumQuad();
@@ -202,7 +200,7 @@ __global__ void __launch_bounds__(C::kThreads, C::kBlocksPerSm) fa2_forward(cons
   for (int unit = lane; unit < 16 * kRowTiles * kUnits; unit += 32) {
     const int row = warp_row + unit / kUnits, u = unit % kUnits;
     if (row0 + row < p.seqlen_q) {
-      *reinterpret_cast<uint4*>(out + (row0 + row) * p.o_row + u * 8) =
+      *reinterpret_cast<uint4*>(out + (row0 + row) * p.t.o_strides.row + u * 8) =
           *reinterpret_cast<const uint4*>(shared + UnitOffset<Br, D>(row, u));
     }
   }

@@ -56,32 +56,11 @@ int64_t WorkspaceBytes(const data::Attention& a, const Options& options) {
 split_kv::Parameters ParametersOf(const data::Attention& a, const Options& options, const Tensors& t, void* workspace) {
   const int64_t part_rows = PartRows(a, options);
   float* const o_part = static_cast<float*>(workspace);
-  return {.q = t.q,
-          .k = t.k,
-          .v = t.v,
-          .o = t.o,
-          .lse = t.lse,
+  return {.t = t,
           .o_part = o_part,
           .m_part = o_part + part_rows * a.head_dim_v,
           .l_part = o_part + part_rows * (a.head_dim_v + 1),
-          .seqlens_k = t.seqlens_k,
-          .block_table = t.block_table,
-          .q_batch = t.q_strides.batch,
-          .q_head = t.q_strides.head,
-          .q_row = t.q_strides.row,
-          .k_batch = t.k_strides.batch,
-          .k_head = t.k_strides.head,
-          .k_row = t.k_strides.row,
-          .v_batch = t.v_strides.batch,
-          .v_head = t.v_strides.head,
-          .v_row = t.v_strides.row,
-          .o_batch = t.o_strides.batch,
-          .o_head = t.o_strides.head,
-          .o_row = t.o_strides.row,
-          .mask_left = a.mask.left,
-          .mask_right = a.mask.right,
-          .pages_per_sequence = t.pages_per_sequence,
-          .mask = a.mask.kind,
+          .mask = a.mask,
           .seqlen_q = static_cast<int>(a.seqlen_q),
           .seqlen_k = static_cast<int>(a.seqlen_k),
           .heads_kv = static_cast<int>(a.heads_kv),
@@ -110,7 +89,7 @@ void LaunchParts(const data::Attention& a, const split_kv::Parameters& p, Stream
 
 template <class T, int D>
 void LaunchRowTiles(const data::Attention& a, const split_kv::Parameters& p, Stream& stream) {
-  const bool paged = p.block_table != nullptr;
+  const bool paged = p.t.block_table != nullptr;
   if constexpr (D <= 128) {
     if (RowTiles(a) == 2) {
       return paged ? LaunchParts<split_kv::Config<T, D, 2, true>>(a, p, stream)
@@ -146,9 +125,16 @@ void Launch(const data::Attention& a, const Options& options, const Tensors& ten
     using T = decltype(type);
     constexpr int D = head_dim;
     LaunchRowTiles<T, D>(a, parameters, stream);
-    LaunchKernel(split_kv::split_kv_combine<T, D>, "split_kv_combine",
-                 {static_cast<unsigned>(a.batch * a.heads_kv * Rows(a)), split_kv::kCombineThreads,
-                  2 * sizeof(float) * static_cast<size_t>(parameters.parts), overlap},
+    const int64_t rows = a.batch * a.heads_kv * Rows(a);
+    // As many blocks a row as it has groups of 32 columns where the rows alone leave SMs idle.
+    const bool few = rows < 4 * DeviceAttribute(cudaDevAttrMultiProcessorCount);
+    constexpr int kMostBlocks = D / 32;
+    LaunchKernel(few ? split_kv::split_kv_combine<T, D, kMostBlocks> : split_kv::split_kv_combine<T, D, 1>,
+                 "split_kv_combine",
+                 {{static_cast<unsigned>(rows), few ? kMostBlocks : 1u},
+                  split_kv::kCombineThreads,
+                  2 * sizeof(float) * static_cast<size_t>(parameters.parts),
+                  overlap},
                  parameters, stream);
   });
 }

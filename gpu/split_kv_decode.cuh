@@ -8,6 +8,7 @@
 #ifndef BITFLASH_GPU_SPLIT_KV_DECODE_CUH_
 #define BITFLASH_GPU_SPLIT_KV_DECODE_CUH_
 
+#include "gpu/kernels.h"
 #include "gpu/online_softmax.cuh"
 #include "gpu/tile_image.cuh"
 #include "gpu/visible.cuh"
@@ -15,20 +16,14 @@
 namespace bitflash::gpu::split_kv {
 
 struct Parameters {
-  const void *q, *k, *v;
-  void* o;
-  float* lse;                       // may be null
+  Tensors t;
   float *o_part, *m_part, *l_part;  // [batch, heads_kv, rows][parts][head_dim], and without head_dim
-  const int32_t* seqlens_k;         // null: `seqlen_k` for all
-  const int32_t* block_table;       // null: contiguous
-  int64_t q_batch, q_head, q_row, k_batch, k_head, k_row, v_batch, v_head, v_row, o_batch, o_head, o_row;
-  int64_t mask_left, mask_right, pages_per_sequence;
-  data::Mask::Kind mask;
+  data::Mask mask;
   int seqlen_q, seqlen_k, heads_kv, group, rows;  // rows: seqlen_q * group
   int chunk, parts, log2_page;
   Scale scale;
 
-  __device__ __forceinline__ int Keys(int64_t batch) const { return seqlens_k ? seqlens_k[batch] : seqlen_k; }
+  __device__ __forceinline__ int Keys(int64_t batch) const { return t.seqlens_k ? t.seqlens_k[batch] : seqlen_k; }
 };
 
 // kRowTiles: tiles of 16 packed query rows that the warp multiplies each key with.
@@ -50,7 +45,8 @@ struct Config {
 class Pages {
  public:
   __device__ __forceinline__ Pages(const Parameters& p, int64_t batch, int keys)
-      : table_(p.block_table + batch * p.pages_per_sequence), count_((keys + (1 << p.log2_page) - 1) >> p.log2_page) {}
+      : table_(p.t.block_table + batch * p.t.pages_per_sequence),
+        count_((keys + (1 << p.log2_page) - 1) >> p.log2_page) {}
 
   // All lanes ask, each for a page of its own: the first lane's or the next, which is then in the same 32.
   __device__ __forceinline__ int At(int page, int lane) {
@@ -74,17 +70,17 @@ class Slices {
 
  public:
   // `matrix` is the head's first row (of the first page), `key` the first key to load, `keys` the sequence's length.
-  __device__ __forceinline__ Slices(const Parameters& p, const T* matrix, int64_t page_stride, int64_t stride,
-                                    int64_t batch, int key, int keys, int lane)
+  __device__ __forceinline__ Slices(const Parameters& p, const T* matrix, const Strides& strides, int64_t batch,
+                                    int key, int keys, int lane)
       : pages_(p, batch, keys),
-        page_stride_(page_stride),
-        stride_(stride),
+        page_stride_(strides.batch),
+        stride_(strides.row),
         key_(key),
         keys_(keys),
         log2_page_(p.log2_page),
         lane_(lane) {
     from_ = matrix + (kFixedColumn ? lane % kUnits * 8 : 0);
-    if (!C::kPaged) from_ += (key + (kFixedColumn ? lane / kUnits : 0)) * stride;
+    if (!C::kPaged) from_ += (key + (kFixedColumn ? lane / kUnits : 0)) * stride_;
   }
 
   // Starts the copy of the next slice; zeros beyond the last key.
@@ -143,18 +139,18 @@ __global__ void __launch_bounds__(32) split_kv_decode(const __grid_constant__ Pa
   if (part * static_cast<int64_t>(p.chunk) >= keys) return;  // a shorter sequence has fewer parts
 
   // Packed query rows: row r is token r / group of head r % group.
-  const Visible visible = VisibleKeys(p.mask, p.mask_left, p.mask_right, p.seqlen_q, keys);
+  const Visible visible = VisibleKeys(p.mask, p.seqlen_q, keys);
   const int last_row = min(row0 + C::Br, p.rows) - 1;
   TileRange tiles = VisibleTiles<Bc>(visible, row0 / p.group, last_row / p.group + 1);
   tiles.begin = max(tiles.begin, part * (p.chunk / Bc));
   tiles.end = min(tiles.end, (part + 1) * (p.chunk / Bc));
 
-  const T* Q = static_cast<const T*>(p.q) + batch * p.q_batch + kv_head * p.group * p.q_head;
-  const T* K = static_cast<const T*>(p.k) + (C::kPaged ? 0 : batch * p.k_batch) + kv_head * p.k_head;
-  const T* V = static_cast<const T*>(p.v) + (C::kPaged ? 0 : batch * p.v_batch) + kv_head * p.v_head;
+  const T* Q = HeadOf<const T>(p.t.q, p.t.q_strides, batch, kv_head * p.group);
+  const T* K = HeadOf<const T>(p.t.k, p.t.k_strides, C::kPaged ? 0 : batch, kv_head);
+  const T* V = HeadOf<const T>(p.t.v, p.t.v_strides, C::kPaged ? 0 : batch, kv_head);
   const uint32_t ring = SharedAddress(shared), Qi = ring + C::kRingBytes;
-  Slices<C> k_slices(p, K, p.k_batch, p.k_row, batch, tiles.begin * Bc, keys, lane);
-  Slices<C> v_slices(p, V, p.v_batch, p.v_row, batch, tiles.begin * Bc, keys, lane);
+  Slices<C> k_slices(p, K, p.t.k_strides, batch, tiles.begin * Bc, keys, lane);
+  Slices<C> v_slices(p, V, p.t.v_strides, batch, tiles.begin * Bc, keys, lane);
   const auto load_k = [&](int j, int t) {
     if (j < tiles.end) k_slices.Load(ring + t * C::kSliceBytes);
     CpAsyncCommit();  // also of nothing: waiting counts groups
@@ -169,8 +165,8 @@ __global__ void __launch_bounds__(32) split_kv_decode(const __grid_constant__ Pa
 #pragma unroll
     for (int unit = lane; unit < C::Br * kUnits; unit += 32) {
       const int r = unit / kUnits, u = unit % kUnits, row = row0 + r;
-      CpAsync16(Qi + UnitOffset<C::Br, D>(r, u), Q + row % p.group * p.q_head + row / p.group * p.q_row + u * 8,
-                row < p.rows);
+      CpAsync16(Qi + UnitOffset<C::Br, D>(r, u),
+                Q + row % p.group * p.t.q_strides.head + row / p.group * p.t.q_strides.row + u * 8, row < p.rows);
     }
   }
 #pragma unroll
@@ -287,13 +283,16 @@ __global__ void __launch_bounds__(32) split_kv_decode(const __grid_constant__ Pa
 
 // One row: O = sum of w_c O_c / sum of w_c l_c with w_c = 2^((m_c - max m) scale log2 e). Four warps take a contiguous
 // quarter of the parts each, in ascending order; then the four sums are added in order.
+// kBlocksPerRow blocks share the columns of a row, so that few rows with many parts find enough warps.
 inline constexpr int kCombineWarps = 4, kCombineThreads = 32 * kCombineWarps;
 
-template <class T, int D>
+template <class T, int D, int kBlocksPerRow>
 __global__ void __launch_bounds__(kCombineThreads) split_kv_combine(const __grid_constant__ Parameters p) {
-  constexpr int kColumns = D / 32;    // of a lane, 32 apart
-  extern __shared__ float weights[];  // w_c, then l_c w_c
-  __shared__ float O_g[kCombineWarps][D], L_g[kCombineWarps], warp_max[kCombineWarps];
+  constexpr int kBlockColumns = D / kBlocksPerRow;
+  constexpr int kColumns = kBlockColumns / 32;              // of a lane, 32 apart
+  constexpr int kBatch = kColumns < 4 ? 16 / kColumns : 4;  // parts whose loads are in flight together
+  extern __shared__ float weights[];                        // w_c, then l_c w_c
+  __shared__ float O_g[kCombineWarps][kBlockColumns], L_g[kCombineWarps], warp_max[kCombineWarps];
   const int thread = threadIdx.x, lane = thread % 32, g = thread / 32;
   const int row = blockIdx.x % p.rows;
   const int64_t kv = blockIdx.x / p.rows;  // batch * heads_kv + head
@@ -321,13 +320,23 @@ __global__ void __launch_bounds__(kCombineThreads) split_kv_combine(const __grid
 
   const int quarter = (parts + kCombineWarps - 1) / kCombineWarps;
   const int begin = min(parts, g * quarter), end = min(parts, begin + quarter);
-  const float* O_c = p.o_part + (at + begin) * D + lane;
+  const int first_column = blockIdx.y * kBlockColumns;
+  const float* O_c = p.o_part + at * D + first_column + lane;
   float O[kColumns] = {}, L = 0;
-#pragma unroll(32 / kColumns)
-  for (int c = begin; c < end; ++c, O_c += D) {
-    L = __fadd_rn(L, weights[p.parts + c]);
+  for (int c = begin; c < end; c += kBatch) {
+    float x[kBatch][kColumns];
 #pragma unroll
-    for (int i = 0; i < kColumns; ++i) O[i] = __fmaf_rn(__ldcs(O_c + 32 * i), weights[c], O[i]);
+    for (int n = 0; n < kBatch; ++n) {
+#pragma unroll
+      for (int i = 0; i < kColumns; ++i) x[n][i] = c + n < end ? __ldcs(O_c + int64_t{c + n} * D + 32 * i) : 0;
+    }
+#pragma unroll
+    for (int n = 0; n < kBatch; ++n) {
+      if (c + n >= end) break;
+      L = __fadd_rn(L, weights[p.parts + c + n]);
+#pragma unroll
+      for (int i = 0; i < kColumns; ++i) O[i] = __fmaf_rn(x[n][i], weights[c + n], O[i]);
+    }
   }
 #pragma unroll
   for (int i = 0; i < kColumns; ++i) O_g[g][lane + 32 * i] = O[i];
@@ -340,15 +349,15 @@ __global__ void __launch_bounds__(kCombineThreads) split_kv_combine(const __grid
   const float inverse = InverseSum(L);
   const int64_t head = kv % p.heads_kv * p.group + row % p.group;
   const int token = row / p.group;
-  T* out = static_cast<T*>(p.o) + batch * p.o_batch + head * p.o_head + token * p.o_row;
-  for (int d = thread; d < D; d += kCombineThreads) {
+  T* out = HeadOf<T>(p.t.o, p.t.o_strides, batch, head) + token * p.t.o_strides.row;
+  for (int d = thread; d < kBlockColumns; d += kCombineThreads) {
     float sum = O_g[0][d];
 #pragma unroll
     for (int other = 1; other < kCombineWarps; ++other) sum = __fadd_rn(sum, O_g[other][d]);
-    out[d] = Round<T>(__fmul_rn(sum, inverse));
+    out[first_column + d] = Round<T>(__fmul_rn(sum, inverse));
   }
-  if (p.lse && thread == 0) {
-    p.lse[(batch * p.heads_kv * p.group + head) * p.seqlen_q + token] = LogSumExp(M, L, p.scale.natural);
+  if (p.t.lse && thread == 0 && blockIdx.y == 0) {
+    p.t.lse[(batch * p.heads_kv * p.group + head) * p.seqlen_q + token] = LogSumExp(M, L, p.scale.natural);
   }
 }
 

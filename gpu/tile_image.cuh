@@ -4,9 +4,16 @@
 
 #include <cstdint>
 
+#include "gpu/kernels.h"
 #include "gpu/ptx.cuh"
 
 namespace bitflash::gpu {
+
+// The first element of one head of one sequence.
+template <class T, class Pointer>
+__device__ __forceinline__ T* HeadOf(Pointer tensor, const Strides& strides, int64_t batch, int64_t head) {
+  return static_cast<T*>(tensor) + batch * strides.batch + head * strides.head;
+}
 
 // Bytes of an R x D tile of 16-bit elements. Tiles begin at multiples of 128 bytes.
 template <int R, int D>
@@ -17,24 +24,20 @@ inline constexpr int kTileBytes = R* D * 2;
 template <int R, int D, int kThreads, class T>
 __device__ __forceinline__ void LoadTile(uint32_t to, const T* matrix, int64_t stride, int row, int rows, int thread) {
   constexpr int kUnits = D / 8;  // of 16 bytes a row
-  static_assert(R * kUnits % kThreads == 0);
-  constexpr int kPasses = R * kUnits / kThreads;
-  if constexpr (kThreads % kUnits == 0 && kThreads / kUnits % 8 == 0 && D % 64 == 0) {
-    // A thread keeps its column, and rows a multiple of 8 apart are exchanged alike: one address, constant steps.
-    constexpr int kStep = kThreads / kUnits;
-    const int r = thread / kUnits, u = thread % kUnits;
+  // After so many passes a thread is back in its column, a multiple of 8 rows further down, where units are exchanged
+  // alike: one address each, then constant steps.
+  constexpr int kCycle = kThreads % (8 * kUnits) == 0 ? 1 : 2 * kThreads % (8 * kUnits) == 0 ? 2 : 3;
+  constexpr int kStep = kCycle * kThreads / kUnits, kRounds = R / kStep;
+  static_assert(kStep % 8 == 0 && kStep * kUnits == kCycle * kThreads && kRounds * kStep == R);
+#pragma unroll
+  for (int pass = 0; pass < kCycle; ++pass) {
+    const int unit = thread + pass * kThreads, r = unit / kUnits, u = unit % kUnits;
     const uint32_t at = to + UnitOffset<R, D>(r, u);
+    const int row_bytes = D % 64 == 0 || u < D / 64 * 8 ? 128 : 64;
     const T* from = matrix + (row + r) * stride + u * 8;
 #pragma unroll
-    for (int pass = 0; pass < kPasses; ++pass) {
-      CpAsync16(at + pass * kStep * 128, from, row + r + pass * kStep < rows);
-      from += kStep * stride;
-    }
-  } else {
-#pragma unroll
-    for (int pass = 0; pass < kPasses; ++pass) {
-      const int unit = thread + pass * kThreads, r = unit / kUnits, u = unit % kUnits;
-      CpAsync16(to + UnitOffset<R, D>(r, u), matrix + (row + r) * stride + u * 8, row + r < rows);
+    for (int round = 0; round < kRounds; ++round, from += kStep * stride) {
+      CpAsync16(at + round * kStep * row_bytes, from, row + r + round * kStep < rows);
     }
   }
 }

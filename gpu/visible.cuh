@@ -26,12 +26,11 @@ struct Visible {
 };
 
 // For `keys` keys, which is seqlen_k or the length of one sequence. Offsets beyond any row limit nothing.
-__host__ __device__ inline Visible VisibleKeys(data::Mask::Kind kind, int64_t left, int64_t right, int64_t seqlen_q,
-                                               int keys) {
+__host__ __device__ inline Visible VisibleKeys(const data::Mask& mask, int64_t seqlen_q, int keys) {
   constexpr int64_t kBeyond = INT32_MAX;
   const int64_t shift = keys - seqlen_q;  // bottom-right: the last row is aligned with the last key
   int64_t low = -kBeyond, high = kBeyond;
-  switch (kind) {
+  switch (mask.kind) {
     case data::Mask::Kind::kFull:
       break;
     case data::Mask::Kind::kCausal:
@@ -41,8 +40,8 @@ __host__ __device__ inline Visible VisibleKeys(data::Mask::Kind kind, int64_t le
       high = 1;
       break;
     case data::Mask::Kind::kWindow:
-      if (left >= 0 && left < kBeyond) low = shift - left;
-      if (right >= 0 && right < kBeyond) high = shift + right + 1;
+      if (mask.left >= 0 && mask.left < kBeyond) low = shift - mask.left;
+      if (mask.right >= 0 && mask.right < kBeyond) high = shift + mask.right + 1;
       break;
   }
   const auto clamp = [](int64_t x) { return static_cast<int>(x < -kBeyond ? -kBeyond : x > kBeyond ? kBeyond : x); };

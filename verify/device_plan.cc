@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <cstring>
-#include <numeric>
 #include <optional>
+#include <utility>
 
 #include "data/error.h"
-#include "data/random.h"
+#include "gpu/block_table.h"
 #include "sim/ceil_div.h"
 
 namespace bitflash::verify {
@@ -24,17 +24,6 @@ std::string ToString(const gpu::Tile& tile) {
   };
   return "tiles of " + std::to_string(tile.Br) + "x" + std::to_string(tile.Bc) + count(tile.warps, "warp") +
          count(tile.stages, "stage");
-}
-
-// The pages of the pool in an order that hashing decides: the same on every machine.
-std::vector<int32_t> Shuffled(int64_t pages) {
-  std::vector<int32_t> order(pages);
-  std::iota(order.begin(), order.end(), 0);
-  std::sort(order.begin(), order.end(), [](int32_t x, int32_t y) {
-    const uint64_t a = data::SplitMix64(x), b = data::SplitMix64(y);
-    return a != b ? a < b : x < y;
-  });
-  return order;
 }
 
 }  // namespace
@@ -95,9 +84,11 @@ DevicePlan PlanDevice(const gpu::Kernel& kernel, const sim::Kernel& twin, const 
 
 PagedCache Paginate(const Attention& a, const KernelInputs& inputs, int64_t page_size) {
   PagedCache cache;
-  cache.pages_per_sequence = CeilDiv(a.seqlen_k, page_size);
-  const int64_t pages = a.batch * cache.pages_per_sequence;
-  cache.block_table = Shuffled(pages);
+  const std::vector<int64_t> lengths(static_cast<size_t>(a.batch), a.seqlen_k);
+  gpu::BlockTable table = gpu::ScatterPages(lengths, a.seqlen_k, page_size);
+  const int64_t pages = table.pool;
+  cache.pages_per_sequence = table.pages_per_sequence;
+  cache.block_table = std::move(table.pages);
   const auto scatter = [&](const Tensor& from, int64_t head_dim) {
     Tensor to = Tensor::Zeros(a.format, {pages, a.heads_kv, page_size, head_dim});
     const data::Buffer target = to.ContiguousBytes(), source = from.ContiguousBytes();

@@ -12,6 +12,7 @@ import argparse
 import ctypes
 import json
 import statistics
+import subprocess
 import sys
 import time
 
@@ -125,8 +126,11 @@ def check(name, o, reference):
 
 
 BF16, FP16 = torch.bfloat16, torch.float16
-PREFILL = [(1, 16, 4096, 128, BF16, False), (2, 16, 16384, 128, BF16, False), (4, 32, 2048, 128, BF16, True),
-           (2, 16, 8192, 64, FP16, False), (2, 16, 8192, 64, FP16, True), (2, 16, 8192, 128, FP16, False)]
+# batch, query heads, KV heads, length, head_dim, type, causal
+PREFILL = [(1, 16, 16, 4096, 128, BF16, False), (2, 16, 16, 16384, 128, BF16, False), (4, 32, 32, 2048, 128, BF16, True),
+           (2, 16, 16, 8192, 64, FP16, False), (2, 16, 16, 8192, 64, FP16, True), (1, 32, 8, 8192, 128, BF16, True),
+           (2, 16, 16, 8192, 128, FP16, False), (2, 16, 16, 4096, 96, BF16, False), (2, 16, 16, 4096, 192, BF16, False),
+           (2, 16, 16, 4096, 256, BF16, False)]
 DECODE = [(8, 32, 32, 32768, 128), (64, 32, 8, 8192, 128), (1, 32, 8, 131072, 128)]
 STANDARD = [(1, 4, 16384, 128, False), (1, 4, 16384, 128, True), (1, 4, 16384, 64, False), (1, 4, 16384, 64, True)]
 
@@ -142,15 +146,20 @@ def copy_bandwidth():
 
 def bench_prefill(library, rounds, sustain):
     rows = []
-    for batch, heads, seqlen, d, dtype, causal in PREFILL:
-        sets = [inputs(batch, heads, heads, seqlen, seqlen, d, dtype) for _ in range(2 if seqlen <= 4096 else 1)]
+    for batch, heads, heads_kv, seqlen, d, dtype, causal in PREFILL:
+        sets = [inputs(batch, heads, heads_kv, seqlen, seqlen, d, dtype) for _ in range(2 if seqlen <= 4096 else 1)]
         ours = [library.prepare("fa2", *s, causal=causal) for s in sets]
         runs = {"bitflash fa2": rotate([launch for launch, _ in ours])}
         for name, backend in (("pytorch fa2", SDPBackend.FLASH_ATTENTION), ("cudnn", SDPBackend.CUDNN_ATTENTION)):
             runs[name] = rotate([torch_run(backend, *s, causal) for s in sets])
+            try:
+                runs[name]()
+            except RuntimeError:  # the backend does not take the shape
+                del runs[name]
         milliseconds = burst(runs, rounds)
         flops = 4 * batch * heads * seqlen * seqlen * d * (0.5 if causal else 1)
-        row = {"shape": f"{batch} x {heads} x {seqlen}, head_dim {d}, {str(dtype)[6:]}{', causal' if causal else ''}",
+        grouped = f"{heads}/{heads_kv}" if heads != heads_kv else heads
+        row = {"shape": f"{batch} x {grouped} x {seqlen}, head_dim {d}, {str(dtype)[6:]}{', causal' if causal else ''}",
                "burst_ms": milliseconds, "burst_tflops": {n: flops / t / 1e9 for n, t in milliseconds.items()},
                "ok": all(check("fa2", o, torch_run(SDPBackend.FLASH_ATTENTION, *s, causal)())
                          for (_, o), s in zip(ours, sets))}
@@ -166,7 +175,7 @@ def bench_prefill(library, rounds, sustain):
     return rows
 
 
-def bench_decode(library, rounds):
+def bench_decode(library, rounds, copy_tbs):
     rows = []
     for batch, heads, heads_kv, keys, d in DECODE:
         sets = [inputs(batch, heads, heads_kv, 1, keys, d, BF16) for _ in range(1 if batch > 1 else 2)]
@@ -189,10 +198,12 @@ def bench_decode(library, rounds):
                  [check("paged", o, e) for (_, o), e in zip(paged, expected)] +
                  [torch.equal(o, p) for (_, o), (_, p) in zip(ours[1024], paged)])
         row = {"shape": f"{batch} x {heads}/{heads_kv} x {keys}, head_dim {d}, bf16", "burst_ms": milliseconds,
-               "tb_per_second": {n: kv_bytes / t / 1e9 for n, t in milliseconds.items()}, "ok": ok}
+               "tb_per_second": {n: kv_bytes / t / 1e9 for n, t in milliseconds.items()},
+               "share_of_copy": {n: kv_bytes / t / 1e9 / copy_tbs for n, t in milliseconds.items()}, "ok": ok}
         rows.append(row)
         text = "  ".join(f"{n} {t:.4f} ({row['tb_per_second'][n]:.2f})" for n, t in milliseconds.items())
-        print(f"{row['shape']:40} ms (TB/s): {text} {'' if ok else 'WRONG'}", flush=True)
+        print(f"{row['shape']:40} ms (TB/s of K and V): {text}; ours at {100 * row['share_of_copy']['split-kv 1024']:.1f} % of the copy "
+              f"{'' if ok else 'WRONG'}", flush=True)
         del sets, ours, paged, runs, expected
         torch.cuda.empty_cache()
     return rows
@@ -228,14 +239,17 @@ def main():
     only = arguments.only.split(",")
     copy, read = copy_bandwidth()
     gpu = torch.cuda.get_device_properties(0)
-    report = {"gpu": gpu.name, "pytorch": torch.__version__, "cudnn": torch.backends.cudnn.version(),
+    driver = subprocess.run(["nvidia-smi", "--query-gpu=driver_version,power.limit,clocks.max.sm", "--format=csv,noheader",
+                             "--id=0"], capture_output=True, text=True).stdout.strip()
+    report = {"command": "python3 " + " ".join(sys.argv), "driver, power limit, highest SM clock": driver,
+              "cuda": torch.version.cuda, "gpu": gpu.name, "pytorch": torch.__version__, "cudnn": torch.backends.cudnn.version(),
               "date": time.strftime("%Y-%m-%d"), "copy_tb_per_second": copy, "read_tb_per_second": read}
     print(f"{gpu.name}, PyTorch {torch.__version__}; copy {copy:.2f} TB/s read and written, sum {read:.2f} TB/s read")
     with torch.cuda.stream(library.stream), torch.inference_mode():
         if "prefill" in only:
             report["prefill"] = bench_prefill(library, arguments.rounds, arguments.sustained)
         if "decode" in only:
-            report["decode"] = bench_decode(library, arguments.rounds)
+            report["decode"] = bench_decode(library, arguments.rounds, copy)
         if "standard" in only:
             report["standard"] = bench_standard(library, arguments.rounds, copy)
     if arguments.json:

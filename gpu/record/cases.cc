@@ -6,13 +6,17 @@
 #include <sstream>
 #include <tuple>
 
+#include "data/convert_simd.h"
 #include "data/error.h"
+#include "data/random.h"
 
 namespace bitflash::gpu {
 namespace {
 
 constexpr uint64_t kFirstSeed = 900000, kSeedsPerLine = 100;
 constexpr size_t kMostSequences = 32;  // three seeds each
+// Beyond it a case is contiguous: what guards would cost in copies is better spent on more elements.
+constexpr int64_t kMostGuardedElements = 4'000'000;
 
 std::vector<std::string> Split(const std::string& text, char separator) {
   std::vector<std::string> parts;
@@ -101,6 +105,13 @@ class LineParser {
   std::string where_;
 };
 
+Layout LayoutOf(const RecordCase& c, int64_t line) {
+  const data::Attention& a = c.attention;
+  const int64_t elements = a.batch * (a.heads_q * a.seqlen_q + a.heads_kv * a.seqlen_k) * a.head_dim;
+  if (c.profile || elements > kMostGuardedElements) return Layout::kContiguous;
+  return line % 2 ? Layout::kHeadMajor : Layout::kTokenMajor;
+}
+
 }  // namespace
 
 std::vector<RecordCase> ParseCases(std::string_view text, std::string_view origin) {
@@ -118,7 +129,7 @@ std::vector<RecordCase> ParseCases(std::string_view text, std::string_view origi
     const LineParser parser(std::string(origin) + ":" + std::to_string(line_number));
     RecordCase problem = parser.Problem(words);
     problem.seed = seed;
-    problem.line = line_number;
+    problem.layout = LayoutOf(problem, line_number);
     seed += kSeedsPerLine;
     for (const std::string& kernel : Split(words[0], ',')) {
       RecordCase& c = cases.emplace_back(problem);
@@ -130,6 +141,24 @@ std::vector<RecordCase> ParseCases(std::string_view text, std::string_view origi
     }
   }
   return cases;
+}
+
+Inputs Generate(const RecordCase& c) {
+  const data::Attention& a = c.attention;
+  const auto generate = [&](uint64_t which, int64_t heads, bool keys) {
+    const int64_t head_elements = (keys ? a.seqlen_k : a.seqlen_q) * a.head_dim;
+    std::vector<uint16_t> bits(static_cast<size_t>(a.batch * heads * head_elements));
+    std::vector<float> values;
+    for (int64_t n = 0; n < a.batch * heads; ++n) {
+      const int64_t b = n / heads, count = keys ? c.keys(b) * a.head_dim : head_elements;
+      const int64_t first = (c.lengths.empty() ? n : n % heads) * count;
+      values.resize(static_cast<size_t>(count));
+      data::FillHashNormal(c.SeedOf(b) + which, static_cast<uint64_t>(first), values);
+      data::FromFloat(a.format, values.data(), bits.data() + n * head_elements, count);
+    }
+    return bits;
+  };
+  return {generate(0, a.heads_q, false), generate(1, a.heads_kv, true), generate(2, a.heads_kv, true)};
 }
 
 }  // namespace bitflash::gpu

@@ -7,27 +7,23 @@
 #include <string_view>
 #include <vector>
 
-#include "data/attention.h"
-#include "gpu/kernels.h"
+#include "gpu/record/call.h"
 
 namespace bitflash::gpu {
 
-struct RecordCase {
-  std::string name;    // unique among the cases of its kernel
-  std::string kernel;  // "fa2"
-  data::Attention attention;
-  Options options;
-  std::vector<int64_t> lengths;  // split-kv: keys of each sequence, at most attention.seqlen_k; empty: all of them
+struct RecordCase : Call {
+  std::string name;      // unique among the cases of its kernel
   uint64_t seed = 0;     // of Q; K and V take the next two. Sequence b of `lengths` has seeds of its own, SeedOf
   bool profile = false;  // also one of the launches that Nsight Compute looks at
-  int64_t line = 0;      // of the file, from 1
 
-  int64_t keys(int64_t sequence) const { return lengths.empty() ? attention.seqlen_k : lengths[sequence]; }
   uint64_t SeedOf(int64_t sequence) const { return lengths.empty() ? seed : seed + 3 * sequence; }
 };
 
 // Throws InputError naming the origin, the line, the word and what was expected.
 std::vector<RecordCase> ParseCases(std::string_view text, std::string_view origin);
+
+// Elements count through [batch, heads, rows, head_dim]; with `lengths`, through each sequence alone.
+Inputs Generate(const RecordCase& c);
 
 }  // namespace bitflash::gpu
 

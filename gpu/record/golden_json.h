@@ -5,7 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "gpu/record/device_case.h"
+#include "gpu/record/cases.h"
+#include "gpu/record/device_call.h"
 
 namespace bitflash::gpu {
 

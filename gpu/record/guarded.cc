@@ -20,8 +20,8 @@ Guarded MakeGuarded(int64_t batch, int64_t heads, int64_t rows, int64_t columns,
       g.elements = g.offset + batch * strides.batch;
       break;
     case Layout::kTokenMajor:
-      strides.head = columns;
-      strides.row = heads * columns + kPad;
+      strides.head = columns + kPad;
+      strides.row = (heads + 1) * strides.head;
       strides.batch = (rows + 1) * strides.row;
       g.offset = strides.row;
       g.elements = g.offset + batch * strides.batch;

@@ -9,8 +9,9 @@
 
 namespace bitflash::gpu {
 
-// kContiguous: guards at both ends only. kHeadMajor [batch, head, row]: also a guard row behind every head and 16 bytes
-// behind every row. kTokenMajor [batch, row, head]: likewise behind every sequence and all heads of a row.
+// kContiguous: guards at both ends only. kHeadMajor, [batch, head, row]: also 16 bytes behind every row and a guard row
+// behind every head. kTokenMajor, [batch, row, head]: 16 bytes behind every head's columns, a guard head behind every
+// row and a guard row behind every sequence.
 enum class Layout : uint8_t { kContiguous, kHeadMajor, kTokenMajor };
 
 // Where the elements of a [batch, heads, rows, columns] tensor of 16-bit elements lie. Rows begin at multiples of 16

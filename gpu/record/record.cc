@@ -34,33 +34,25 @@ void Record(const RecordCase& c, const Kernel& kernel, Stream& stream, std::vect
             std::vector<std::string>& problems) {
   const data::Attention& a = c.attention;
   const size_t before = problems.size();
-  DeviceCase on_device(c, kernel, stream);
-  std::vector<Outputs> runs;
-  for (int run = 0; run < kRuns; ++run) {
-    on_device.Poison();
-    on_device.Launch();
-    runs.push_back(on_device.Read(problems));
-    if (runs.back() != runs.front()) problems.push_back(c.kernel + ": " + c.name + ": runs differ");
-  }
-  on_device.Poison();
-  on_device.Launch(false);
-  const Outputs without_lse = on_device.Read(problems);
-  if (without_lse.o != runs.front().o) problems.push_back(c.kernel + ": " + c.name + ": another O without LSE");
-  if (std::ranges::any_of(without_lse.lse, [](uint32_t bits) { return bits != 0xFFFFFFFF; }))
-    problems.push_back(c.kernel + ": " + c.name + ": wrote LSE that nobody wanted");
+  const auto report = [&](const std::string& problem) {
+    problems.push_back(c.kernel + ": " + c.name + ": " + problem);
+  };
+  DeviceCall call(c, Generate(c), stream);
+  const Runs runs = call.Run(kRuns), without_lse = call.Run(1, false);
+  for (const Runs* r : {&runs, &without_lse}) std::ranges::for_each(r->problems, report);
+  const Outputs& outputs = runs.outputs.front();
+  if (without_lse.outputs.front().o != outputs.o) report("another O without LSE");
   // Poison that nobody wrote over, or NaN that somebody read: an exponent of ones. Inputs are finite, so is O.
   const uint16_t exponent = a.format == data::Format::kFp16 ? 0x7C00 : 0x7F80;
-  if (std::ranges::any_of(runs.front().o, [&](uint16_t bits) { return (bits & exponent) == exponent; }))
-    problems.push_back(c.kernel + ": " + c.name + ": O is not finite everywhere");
-  if (std::ranges::any_of(runs.front().lse, [](uint32_t bits) { return (bits & 0x7FFFFFFF) > 0x7F800000; }))
-    problems.push_back(c.kernel + ": " + c.name + ": LSE has NaN");
-  for (std::string& line : CaseLines(c, kernel, on_device.Launches(), runs)) {
+  if (std::ranges::any_of(outputs.o, [&](uint16_t bits) { return (bits & exponent) == exponent; }))
+    report("O is not finite everywhere");
+  for (std::string& line : CaseLines(c, kernel, call.Launches(), runs.outputs)) {
     lines.push_back(std::move(line));
     ++totals.sequences;
   }
   ++totals.cases;
   totals.heads += a.batch * a.heads_q;
-  totals.elements += static_cast<int64_t>(runs.front().o.size());
+  totals.elements += static_cast<int64_t>(outputs.o.size());
   totals.failed += problems.size() > before;
 }
 
@@ -76,7 +68,7 @@ int RecordAll(const std::vector<RecordCase>& cases, const Arguments& arguments) 
       try {
         Record(c, kernel, stream, lines, totals, problems);
       } catch (const data::UsageError& error) {
-        problems.push_back(error.what());
+        problems.push_back(c.kernel + ": " + c.name + ": " + error.what());
       } catch (const CudaError& error) {  // the context may be lost: nothing after it counts
         std::fprintf(stderr, "%s: %s: %s\n", c.kernel.c_str(), c.name.c_str(), error.what());
         throw;
@@ -108,9 +100,8 @@ int Profile(const std::vector<RecordCase>& cases, const Arguments& arguments) {
     const Kernel* kernel = FindKernel(c.kernel);
     const bool wanted = arguments.only.empty() ? c.profile : c.name == arguments.only;
     if (!kernel || !wanted) continue;
-    DeviceCase on_device(c, *kernel, stream);
-    on_device.Poison();
-    on_device.Launch();
+    DeviceCall call(c, Generate(c), stream);
+    call.Launch();
     stream.Synchronize();
     const data::Attention& a = c.attention;
     const Tile tile = kernel->TileOf(a);

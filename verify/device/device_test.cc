@@ -18,7 +18,7 @@
 #include "data/error.h"
 #include "reference/error_bound.h"
 #include "reference/golden.h"
-#include "verify/device/guarded.h"
+#include "verify/device/device_case.h"
 
 namespace bitflash::verify {
 namespace {
@@ -26,7 +26,9 @@ namespace {
 using data::Attention;
 using data::Format;
 using data::Mask;
-using Layout = GuardedTensor::Layout;
+using gpu::Inputs;
+using gpu::Layout;
+using gpu::Outputs;
 
 constexpr int64_t kHeadDims[] = {64, 96, 128, 192, 256};
 
@@ -50,14 +52,14 @@ reference::Arithmetic ArithmeticOf(const DeviceCase& c) {
 struct Scores {
   double o = 0, lse = 0;
 };
-Scores Judge(const DeviceCase& c, const HostInputs& inputs, const HostOutputs& outputs) {
+Scores Judge(const DeviceCase& c, const Inputs& inputs, const Outputs& outputs) {
   const Attention& a = c.attention;
   const std::vector<float> q = ToFloat(a.format, inputs.q), k = ToFloat(a.format, inputs.k),
                            v = ToFloat(a.format, inputs.v), o = ToFloat(a.format, outputs.o);
   const auto view = [](const std::vector<float>& x) {
     return reference::Operand{.elements = std::span<const float>(x)};
   };
-  const reference::GoldenInputs golden_inputs{view(q), view(k), view(v), c.seqlens_k};
+  const reference::GoldenInputs golden_inputs{view(q), view(k), view(v), c.lengths};
   const reference::Golden golden = reference::GoldenAttention(a, golden_inputs);
   const reference::ErrorBound bound = reference::BoundAttention(a, golden_inputs, {}, golden, ArithmeticOf(c));
   const auto score = [](double mine, double truth, double limit) {
@@ -100,15 +102,15 @@ std::vector<DeviceCase> Cases() {
       for (const int64_t head_dim : kHeadDims) {
         for (size_t m = 0; m < 4; ++m, ++n) {
           const auto& s = shapes[n % 8];
-          DeviceCase c{std::string(kernel.name), Problem(s.batch, s.heads_q, s.heads_kv, s.seqlen_q, s.seqlen_k,
-                                                         head_dim, masks[(m + n / 8) % 5], format)};
-          if (n % 3 == 1) c.layout = Layout::kTokensFirst;
+          DeviceCase c{{std::string(kernel.name), Problem(s.batch, s.heads_q, s.heads_kv, s.seqlen_q, s.seqlen_k,
+                                                          head_dim, masks[(m + n / 8) % 5], format)}};
+          if (n % 3 == 1) c.layout = Layout::kTokenMajor;
           if (kernel.name == "standard") c.options.fp32_scores = n % 2 == 1;
           if (kernel.name == "split-kv") {
             c.options.chunk = n % 2 ? 128 : 1024;
             c.options.page_size = n % 4 < 2 ? 0 : 8 << n % 6;
             if (n % 5 == 0) {
-              for (int64_t b = 0; b < s.batch; ++b) c.seqlens_k.push_back(s.seqlen_k * (b + 1) / (b + 2));
+              for (int64_t b = 0; b < s.batch; ++b) c.lengths.push_back(s.seqlen_k * (b + 1) / (b + 2));
             }
           }
           c.seed = 100 + n;
@@ -125,8 +127,8 @@ TEST_CASE("every element is within its bound of fp64, and nothing outside a tens
   int cases = 0;
   for (const DeviceCase& c : Cases()) {
     CAPTURE(ToString(c));
-    const HostInputs inputs = Generate(c);
-    HostOutputs outputs;
+    const Inputs inputs = Generate(c);
+    Outputs outputs;
     REQUIRE_NOTHROW(outputs = RunOnDevice(c, inputs, 3));
     const Scores scores = Judge(c, inputs, outputs);
     CHECK(scores.o <= 1);
@@ -145,12 +147,12 @@ TEST_CASE("inputs that provoke mistakes stay within the bound too") {
          {Distribution::kSpiky, Distribution::kAscending, Distribution::kDescending, Distribution::kSinks,
           Distribution::kCancelling, Distribution::kOneHot, Distribution::kConstantV, Distribution::kDuplicates}) {
       for (const int64_t head_dim : {64, 128}) {
-        DeviceCase c{std::string(kernel.name), Problem(1, 2, 1, 200, 700, head_dim, Mask::Causal(), Format::kBf16)};
+        DeviceCase c{{std::string(kernel.name), Problem(1, 2, 1, 200, 700, head_dim, Mask::Causal(), Format::kBf16)}};
         c.distribution = distribution;
         c.options.fp32_scores = true;
         c.options.chunk = 256;
         CAPTURE(ToString(c));
-        const HostInputs inputs = Generate(c);
+        const Inputs inputs = Generate(c);
         const Scores scores = Judge(c, inputs, RunOnDevice(c, inputs));
         CHECK(scores.o <= 1);
         CHECK(scores.lse <= 1);
@@ -160,7 +162,7 @@ TEST_CASE("inputs that provoke mistakes stay within the bound too") {
 }
 
 // The part of one sequence and one KV head's group.
-HostInputs Slice(const Attention& a, const HostInputs& in, int64_t b, int64_t kv, int64_t keys) {
+Inputs Slice(const Attention& a, const Inputs& in, int64_t b, int64_t kv, int64_t keys) {
   const auto slice = [&](const std::vector<uint16_t>& x, int64_t heads, int64_t first, int64_t count, int64_t rows,
                          int64_t kept) {
     std::vector<uint16_t> out;
@@ -178,14 +180,14 @@ TEST_CASE("a sequence's bits do not depend on its neighbours, the layout, or pag
   for (const gpu::Kernel& kernel : gpu::Kernels()) {
     for (const int64_t head_dim : kHeadDims) {
       const Attention a = Problem(3, 8, 2, 5, 1500, head_dim, Mask::Causal(), Format::kBf16);
-      DeviceCase c{std::string(kernel.name), a};
+      DeviceCase c{{std::string(kernel.name), a}};
       const bool decode = kernel.name == "split-kv";
-      if (decode) c.seqlens_k = {1500, 0, 777};
+      if (decode) c.lengths = {1500, 0, 777};
       CAPTURE(ToString(c));
-      const HostInputs inputs = Generate(c);
-      const HostOutputs all = RunOnDevice(c, inputs);
+      const Inputs inputs = Generate(c);
+      const Outputs all = RunOnDevice(c, inputs);
       DeviceCase other = c;
-      other.layout = Layout::kTokensFirst;
+      other.layout = Layout::kTokenMajor;
       CHECK(RunOnDevice(other, inputs) == all);
       for (int64_t page = 8; decode && page <= 256; page *= 2) {
         CAPTURE(page);
@@ -193,10 +195,10 @@ TEST_CASE("a sequence's bits do not depend on its neighbours, the layout, or pag
         CHECK(RunOnDevice(other, inputs) == all);
       }
       for (int64_t b = 0; b < a.batch; ++b) {
-        const int64_t keys = decode ? c.seqlens_k[b] : a.seqlen_k;
-        DeviceCase alone{c.kernel, Problem(1, 4, 1, 5, keys, head_dim, Mask::Causal(), Format::kBf16)};
+        const int64_t keys = decode ? c.lengths[b] : a.seqlen_k;
+        DeviceCase alone{{c.kernel, Problem(1, 4, 1, 5, keys, head_dim, Mask::Causal(), Format::kBf16)}};
         for (int64_t kv = 0; kv < 2; ++kv) {
-          const HostOutputs one = RunOnDevice(alone, Slice(a, inputs, b, kv, keys));
+          const Outputs one = RunOnDevice(alone, Slice(a, inputs, b, kv, keys));
           const int64_t rows = 4 * 5, first = (b * 8 + kv * 4) * 5;
           CHECK(std::equal(one.o.begin(), one.o.end(), all.o.begin() + first * head_dim));
           CHECK(std::equal(one.lse.begin(), one.lse.end(), all.lse.begin() + first));
@@ -210,10 +212,10 @@ TEST_CASE("a sequence's bits do not depend on its neighbours, the layout, or pag
 TEST_CASE("one small launch of everything, for the sanitizer") {
   for (const gpu::Kernel& kernel : gpu::Kernels()) {
     for (const int64_t head_dim : kHeadDims) {
-      DeviceCase c{std::string(kernel.name), Problem(2, 4, 2, 70, 150, head_dim, Mask::Causal(), Format::kFp16)};
+      DeviceCase c{{std::string(kernel.name), Problem(2, 4, 2, 70, 150, head_dim, Mask::Causal(), Format::kFp16)}};
       if (kernel.name == "split-kv") {
         c.options = {.chunk = 64, .page_size = 16};
-        c.seqlens_k = {150, 37};
+        c.lengths = {150, 37};
       }
       RunOnDevice(c, Generate(c), 1);
       c.attention.mask = Mask::Window(20, 3);
@@ -306,7 +308,7 @@ TEST_CASE("tensors with more than 2^31 elements: the last head is what it is alo
     };
     std::vector<uint16_t> mine(rows * a.head_dim);
     stream.ToHost(mine.data(), o, 2 * rows * a.head_dim, 2 * last_row * a.head_dim);
-    const DeviceCase alone{name, Problem(1, 1, 1, rows, a.seqlen_k, a.head_dim, Mask::Full(), a.format)};
+    const DeviceCase alone{{name, Problem(1, 1, 1, rows, a.seqlen_k, a.head_dim, Mask::Full(), a.format)}};
     const std::vector<uint16_t> keys = part(last_key, a.seqlen_k);
     CHECK(mine == RunOnDevice(alone, {part(last_row, rows), keys, keys}, 1).o);
   }
@@ -327,8 +329,8 @@ TEST_CASE("rows that lie 2^25 elements apart" * doctest::test_suite("large")) {
   };
   for (const gpu::Kernel& kernel : gpu::Kernels()) {
     CAPTURE(std::string(kernel.name));
-    const DeviceCase near{std::string(kernel.name), a};
-    const HostInputs inputs = Generate(near);
+    const DeviceCase near{{std::string(kernel.name), a}};
+    const Inputs inputs = Generate(near);
     const gpu::Buffer q = spread(inputs.q), k = spread(inputs.k), v = spread(inputs.v), o = spread({});
     const gpu::Buffer workspace(kernel.WorkspaceBytes(a, {}));
     const gpu::Strides far{0, 0, kRow};

@@ -1,0 +1,121 @@
+// The counting machine against Nsight Compute on our own CUDA kernels: bytes that the SMs received from L2, and shared
+// memory. data/golden/README.md says how they were recorded.
+#include <doctest/doctest.h>
+
+#include <cstdio>
+#include <string>
+
+#include "sim/count.h"
+#include "sim/nsight_csv.h"
+#include "sim/own_recording.h"
+
+namespace bitflash::sim {
+namespace {
+
+// The mask of a row: "window(1023;0)".
+data::Mask MaskOf(std::string text) {
+  for (char& letter : text) letter = letter == ';' ? ',' : letter;
+  return data::ParseMask(text);
+}
+
+std::string NameOf(const NsightRow& row) { return row.at("kernel") + " " + row.at("case") + " " + row.at("launch"); }
+
+// What the twin counts for the launch of a row.
+LaunchCount CountOf(const NsightRow& row, const Gpu& gpu) {
+  const Kernel& kernel = FindKernel(row.at("kernel"));
+  const Attention a{.batch = Number(row, "batch"),
+                    .heads_q = Number(row, "heads_q"),
+                    .heads_kv = Number(row, "heads_kv"),
+                    .seqlen_q = Number(row, "seqlen_q"),
+                    .seqlen_k = Number(row, "seqlen_k"),
+                    .head_dim = Number(row, "head_dim"),
+                    .head_dim_v = Number(row, "head_dim"),
+                    .mask = MaskOf(row.at("mask")),
+                    .format = data::ParseFormat(row.at("dtype"))};
+  const Tiling t =
+      TwinTiling(kernel, a, gpu, Number(row, "chunk"), Number(row, "page_size"), Number(row, "fp32_scores") != 0);
+  const LaunchCount launch = CountKernel(kernel, a, t, gpu).launches.at(static_cast<size_t>(Number(row, "step")));
+  CHECK(launch.name == row.at("launch"));
+  return launch;
+}
+
+// Launches that differ by more than 0.1 %: by how much (a range where hardware decides), and what is known.
+struct Miss {
+  const char* launch;
+  double least, most;  // percent
+  const char* known;
+};
+constexpr Miss kMisses[] = {
+    {"fa2 b1_h8-2_s2048x2048_d256_bf16_causal fa2_forward", 0, 0.2,
+     "registers spill: what was written beside O and LSE is read again, and L1 does not always have it still"},
+    {"standard b1_h8-8_s1000x1111_d96_bf16_full standard_scores", 37.09, 37.11,
+     "to the byte whole TMA boxes, 36 of (256 + 128) x 128 elements a head: zeros in place of the 32 columns and of "
+     "the "
+     "rows that Q and K do not have come through the crossbar too"},
+    {"standard b1_h8-8_s1000x1111_d96_bf16_full standard_softmax", 0.80, 0.82,
+     "to the byte 70 sectors of 32 bytes a row, which has 2222"},
+    {"standard b1_h8-8_s1000x1111_d96_bf16_full standard_output", 16.11, 16.13,
+     "whole TMA boxes as above, and 32 bytes more for every row of P: of these the cause is unknown"},
+};
+
+// split_kv_combine reads at most this much more than a row's partial outputs, m and l once: m and l of its parts are
+// whole sectors of 32 bytes, which rows share but each fetches for itself, and several blocks of a row fetch them each.
+int64_t CombineExcess(const NsightRow& row, const LaunchCount& launch) {
+  const std::string& grid = row.at("grid");  // rows x blocks of a row x 1
+  const int64_t rows = launch.grid.blocks(), blocks_per_row = std::stoll(grid.substr(grid.find('x') + 1));
+  const int64_t bytes = launch.resources.shared_bytes / 2;  // of m, and of l
+  return rows * 2 * (blocks_per_row * ((bytes + 31) / 32 * 32) - bytes);
+}
+
+TEST_CASE("bytes from L2 to the SMs of our own kernels: within 0.1 % of Nsight's counter") {
+  const OwnRecording recording = ReadOwnRecording();
+  int64_t within = 0, exact = 0, missed = 0;
+  for (const NsightRow& row : ReadNsight(recording.nsight)) {
+    const std::string name = NameOf(row);
+    CAPTURE(name);
+    const LaunchCount launch = CountOf(row, recording.gpu);
+    const int64_t counted = Sum(launch.ledger.l2_to_sm).read, measured = Number(row, "xbar_read_bytes");
+    CAPTURE(counted);
+    CAPTURE(measured);
+    CHECK(measured >= counted);  // the tile traffic is a floor: nothing that the model charges goes unread
+    const double percent = Percent(measured, counted);
+    const Miss* miss = nullptr;
+    for (const Miss& m : kMisses) miss = name == m.launch ? &m : miss;
+    if (miss) {
+      std::printf("%s: %.3f %% more: %s\n", name.c_str(), percent, miss->known);
+      CHECK(percent >= miss->least);
+      CHECK(percent <= miss->most);
+      ++missed;
+      continue;
+    }
+    if (launch.name == "split_kv_combine" && percent >= 0.1) {
+      std::printf("%s: %.3f %% more: sectors of m and l\n", name.c_str(), percent);
+      CHECK(measured <= counted + CombineExcess(row, launch));
+      ++missed;
+      continue;
+    }
+    CHECK(percent < 0.1);
+    exact += measured == counted;
+    ++within;
+  }
+  std::printf("%lld launches of our own kernels within 0.1 %%, %lld of them to the byte; %lld not\n",
+              static_cast<long long>(within), static_cast<long long>(exact), static_cast<long long>(missed));
+  CHECK(within + missed == recording.nsight_launches);
+}
+
+TEST_CASE("our own kernels have at least the shared memory of their twins") {
+  const OwnRecording recording = ReadOwnRecording();
+  for (const NsightRow& row : ReadNsight(recording.nsight)) {
+    CAPTURE(NameOf(row));
+    const LaunchCount launch = CountOf(row, recording.gpu);
+    // The kernels fetch ahead where it costs no block of an SM, and split-kv asks for more than it uses so that fewer
+    // blocks share an SM.
+    CHECK(Number(row, "smem_dynamic") >= launch.resources.shared_bytes);
+    // m and l of a row's parts; S of a row of up to 4096 keys, which is in registers.
+    if (launch.name == "split_kv_combine" || launch.name == "standard_softmax")
+      CHECK(Number(row, "smem_dynamic") == launch.resources.shared_bytes);
+  }
+}
+
+}  // namespace
+}  // namespace bitflash::sim

@@ -1,0 +1,28 @@
+// The recordings of this repository's own CUDA kernels, data/golden/own: on which GPU, and how the twins run them. For
+// tests.
+#ifndef BITFLASH_SIM_OWN_RECORDING_H_
+#define BITFLASH_SIM_OWN_RECORDING_H_
+
+#include <cstdint>
+#include <string>
+
+#include "data/gpu.h"
+#include "sim/kernels/kernels.h"
+
+namespace bitflash::sim {
+
+struct OwnRecording {
+  Gpu gpu;                    // the built-in facts of the GPU that data/golden/own/manifest.json names
+  std::string nsight;         // the file of counters, below data/golden
+  int64_t nsight_launches{};  // its rows
+};
+OwnRecording ReadOwnRecording();
+
+// The twin's own tile for the problem, with the choices that the caller of the CUDA kernel made. Not the recorded tile:
+// kernel and twin must not drift apart.
+Tiling TwinTiling(const Kernel& kernel, const Attention& a, const Gpu& gpu, int64_t chunk, int64_t page_size,
+                  bool fp32_scores);
+
+}  // namespace bitflash::sim
+
+#endif  // BITFLASH_SIM_OWN_RECORDING_H_
