@@ -13,8 +13,8 @@ function(check_sha256 name expected)
   endif()
 endfunction()
 
-# Checks the files that <subfolder>manifest.json lists, and its scripts, if any, which lie in this folder; appends what it
-# covers to `listed`.
+# Checks the files that <subfolder>manifest.json lists, and its scripts, if any, which lie in this folder; appends what
+# it covers to `listed`.
 function(check_manifest subfolder)
   file(READ ${folder}/${subfolder}manifest.json manifest)
   list(APPEND listed ${subfolder}manifest.json)

@@ -1,6 +1,6 @@
 """Keeps what the probes found on one GPU as data/golden/probes/<gpu>.json, with a manifest of all that are there.
 
-Tests read it (verify/probe_definition_test.cc): a row of sim/tensor_core.cc that says "measured" has its instruction here.
+verify/probe_definition_test.cc reads it: a row of sim/tensor_core.cc that says "measured" has its instruction here.
 """
 
 import datetime

@@ -55,7 +55,8 @@ def made_up_outputs():
                    "measured": {"steps": "{0..15}", "L": 16, "F": 25, "least_unit_exponent": -158},
                    "expected": {"steps": "{0..15}", "L": 16, "F": 25, "least_unit_exponent": -158},
                    "settings": [setting], "best": "", "best_mismatches": 0, "fits": "",
-                   "alternatives": [], "corners": [{"case": "NaN * 1", "hardware": "0x7FFF", "rule": "0x7FFF"}]}  # fmt: skip
+                   "alternatives": [],
+                   "corners": [{"case": "NaN * 1", "hardware": "0x7FFF", "rule": "0x7FFF"}]}  # fmt: skip
     tensor = dict(head("tensor_core_probe"), instructions=[instruction], skipped={"wgmma": "needs code for sm_90a"})
     sfu = dict(head("sfu_probe.cu"), hashes={"exp2f": "0x1"}, verdicts={"exp2f": "equal", "logf": "different"})
     return {"device_facts": device, "memory_probe": memory, "tensor_core_probe": tensor, "sfu_probe": sfu,
