@@ -29,20 +29,19 @@ constexpr std::string_view kProbeAndH200 =
     "to "
     "41 million outputs per setting, 0 mismatches";
 
-// Where emax_floor is, by accumulator.
+// Where emax_floor is, by accumulator. Of fp16 operands no fp32 accumulator shows one.
 struct EmaxFloors {
   int fp32 = kNoEmaxFloor, fp16 = kNoEmaxFloor;
 };
 // MATLAB-tensor-core, models/{V100,A100,Ada,B200}TC.m, min_exp_limit.
-constexpr EmaxFloors kVoltaFloors = {.fp16 = -19}, kAmpereFloors = {-132, -20}, kBlackwellFloors = {-133, -21};
+constexpr EmaxFloors kVoltaFloors = {kNoEmaxFloor, -19}, kAmpereFloors = {-132, -20}, kBlackwellFloors = {-133, -21};
 // Measured, and the same in H100TC.m.
 constexpr EmaxFloors kHopperFloors = {-133, -21};
 
 // The rows of one instruction whose two accumulators differ in the rounding and the floor alone.
-void AddBoth(std::vector<TensorCore>& rows, TensorCore core, EmaxFloors floors = {}) {
-  core.emax_floor = floors.fp32;
+void AddBoth(std::vector<TensorCore>& rows, TensorCore core, int fp16_emax_floor = kNoEmaxFloor) {
   rows.push_back(core);
-  core.accumulator = Format::kFp16, core.rounding = kNearestFp16, core.emax_floor = floors.fp16;
+  core.accumulator = Format::kFp16, core.rounding = kNearestFp16, core.emax_floor = fp16_emax_floor;
   if (core.evidence == kMeasured) core.source = kProbe;
   rows.push_back(core);
 }
@@ -61,12 +60,12 @@ void Add16BitAndTf32(std::vector<TensorCore>& rows, std::string_view arch, std::
                         .accumulator_add = kInEveryStep,
                         .instruction_k = 16,
                         .evidence = evidence,
-                        .source = source,
-                        .emax_floor = floors.fp32};
-  AddBoth(rows, core, floors);
-  TensorCore bf16 = core, tf32 = core;
-  bf16.input = Format::kBf16;
+                        .source = source};
+  AddBoth(rows, core, floors.fp16);
+  TensorCore bf16 = core;
+  bf16.input = Format::kBf16, bf16.emax_floor = floors.fp32;
   rows.push_back(bf16);
+  TensorCore tf32 = bf16;
   tf32.input = Format::kTf32, tf32.products = products / 2, tf32.instruction_k = 8;
   tf32.source = tf32_source;
   rows.push_back(tf32);
@@ -84,7 +83,7 @@ std::vector<TensorCore> MakeRows() {
   AddBoth(rows,
           {"sm70", "mma.sync", Format::kFp16, Format::kFp32, 4, 23, kTruncateFp32, kInEveryStep, 4, kPublished,
            kThreeModels},
-          kVoltaFloors);
+          kVoltaFloors.fp16);
   AddBoth(rows, {"sm75", "mma.sync", Format::kFp16, Format::kFp32, 8, 24, kTruncateFp32, kInEveryStep, 8, kPublished,
                  kOneModel});
   for (const std::string_view arch : {"sm80", "sm86", "sm89"}) {

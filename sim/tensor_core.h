@@ -63,7 +63,7 @@ struct TensorCore {
   int instruction_k;  // k of one instruction; only AccumulatorAdd::kAfterInstruction lets it show in the bits
   Evidence evidence;
   std::string_view source;
-  int emax_floor = kNoEmaxFloor;  // kNoEmaxFloor also where no operands could show it: 8-bit inputs
+  int emax_floor = kNoEmaxFloor;  // kNoEmaxFloor also where no operands could show one
   StepOrder step_order = StepOrder::kAscending;
 };
 

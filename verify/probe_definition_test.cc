@@ -2,10 +2,15 @@
 // (gpu/probes/fdpa.h). Neither includes the other; here they are held against each other.
 #include <doctest/doctest.h>
 
+#include <filesystem>
+#include <nlohmann/json.hpp>
 #include <random>
+#include <set>
+#include <sstream>
 #include <string>
 #include <vector>
 
+#include "data/strict_json.h"
 #include "gpu/probes/tensor_core_rules.h"
 #include "sim/tensor_core_scalar.h"
 
@@ -117,6 +122,53 @@ TEST_CASE(
     CHECK(found.L == rule.L);
     CHECK(found.F == rule.F);
     if (found.least_unit != 0) CHECK(found.least_unit == rule.emax_floor - rule.F);
+  }
+}
+
+// "wgmma.m64n8k16.f32.bf16.bf16" of an architecture, "mma.sync.m16n8k16.f32.bf16.bf16.f32": the row of the table, if
+// any.
+const sim::TensorCore* RowOf(std::string_view arch, const std::string& instruction) {
+  std::vector<std::string> parts;
+  std::istringstream text(instruction);
+  for (std::string part; std::getline(text, part, '.');) parts.push_back(part == "f16" ? "fp16" : part);
+  const bool wgmma = parts[0] == "wgmma";
+  const size_t d = wgmma ? 2 : 3;
+  for (const sim::TensorCore& core : sim::AllTensorCores()) {
+    const bool fp32 = core.accumulator == Format::kFp32;
+    if (core.arch == arch && core.instruction == (wgmma ? "wgmma" : "mma.sync") &&
+        data::Name(core.input) == parts[d + 1] && fp32 == (parts[d] == "f32")) {
+      return &core;
+    }
+  }
+  return nullptr;
+}
+
+TEST_CASE("what the probe recorded of a GPU is what the table says, and every measured row was recorded") {
+  std::set<const sim::TensorCore*> recorded;
+  for (const auto& entry : std::filesystem::directory_iterator(BITFLASH_SOURCE_DIR "/data/golden/probes")) {
+    if (entry.path().filename() == "manifest.json") continue;
+    CAPTURE(entry.path().string());
+    const auto json = nlohmann::json::parse(data::ReadTextFile(entry.path().string()));
+    const std::string arch = json["facts"]["arch"]["value"];
+    for (const auto& row : json["matrix_instructions"]) {
+      const std::string instruction = row["instruction"], fits = row["fits"];
+      CAPTURE(instruction);
+      const sim::TensorCore* core = RowOf(arch, instruction);
+      if (core == nullptr) continue;
+      recorded.insert(core);
+      const probe::Input input = InputOf(core->input);
+      const std::string rule = Text(RuleOf(*core), 256 / probe::LayoutOf(input).bits);
+      if (fits == "none") {  // of all rules that the probe tried: the corner is open
+        WARN(fits == rule);
+      } else {
+        CHECK(fits == rule);
+        CHECK(row["mismatches"] == 0);
+      }
+    }
+  }
+  for (const sim::TensorCore& core : sim::AllTensorCores()) {
+    CAPTURE(sim::ToString(core));
+    CHECK((core.evidence != sim::Evidence::kMeasured || recorded.contains(&core)));
   }
 }
 

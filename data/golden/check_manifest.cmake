@@ -13,8 +13,8 @@ function(check_sha256 name expected)
   endif()
 endfunction()
 
-# Checks the files that <subfolder>manifest.json lists, and its scripts, which lie in this folder; appends what it covers
-# to `listed`.
+# Checks the files that <subfolder>manifest.json lists, and its scripts, if any, which lie in this folder; appends what
+# it covers to `listed`.
 function(check_manifest subfolder)
   file(READ ${folder}/${subfolder}manifest.json manifest)
   list(APPEND listed ${subfolder}manifest.json)
@@ -26,14 +26,17 @@ function(check_manifest subfolder)
     check_sha256(${subfolder}${name} ${expected})
     list(APPEND listed ${subfolder}${name})
   endforeach()
-  string(JSON count LENGTH "${manifest}" scripts)
+  set(listed ${listed} PARENT_SCOPE)
+  string(JSON count ERROR_VARIABLE none LENGTH "${manifest}" scripts)
+  if(none)
+    return()
+  endif()
   math(EXPR last "${count} - 1")
   foreach(i RANGE ${last})
     string(JSON name MEMBER "${manifest}" scripts ${i})
     string(JSON expected GET "${manifest}" scripts ${name})
     check_sha256(${name} ${expected})
   endforeach()
-  set(listed ${listed} PARENT_SCOPE)
 endfunction()
 
 # What gpu/probes/sfu_probe.cu printed names its own machine.
@@ -43,6 +46,7 @@ check_manifest(after/)  # what record_after.py recorded once the code was finish
 # What record_own.py recorded of the CUDA kernels here. The hashes of their sources are there to be looked up, not
 # checked: a comment is no reason to record again.
 check_manifest(own/)
+check_manifest(probes/)  # what gpu/probes/run_all.py --record kept of every GPU; its sources likewise
 
 # Nsight's counters have a manifest of their own.
 file(READ ${folder}/h200_nsight_l2_to_sm.json nsight)
@@ -51,7 +55,8 @@ string(JSON expected GET "${nsight}" sha256)
 check_sha256(${name} ${expected})
 list(APPEND listed h200_nsight_l2_to_sm.json)
 
-file(GLOB recordings RELATIVE ${folder} ${folder}/*.json ${folder}/*.npz ${folder}/after/* ${folder}/own/*)
+file(GLOB recordings RELATIVE ${folder} ${folder}/*.json ${folder}/*.npz ${folder}/after/* ${folder}/own/*
+  ${folder}/probes/*)
 list(REMOVE_ITEM recordings ${listed})
 if(recordings)
   message(SEND_ERROR "in no manifest: ${recordings}")

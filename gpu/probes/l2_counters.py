@@ -4,9 +4,9 @@
 Runs memory_probe --working-sets under ncu: in each launch all SMs read the whole set, pass after pass in lock step. In
 the first pass every line comes from DRAM once; of the others the share of the lines that comes from DRAM again is the
 miss rate m = (DRAM bytes - set) / ((passes - 1) * set), from 0 for sets that stay to 1 for sets that never do.
-l2_bytes_effective is what explains m over all sizes (l2_fit.py). Bytes over the fabric between the halves of the L2 tell
-the number of partitions: with two, a small set crosses once (each half fetches the lines that belong to the other); with
-one there is no such traffic.
+l2_bytes_effective is what explains m over all sizes (l2_fit.py). Bytes over the fabric between the halves of the L2
+tell the number of partitions: with two, a small set crosses once (each half fetches the lines that belong to the
+other); with one there is no such traffic.
 
   python3 gpu/probes/l2_counters.py build/gpu/gpu/memory_probe [--l2-bytes N]     prints JSON
 

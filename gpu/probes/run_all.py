@@ -5,7 +5,8 @@
 
 DIR gets gpu.json, which `bitflash ... --gpu DIR/gpu.json` takes (the form is data/gpus/README.md; every fact names the
 probe, the GPU and the day), facts-full.json with everything else (curves, verdicts, fits), and the output of each probe
-as <probe>.json. --from DIR assembles the two files again from such outputs and needs no GPU.
+as <probe>.json. --from DIR assembles the two files again from such outputs and needs no GPU. --record DIR keeps a short
+form of all as DIR/<gpu>.json, beside a manifest: data/golden/probes in this tree.
 
 Exit codes: 0 all probes ran; 1 one failed or timed out (the files hold what the others found); 5 there is no GPU.
 Standard library only.
@@ -23,6 +24,7 @@ sys.dont_write_bytecode = True  # the tree stays as it is
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import fact_file  # noqa: E402  (beside this file)
 import l2_counters  # noqa: E402
+import recording  # noqa: E402
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 GOLDEN_HASHES = os.path.join(ROOT, "data", "golden", "sfu_hashes.json")
@@ -128,6 +130,7 @@ def main():
     parser.add_argument(
         "--from", dest="recorded", metavar="DIR", help="assemble from the outputs in DIR; run nothing"
     )
+    parser.add_argument("--record", metavar="DIR", help="also write DIR/<gpu>.json and DIR/manifest.json")
     parser.add_argument(
         "--timeout", type=int, default=60, metavar="S", help="seconds that one probe may take (default: 60)"
     )
@@ -163,6 +166,8 @@ def main():
     print("\n== claims")
     for claim in full["claims"]:
         print(f"  {claim['verdict']:<10} {claim['claim']}: {claim['found']}")
+    if arguments.record:
+        print(f"\nrecorded {recording.write(arguments.record, outputs, facts, full['claims'])}")
     seconds = time.monotonic() - started
     if missing:
         print(f"\nrun_all: no gpu.json: {', '.join(missing)} could not be measured", file=sys.stderr)

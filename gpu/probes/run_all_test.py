@@ -18,6 +18,7 @@ sys.dont_write_bytecode = True
 import fact_file  # noqa: E402
 import l2_counters  # noqa: E402
 import l2_fit  # noqa: E402
+import recording  # noqa: E402
 
 BITFLASH = ""
 MIB = 1 << 20
@@ -54,7 +55,8 @@ def made_up_outputs():
                    "measured": {"steps": "{0..15}", "L": 16, "F": 25, "least_unit_exponent": -158},
                    "expected": {"steps": "{0..15}", "L": 16, "F": 25, "least_unit_exponent": -158},
                    "settings": [setting], "best": "", "best_mismatches": 0, "fits": "",
-                   "alternatives": [], "corners": [{"case": "NaN * 1", "hardware": "0x7FFF", "rule": "0x7FFF"}]}  # fmt: skip
+                   "alternatives": [],
+                   "corners": [{"case": "NaN * 1", "hardware": "0x7FFF", "rule": "0x7FFF"}]}  # fmt: skip
     tensor = dict(head("tensor_core_probe"), instructions=[instruction], skipped={"wgmma": "needs code for sm_90a"})
     sfu = dict(head("sfu_probe.cu"), hashes={"exp2f": "0x1"}, verdicts={"exp2f": "equal", "logf": "different"})
     return {"device_facts": device, "memory_probe": memory, "tensor_core_probe": tensor, "sfu_probe": sfu,
@@ -153,6 +155,24 @@ class Assembling(unittest.TestCase):
         self.assertIn("mufu_per_clock_sm", text)
         self.assertFalse(os.path.exists(os.path.join(out, "gpu.json")))
         self.assertTrue(os.path.exists(os.path.join(out, "facts-full.json")))
+
+    def test_a_recording_is_short_and_in_the_manifest(self):
+        outputs = made_up_outputs()
+        outputs["l2_counters"] = made_up_counters()
+        facts, _ = fact_file.assemble(outputs)
+        with tempfile.TemporaryDirectory() as folder:
+            for name in ("made-up-gpu-1", "another"):
+                path = recording.write(folder, outputs, dict(facts, name=name), fact_file.claims(outputs, facts))
+            with open(path, encoding="utf-8") as file:
+                found = json.load(file)
+            with open(os.path.join(folder, "manifest.json"), encoding="utf-8") as file:
+                manifest = json.load(file)
+            self.assertEqual(sorted(os.listdir(folder)), ["another.json", "made-up-gpu-1.json", "manifest.json"])
+            self.assertEqual(list(manifest["files"]), ["another.json", "made-up-gpu-1.json"])
+            self.assertEqual(manifest["files"]["another.json"]["sha256"], recording.sha256(path))
+        self.assertNotIn("curve", found["memory"]["l2_shared"])
+        self.assertEqual(found["matrix_instructions"][0]["settings"], {"any bits": 0})
+        self.assertEqual(found["facts"]["sms"]["value"], 132)
 
     def test_verdicts(self):
         outputs = made_up_outputs()

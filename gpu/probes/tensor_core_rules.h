@@ -24,11 +24,12 @@ inline Rule MakeRule(int L, int F, Result result, AddC add_c = AddC::kInEverySte
 inline Rule Known(int capability, Input input, bool fp16, bool wgmma) {
   const bool fp8 = input == Input::kE4m3 || input == Input::kE5m2;
   const Result wide = fp16 ? Result::kFp16Nearest : Result::kFp32Truncated;
+  const bool seen = fp16 ? input == Input::kFp16 : LayoutOf(input).exponent_bits == 8;  // a floor of emax could be
   Rule rule;
   if (capability < 90) {
     if (fp8) return MakeRule(16, 13, fp16 ? wide : Result::kFp32Truncated13);
     rule = MakeRule(input == Input::kTf32 ? 4 : 8, 24, wide);
-    rule.emax_floor = fp16 ? -20 : -132;
+    if (seen) rule.emax_floor = fp16 ? -20 : -132;
     return rule;
   }
   if (fp8 && capability < 100) {
@@ -43,7 +44,7 @@ inline Rule Known(int capability, Input input, bool fp16, bool wgmma) {
     return rule;
   }
   rule = MakeRule(fp8 ? 32 : input == Input::kTf32 ? 8 : 16, 25, wide);
-  if (!fp8) rule.emax_floor = fp16 ? -21 : -133;
+  if (seen) rule.emax_floor = fp16 ? -21 : -133;
   return rule;
 }
 
