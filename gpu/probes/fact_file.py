@@ -132,8 +132,8 @@ def assemble(outputs):
     facts.add("l2_partitions", partitions, f"{facts.by('device_facts')}: {partitions_source}")
     facts.measured(
         "l2_read_bytes_per_second",
-        facts.memory("l2_shared", "plateau_bytes_per_second"),
-        "plateau of the shared working sets",
+        facts.memory("l2_own", "plateau_bytes_per_second"),
+        "plateau of working sets that each SM has to itself (reads in lock step are merged before L2)",
     )
     for field in ("shared_bytes_per_sm", "shared_bytes_per_block", "shared_bytes_reserved", "registers_per_sm"):
         facts.from_device(field)
