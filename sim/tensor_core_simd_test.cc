@@ -149,10 +149,14 @@ TEST_CASE("exponents around the floor of emax") {
       if (at % core.products != 0 && random.Between(0, 4) == 0) return Pattern(core.input, random.Between(0, 1), 0, 0);
       return Pattern(core.input, random.Between(0, 1), 127 + greatest - below, fraction);
     };
-    int64_t at = 0;
-    const Patterns a(core.input, 8, depth, [&] { return draw(at % depth, -64 + static_cast<int>(at++ / depth)); });
-    at = 0;
-    const Patterns b(core.input, 40, depth, [&] { return draw(at % depth, -90 + static_cast<int>(at++ / depth)); });
+    const auto rising = [&](int first) {
+      return [&, first, next = int64_t{0}]() mutable {
+        const int64_t at = next++;
+        return draw(at % depth, first + static_cast<int>(at / depth));
+      };
+    };
+    const Patterns a(core.input, 8, depth, rising(-64));
+    const Patterns b(core.input, 40, depth, rising(-90));
     std::vector<float> c(8 * 40);
     CheckProduct(core, a.view(), b.view().Transposed(), c);
     for (size_t i = 0; i < c.size(); ++i) c[i] = i % 3 == 0 ? -0.0f : i % 3 == 1 ? 1e-45f : 0.0f;
