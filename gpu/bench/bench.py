@@ -241,7 +241,9 @@ def main():
     gpu = torch.cuda.get_device_properties(0)
     driver = subprocess.run(["nvidia-smi", "--query-gpu=driver_version,power.limit,clocks.max.sm", "--format=csv,noheader",
                              "--id=0"], capture_output=True, text=True).stdout.strip()
-    report = {"command": "python3 " + " ".join(sys.argv), "driver, power limit, highest SM clock": driver,
+    options = [f"--only {arguments.only}"] if arguments.only != parser.get_default("only") else []
+    options += ["--sustained"] if arguments.sustained else []
+    report = {"command": " ".join(["python3 gpu/bench/bench.py", *options]), "driver, power limit, highest SM clock": driver,
               "cuda": torch.version.cuda, "gpu": gpu.name, "pytorch": torch.__version__, "cudnn": torch.backends.cudnn.version(),
               "date": time.strftime("%Y-%m-%d"), "copy_tb_per_second": copy, "read_tb_per_second": read}
     print(f"{gpu.name}, PyTorch {torch.__version__}; copy {copy:.2f} TB/s read and written, sum {read:.2f} TB/s read")
