@@ -148,10 +148,9 @@ template <class T, class S>
 void LaunchSoftmax(const StandardProblem& p, const StandardTensors& t, float* lse, CUstream_st* stream) {
   const bool on_chip = StandardRowOnChip(p.seqlen_k, Attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin));
   const int64_t rows = int64_t{p.heads} * p.seqlen_q;
-  const int64_t rows_of_block = std::clamp<int64_t>(rows / kSoftmaxBlocks, 1, kSoftmaxRows);
-  LaunchBlocks("standard_softmax", on_chip ? standard_softmax<T, S, true> : standard_softmax<T, S, false>,
-               CeilDiv(rows, rows_of_block), kSoftmaxThreads, SoftmaxSharedBytes<S>(on_chip, LongestRow(p)), stream, p,
-               static_cast<int>(rows_of_block), static_cast<const S*>(t.s), static_cast<T*>(t.p), lse);
+  LaunchBlocks("standard_softmax", on_chip ? standard_softmax<T, S, true> : standard_softmax<T, S, false>, rows,
+               kSoftmaxThreads, SoftmaxSharedBytes<S>(on_chip, LongestRow(p)), stream, p, static_cast<const S*>(t.s),
+               static_cast<T*>(t.p), lse);
 }
 
 template <class T, int kColumns>

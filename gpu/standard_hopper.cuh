@@ -79,16 +79,13 @@ __device__ __forceinline__ void StageRows(uint32_t to, int chunk_stride, const f
                Pack<E>(d[8 * i + 6], d[8 * i + 7]));
     }
   } else {
-    // A half-warp writes 4 rows of 32 bytes at a time. The swizzle alone lets rows 2 n and 2 n + 1 meet in the same
-    // banks; so odd rows write the columns 16 further (or back) in the same instruction.
-    const int r = lane / 4, quad = lane % 4, shift = r % 2 * 2;
+    const int r = lane / 4, quad = lane % 4;
 #pragma unroll
     for (int j = 0; j < kRegisters / 4; ++j) {  // 8 columns
-      const int u = 2 * (j % 4 ^ shift) + quad / 2;
+      const int u = 2 * (j % 4) + quad / 2;
       const uint32_t at = to + j / 4 * chunk_stride + r * 128 + ((u ^ r) << 4) + quad % 2 * 8;
-      const auto own = [&](int e) { return shift != 0 ? d[4 * (j ^ 2) + e] : d[4 * j + e]; };
-      StoreShared(at, own(0), own(1));
-      StoreShared(at + 8 * 128, own(2), own(3));
+      StoreShared(at, d[4 * j], d[4 * j + 1]);
+      StoreShared(at + 8 * 128, d[4 * j + 2], d[4 * j + 3]);
     }
   }
 }

@@ -1,5 +1,4 @@
-// A row of S on chip, for the softmax of standard attention: what each of 128 threads holds of it, and how the next row
-// comes in while this one leaves.
+// A row of S on chip, for the softmax of standard attention: what each of 128 threads holds of it.
 //
 // Vectors of 8 scores are what the specification counts: thread t adds up the vectors t, t + 128, ... Units of 16 bytes
 // are what memory moves: an fp32 vector is two. A warp's 32 vectors lie together, so units and vectors only change
@@ -78,7 +77,6 @@ template <class S>
 struct UnitOrder {
   static constexpr int kUnits = sizeof(S) / 2;            // of a vector
   static constexpr int kStep = kSoftmaxThreads * kUnits;  // from one 128 vectors to the next
-  static constexpr int kUnitColumns = Units<S, 1>::kColumns;
 
   // This thread's first one; its second is 32 further.
   int first = static_cast<int>(threadIdx.x) / 32 * 32 * kUnits + static_cast<int>(threadIdx.x) % 32;
@@ -143,41 +141,26 @@ class StagedRow {
 template <class S, int kHeld>
 class OnChipRow {
  public:
-  __device__ explicit OnChipRow(unsigned char* shared) : staged_(shared) {}
-
-  // The row leaves and the next one comes in: every unit is asked for as soon as its place is free.
-  // Calls leave(column, units or vector) for what this thread has of the row that leaves.
-  template <class Leave>
-  __device__ __forceinline__ void Replace(const S* row, int vectors, const Leave& leave) {
-    const int t = static_cast<int>(threadIdx.x);
+  // Asks for the whole row at once.
+  __device__ __forceinline__ OnChipRow(unsigned char* shared, const S* row, int vectors)
+      : staged_(shared), vectors_(vectors) {
 #pragma unroll
     for (int k = 0; k < kHeld; ++k) {
-      if (k < own_) leave(8 * (k * kSoftmaxThreads + t), held_[k]);
 #pragma unroll
       for (int n = 0; n < kUnits; ++n) {
         const int unit = order_.At(k, n);
         if (unit < vectors * kUnits) held_[k].units[n] = __ldcs(reinterpret_cast<const uint4*>(row) + unit);
       }
     }
-    const int staged = StagedCount(vectors);
-    const int slots = staged > staged_count_ ? staged : staged_count_;
-    const int group = (slots + kGroups - 1) / kGroups;
+    const int group = GroupSize();
 #pragma unroll 1
     for (int g = 0; g < kGroups; ++g) {
 #pragma unroll 1
       for (int k = g * group; k < (g + 1) * group; ++k) {
-#pragma unroll
-        for (int n = 0; n < kUnits; ++n) {
-          const int unit = order_.At(kHeld + k, n);
-          if (unit < vectors_ * kUnits) leave(unit * UnitOrder<S>::kUnitColumns, Units<S, 1>{staged_.Unit(k, n)});
-        }
-        __syncwarp();  // the compiler must not read after the copy
         staged_.Copy(k, row, (kHeld + k) * kSoftmaxThreads, vectors);
       }
       CpAsyncCommit();
     }
-    vectors_ = vectors, staged_count_ = staged, group_ = group;
-    own_ = (vectors - t + kSoftmaxThreads - 1) / kSoftmaxThreads;
   }
 
   // Waits for the row. The maximum of the units that this thread copied; a barrier must follow.
@@ -196,18 +179,20 @@ class OnChipRow {
     return m;
   }
 
-  // Calls body(vector) for the vectors that this thread adds up, in their order; with kKeep, what it leaves in them
-  // stays. Between barriers.
+  // Calls body(first column, vector) for the vectors that this thread adds up, in their order; with kKeep, what it
+  // leaves in them stays. After the barrier.
   template <bool kKeep, class Body>
   __device__ __forceinline__ void ForOwn(const Body& body) {
+    const int t = static_cast<int>(threadIdx.x);
 #pragma unroll
     for (int k = 0; k < kHeld; ++k) {
-      if (k < own_) body(held_[k]);
+      const int vector = k * kSoftmaxThreads + t;
+      if (vector < vectors_) body(8 * vector, held_[k]);
     }
 #pragma unroll 2
-    for (int k = 0; k < own_ - kHeld; ++k) {
+    for (int k = 0; (kHeld + k) * kSoftmaxThreads + t < vectors_; ++k) {
       Vector<S> raw = staged_.Load(k);
-      body(raw);
+      body(8 * ((kHeld + k) * kSoftmaxThreads + t), raw);
       if constexpr (kKeep) staged_.Store(k, raw);
     }
   }
@@ -217,17 +202,18 @@ class OnChipRow {
   // What is in shared memory arrives in as many groups of copies: the maximum of the first needs not wait for the last.
   static constexpr int kGroups = 4;
 
-  __device__ static int StagedCount(int vectors) {
-    const int count = (vectors + kSoftmaxThreads - 1) / kSoftmaxThreads - kHeld;
-    return count > 0 ? count : 0;
+  // Of a group, in 128 vectors; at most 0 when all are in registers.
+  __device__ __forceinline__ int GroupSize() const {
+    constexpr int kGroupVectors = kGroups * kSoftmaxThreads;
+    return (vectors_ - kHeld * kSoftmaxThreads + kGroupVectors - 1) / kGroupVectors;
   }
 
   template <int g>
   __device__ __forceinline__ void MaxOfGroups(float& m) const {
     CpAsyncWait<kGroups - 1 - g>();
-    const int end = (g + 1) * group_ < staged_count_ ? (g + 1) * group_ : staged_count_;
+    const int group = GroupSize();
 #pragma unroll 2
-    for (int k = g * group_; k < end; ++k) {
+    for (int k = g * group; k < (g + 1) * group; ++k) {
 #pragma unroll
       for (int n = 0; n < kUnits; ++n) {
         if (order_.At(kHeld + k, n) < vectors_ * kUnits) m = Maximum(Units<S, 1>{staged_.Unit(k, n)}, m);
@@ -255,8 +241,7 @@ class OnChipRow {
 
   UnitOrder<S> order_;
   StagedRow<S> staged_;
-  int vectors_ = 0, staged_count_ = 0, group_ = 0;
-  int own_ = 0;  // vectors that this thread adds up
+  int vectors_;
   Vector<S> held_[kHeld];
 };
 

@@ -1,13 +1,12 @@
-// P = softmax(scale S), a few rows a block. The twin of SoftmaxOnChip and SoftmaxTwoPasses in
+// P = softmax(scale S), a row a block. The twin of SoftmaxOnChip and SoftmaxTwoPasses in
 // sim/kernels/standard_forward.cc: 128 partial sums, partial t over the vectors (of 8 columns) t, t + 128, ...
 //
-// Bytes in flight are what counts: several blocks share an SM, and each asks for its next row piece by piece as the
-// probabilities of this one leave. Only while it exponentiates has it nothing under way.
+// Bytes in flight are what counts, so several blocks share an SM. Rows one after another in a block, the next asked for
+// while this one leaves, lost 2 to 3 % on an H100.
 #ifndef BITFLASH_GPU_STANDARD_SOFTMAX_CUH_
 #define BITFLASH_GPU_STANDARD_SOFTMAX_CUH_
 
 #include <cmath>
-#include <type_traits>
 
 #include "gpu/ptx.cuh"
 #include "gpu/row_math.cuh"
@@ -22,10 +21,6 @@ template <class S>
 inline constexpr int kHeldVectors = sizeof(S) == 4 ? 5 : 4;
 template <class S>
 inline constexpr int kSoftmaxBlocksPerSm = sizeof(S) == 4 ? 5 : 9;
-// Rows that a block takes, one after another, the next arriving while this one leaves; fewer where rows are few, so
-// that there are blocks enough to share the work out evenly.
-inline constexpr int kSoftmaxRows = 8;
-inline constexpr int kSoftmaxBlocks = 8192;
 
 inline constexpr int kRegisterRow = 8192;  // keys of a slice when a row does not fit on chip
 inline constexpr int kSliceVectors = kRegisterRow / 8 / kSoftmaxThreads;  // of one thread
@@ -75,17 +70,13 @@ __device__ __forceinline__ float AddInOrder(float l, const float (&x)[8]) {
   return l;
 }
 
-// 8 or 4 probabilities, past the caches: they are read again only when all of P has been written.
-template <class T, int N>
-__device__ __forceinline__ void WriteProbabilities(T* to, const float (&x)[N], float inverse) {
-  uint32_t pairs[N / 2];
+// Past the caches: they are read again only when all of P has been written.
+template <class T>
+__device__ __forceinline__ void WriteProbabilities(T* to, const float (&x)[8], float inverse) {
+  uint32_t pairs[4];
 #pragma unroll
-  for (int n = 0; n < N / 2; ++n) pairs[n] = Pack<T>(__fmul_rn(x[2 * n], inverse), __fmul_rn(x[2 * n + 1], inverse));
-  if constexpr (N == 8) {
-    __stcs(reinterpret_cast<uint4*>(to), make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]));
-  } else {
-    __stcs(reinterpret_cast<uint2*>(to), make_uint2(pairs[0], pairs[1]));
-  }
+  for (int n = 0; n < 4; ++n) pairs[n] = Pack<T>(__fmul_rn(x[2 * n], inverse), __fmul_rn(x[2 * n + 1], inverse));
+  __stcs(reinterpret_cast<uint4*>(to), make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]));
 }
 
 // Maximum and sum of exponentials of a row, the same in all threads.
@@ -93,59 +84,33 @@ struct RowStatistics {
   float m, l;
 };
 
-// Where a row's scores, and its probabilities, are.
-struct RowPlace {
-  int64_t offset = 0;
-  int vectors = 0;  // the columns of the last one that are no keys hold -inf
-};
-
-__device__ __forceinline__ RowPlace RowAt(const StandardProblem& p, int row) {
-  const int i = row % p.seqlen_q, head = row / p.seqlen_q;
-  const Interval keys = Columns(p, KeyTiles(p, i / p.Br));
-  return {p.score_row(head, i) + keys.begin, (keys.count() + 7) / 8};
-}
-
-__device__ __forceinline__ void WriteLogSumExp(const StandardProblem& p, float* lse, int row, RowStatistics of) {
-  if (lse != nullptr && threadIdx.x == 0) lse[row] = LogSumExp(of.m, of.l, p.scale);
-}
-
-// Rows [first, end), which fit: S is read once.
+// The row fits: S is read once.
 template <class T, class S>
-__device__ __forceinline__ void SoftmaxOnChip(const StandardProblem& p, int first, int end, const S* scores,
-                                              T* probabilities, float* lse, unsigned char* shared,
-                                              BlockReduce& reduce) {
+__device__ __forceinline__ RowStatistics SoftmaxOnChip(const StandardProblem& p, const S* s, T* P, int vectors,
+                                                       unsigned char* shared, BlockReduce& reduce) {
   // fp32 scores make room for their exponentials. Those of 16-bit scores are computed twice, which costs less than
   // bytes in flight would.
   constexpr bool kKeep = sizeof(S) == 4;
-  OnChipRow<S, kHeldVectors<S>> x_row(shared);
-  RowPlace at = RowAt(p, first);
-  x_row.Replace(scores + at.offset, at.vectors, [](int, const auto&) {});
-#pragma unroll 1
-  for (int row = first; row < end; ++row) {
-    const float m = reduce.Max(x_row.Max());
-    const float c = __fmul_rn(FiniteOrZero(m), -p.scale_log2);
+  OnChipRow<S, kHeldVectors<S>> row(shared, s, vectors);
+  const float m = reduce.Max(row.Max());
+  const float c = __fmul_rn(FiniteOrZero(m), -p.scale_log2);
 
-    float l = 0;
-    x_row.template ForOwn<kKeep>([&](Vector<S>& raw) {
-      float x[8];
-      ToFloat(raw, x);
-      Exponentials(x, p.scale_log2, c);
-      l = AddInOrder(l, x);
-      if constexpr (kKeep) FromFloat(x, raw);
-    });
-    l = reduce.Sum(l);
-    const float inverse = InverseSum(l);
+  float l = 0, x[8];
+  row.template ForOwn<kKeep>([&](int, Vector<S>& raw) {
+    ToFloat(raw, x);
+    Exponentials(x, p.scale_log2, c);
+    l = AddInOrder(l, x);
+    if constexpr (kKeep) FromFloat(x, raw);
+  });
+  l = reduce.Sum(l);
+  const float inverse = InverseSum(l);
 
-    T* P = probabilities + at.offset;
-    at = row + 1 < end ? RowAt(p, row + 1) : RowPlace();
-    x_row.Replace(scores + at.offset, at.vectors, [&](int column, const auto& raw) {
-      float x[std::remove_reference_t<decltype(raw)>::kColumns];
-      ToFloat(raw, x);
-      if constexpr (!kKeep) Exponentials(x, p.scale_log2, c);
-      WriteProbabilities(P + column, x, inverse);
-    });
-    WriteLogSumExp(p, lse, row, {m, l});
-  }
+  row.template ForOwn<false>([&](int column, const Vector<S>& raw) {
+    ToFloat(raw, x);
+    if constexpr (!kKeep) Exponentials(x, p.scale_log2, c);
+    WriteProbabilities(P + column, x, inverse);
+  });
+  return {m, l};
 }
 
 // The row does not fit: S is read twice, first for its maximum and sum, then for its probabilities. In slices, the next
@@ -208,32 +173,30 @@ __device__ __forceinline__ RowStatistics SoftmaxTwoPasses(const StandardProblem&
       WriteProbabilities(P + 8 * vector, x, inverse);
     });
   }
-  CpAsyncWait<0>();
-  __syncwarp();  // the next row may come
   return {m, l};
 }
 
-// A block takes rows_of_block rows in a row.
+// Block n takes row n.
 template <class T, class S, bool kOnChip>
 __global__ void __launch_bounds__(kSoftmaxThreads, kOnChip ? kSoftmaxBlocksPerSm<S> : 1)
-    standard_softmax(const __grid_constant__ StandardProblem p, int rows_of_block, const S* scores, T* probabilities,
-                     float* lse) {
+    standard_softmax(const __grid_constant__ StandardProblem p, const S* scores, T* probabilities, float* lse) {
   extern __shared__ uint4 staged_row[];
   __shared__ float scratch[2][4];
   unsigned char* shared = reinterpret_cast<unsigned char*>(staged_row);
   BlockReduce reduce(scratch);
-  const int first = static_cast<int>(blockIdx.x) * rows_of_block;
-  const int end = first + Least(rows_of_block, p.heads * p.seqlen_q - first);
+  const int row = static_cast<int>(blockIdx.x), i = row % p.seqlen_q;
+  const Interval keys = Columns(p, KeyTiles(p, i / p.Br));
+  const int64_t offset = p.score_row(row / p.seqlen_q, i) + keys.begin;
+  const int vectors = (keys.count() + 7) / 8;  // the columns of the last one that are no keys hold -inf
+  const S* s = scores + offset;
+  T* P = probabilities + offset;
+  RowStatistics of;
   if constexpr (kOnChip) {
-    SoftmaxOnChip(p, first, end, scores, probabilities, lse, shared, reduce);
+    of = SoftmaxOnChip(p, s, P, vectors, shared, reduce);
   } else {
-    for (int row = first; row < end; ++row) {
-      const RowPlace at = RowAt(p, row);
-      const RowStatistics of =
-          SoftmaxTwoPasses(p, scores + at.offset, probabilities + at.offset, at.vectors, shared, reduce);
-      WriteLogSumExp(p, lse, row, of);
-    }
+    of = SoftmaxTwoPasses(p, s, P, vectors, shared, reduce);
   }
+  if (lse != nullptr && threadIdx.x == 0) lse[row] = LogSumExp(of.m, of.l, p.scale);
 }
 
 // Shared memory of a block for rows of up to `keys` keys.
