@@ -4,6 +4,8 @@
 #ifndef BITFLASH_GPU_FA2_FORWARD_CUH_
 #define BITFLASH_GPU_FA2_FORWARD_CUH_
 
+#include <type_traits>
+
 #include "gpu/kernels.h"
 #include "gpu/online_softmax.cuh"
 #include "gpu/tile_image.cuh"
@@ -111,19 +113,22 @@ __global__ void __launch_bounds__(C::kThreads, C::kBlocksPerSm) fa2_forward(cons
   const uint32_t Qi = SharedAddress(shared), Kj = Qi + C::kQBytes, Vj = Kj + C::kStages * C::kKBytes;
   const int warp_row = warp * 16 * kRowTiles;
   const LaneAddresses<Br, D> q_lane(Qi, warp_row + LaneRowA(lane), LaneHalfA(lane));
-  const auto load_k = [&](int j, int stage) {
-    LoadTile<Bc, D, C::kThreads>(Kj + stage * C::kKBytes, K, p.t.k_strides.row, j * Bc, keys, thread);
+  // Only the last tile of keys can be ragged, and it is the first to be loaded: the others need no test of each row.
+  constexpr std::false_type kRagged;
+  constexpr std::true_type kWhole;
+  const auto load_k = [&](auto whole, int j, int stage) {
+    LoadTile<Bc, D, C::kThreads, whole>(Kj + stage * C::kKBytes, K, p.t.k_strides.row, j * Bc, keys, thread);
   };
-  const auto load_v = [&](int j, int stage) {
-    LoadTile<Bc, D, C::kThreads>(Vj + stage * C::kKBytes, V, p.t.v_strides.row, j * Bc, keys, thread);
+  const auto load_v = [&](auto whole, int j, int stage) {
+    LoadTile<Bc, D, C::kThreads, whole>(Vj + stage * C::kKBytes, V, p.t.v_strides.row, j * Bc, keys, thread);
   };
 
   float O[kRowTiles][D / 8][4] = {};
   SoftmaxRows rows[kRowTiles];
   if (tiles.begin < tiles.end) {
     LoadTile<Br, D, C::kThreads>(Qi, Q, p.t.q_strides.row, row0, p.seqlen_q, thread);
-    load_k(tiles.end - 1, 0);
-    if (C::kStages == 2) load_v(tiles.end - 1, 0);
+    load_k(kRagged, tiles.end - 1, 0);
+    if (C::kStages == 2) load_v(kRagged, tiles.end - 1, 0);
     CpAsyncCommit();
   }
   int stage = 0;
@@ -136,13 +141,13 @@ __global__ void __launch_bounds__(C::kThreads, C::kBlocksPerSm) fa2_forward(cons
     __syncthreads();  // tile j is here (K alone with one stage); every warp is done with the tile before
     if constexpr (C::kStages == 2) {
       if (j > tiles.begin) {
-        load_k(j - 1, stage ^ 1);
-        load_v(j - 1, stage ^ 1);
+        load_k(kWhole, j - 1, stage ^ 1);
+        load_v(kWhole, j - 1, stage ^ 1);
         CpAsyncCommit();
       }
       stage ^= 1;
     } else {
-      load_v(j, 0);
+      load_v(kRagged, j, 0);
       CpAsyncCommit();
     }
     Scores<C>(S, q_lane, k_lane);
@@ -150,7 +155,7 @@ __global__ void __launch_bounds__(C::kThreads, C::kBlocksPerSm) fa2_forward(cons
       CpAsyncWait<0>();
       __syncthreads();  // V(j) is here; every warp is done with K(j)
       if (j > tiles.begin) {
-        load_k(j - 1, 0);
+        load_k(kWhole, j - 1, 0);
         CpAsyncCommit();
       }
     }

@@ -19,9 +19,10 @@ __device__ __forceinline__ T* HeadOf(Pointer tensor, const Strides& strides, int
 template <int R, int D>
 inline constexpr int kTileBytes = R* D * 2;
 
-// Rows [row, row + R) of a matrix of `rows` rows to shared memory, by all kThreads threads; zeros beyond the last row.
-// `matrix` is the first element of row 0, `stride` the elements from row to row.
-template <int R, int D, int kThreads, class T>
+// Rows [row, row + R) of a matrix of `rows` rows to shared memory, by all kThreads threads; zeros beyond the last row,
+// unless the caller knows that the tile is whole. `matrix` is the first element of row 0, `stride` the elements from row
+// to row.
+template <int R, int D, int kThreads, bool kWhole = false, class T>
 __device__ __forceinline__ void LoadTile(uint32_t to, const T* matrix, int64_t stride, int row, int rows, int thread) {
   constexpr int kUnits = D / 8;  // of 16 bytes a row
   // After so many passes a thread is back in its column, a multiple of 8 rows further down, where units are exchanged
@@ -37,7 +38,7 @@ __device__ __forceinline__ void LoadTile(uint32_t to, const T* matrix, int64_t s
     const T* from = matrix + (row + r) * stride + u * 8;
 #pragma unroll
     for (int round = 0; round < kRounds; ++round, from += kStep * stride) {
-      CpAsync16(at + round * kStep * row_bytes, from, row + r + round * kStep < rows);
+      CpAsync16(at + round * kStep * row_bytes, from, kWhole || row + r + round * kStep < rows);
     }
   }
 }
