@@ -46,23 +46,6 @@ void LaunchConfig(const data::Attention& a, const fa2::Parameters& parameters, S
   LaunchKernel(fa2::fa2_forward<C>, "fa2_forward", {grid, C::kThreads, C::kSharedBytes}, parameters, stream);
 }
 
-void Launch(const data::Attention& a, const Options& options, const Tensors& tensors, void*, Stream& stream);
-
-}  // namespace
-
-const Kernel& Fa2Forward() {
-  static const Kernel kernel = {.name = "fa2",
-                                .title = "FlashAttention-2 forward, mma.sync and cp.async",
-                                .launches = {"fa2_forward"},
-                                .TileOf = TileOf,
-                                .Refusal = Refusal,
-                                .WorkspaceBytes = WorkspaceBytes,
-                                .Launch = Launch};
-  return kernel;
-}
-
-namespace {
-
 void Launch(const data::Attention& a, const Options& options, const Tensors& tensors, void*, Stream& stream) {
   if (!Validate(Fa2Forward(), a, options, tensors)) return;
   const fa2::Parameters parameters = ParametersOf(a, tensors);
@@ -83,4 +66,16 @@ void Launch(const data::Attention& a, const Options& options, const Tensors& ten
 }
 
 }  // namespace
+
+const Kernel& Fa2Forward() {
+  static const Kernel kernel = {.name = "fa2",
+                                .title = "FlashAttention-2 forward, mma.sync and cp.async",
+                                .launches = {"fa2_forward"},
+                                .TileOf = TileOf,
+                                .Refusal = Refusal,
+                                .WorkspaceBytes = WorkspaceBytes,
+                                .Launch = Launch};
+  return kernel;
+}
+
 }  // namespace bitflash::gpu

@@ -168,13 +168,7 @@ __global__ void __launch_bounds__(C::kThreads, C::kBlocksPerSm) fa2_forward(cons
         const int end[2] = {p.visible.End(row), p.visible.End(row + 8)};
         MaskScores(S[i], j * Bc + lane % 4 * 2, begin, end);
       }
-      if (!rows[i].NewMaximum(S[i], p.scale.log2)) {
-#pragma unroll
-        for (int d = 0; d < D / 8; ++d) {
-#pragma unroll
-          for (int e = 0; e < 4; ++e) O[i][d][e] = __fmul_rn(O[i][d][e], rows[i].alpha[e / 2]);
-        }
-      }
+      if (!rows[i].NewMaximum(S[i], p.scale.log2)) rows[i].Rescale(O[i]);
     }
     Output<C>(O, S, rows, v_lane, p.scale.log2);
   }

@@ -36,6 +36,16 @@ struct SoftmaxRows {
     return __all_sync(~0u, unchanged);
   }
 
+  // What earlier tiles left in O, to the new maximum.
+  template <int N>
+  __device__ __forceinline__ void Rescale(float (&O)[N][4]) const {
+#pragma unroll
+    for (int d = 0; d < N; ++d) {
+#pragma unroll
+      for (int e = 0; e < 4; ++e) O[d][e] = __fmul_rn(O[d][e], alpha[e / 2]);
+    }
+  }
+
   // Turns two columns of a row of each half into probabilities and adds them to the sums, in column order.
   __device__ __forceinline__ void Exponentiate(float (&S)[4], float scale_log2) {
 #pragma unroll

@@ -45,7 +45,7 @@ std::string Refusal(const data::Attention& a, const Options& options) {
   return LengthRefusal(a);
 }
 
-// O of every part, then m, then l. Twice the alignment of what follows is kept by sizes that are multiples of 16.
+// Rows of partial results. The workspace holds O of all, then m, then l.
 int64_t PartRows(const data::Attention& a, const Options& options) {
   return a.batch * a.heads_kv * Rows(a) * Parts(a, options);
 }
@@ -100,23 +100,6 @@ void LaunchRowTiles(const data::Attention& a, const split_kv::Parameters& p, Str
         : LaunchParts<split_kv::Config<T, D, 1, false>>(a, p, stream);
 }
 
-void Launch(const data::Attention& a, const Options& options, const Tensors& tensors, void* workspace, Stream& stream);
-
-}  // namespace
-
-const Kernel& SplitKvDecode() {
-  static const Kernel kernel = {.name = "split-kv",
-                                .title = "Split-KV decode (flash-decoding) and combine, mma.sync and cp.async",
-                                .launches = {"split_kv_decode", "split_kv_combine"},
-                                .TileOf = TileOf,
-                                .Refusal = Refusal,
-                                .WorkspaceBytes = WorkspaceBytes,
-                                .Launch = Launch};
-  return kernel;
-}
-
-namespace {
-
 void Launch(const data::Attention& a, const Options& options, const Tensors& tensors, void* workspace, Stream& stream) {
   if (!Validate(SplitKvDecode(), a, options, tensors)) return;
   const split_kv::Parameters parameters = ParametersOf(a, options, tensors, workspace);
@@ -140,4 +123,16 @@ void Launch(const data::Attention& a, const Options& options, const Tensors& ten
 }
 
 }  // namespace
+
+const Kernel& SplitKvDecode() {
+  static const Kernel kernel = {.name = "split-kv",
+                                .title = "Split-KV decode (flash-decoding) and combine, mma.sync and cp.async",
+                                .launches = {"split_kv_decode", "split_kv_combine"},
+                                .TileOf = TileOf,
+                                .Refusal = Refusal,
+                                .WorkspaceBytes = WorkspaceBytes,
+                                .Launch = Launch};
+  return kernel;
+}
+
 }  // namespace bitflash::gpu

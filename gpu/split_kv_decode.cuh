@@ -226,13 +226,7 @@ __global__ void __launch_bounds__(32) split_kv_decode(const __grid_constant__ Pa
         const int end[2] = {visible.End(token), visible.End(below)};
         MaskScores(S[i], j * Bc + lane % 4 * 2, begin, end);
       }
-      if (!rows[i].NewMaximum(S[i], p.scale.log2)) {
-#pragma unroll
-        for (int d = 0; d < D / 8; ++d) {
-#pragma unroll
-          for (int e = 0; e < 4; ++e) O[i][d][e] = __fmul_rn(O[i][d][e], rows[i].alpha[e / 2]);
-        }
-      }
+      if (!rows[i].NewMaximum(S[i], p.scale.log2)) rows[i].Rescale(O[i]);
 #pragma unroll
       for (int n = 0; n < Bc / 8; ++n) rows[i].Exponentiate(S[i][n], p.scale.log2);
     }

@@ -10,6 +10,7 @@
 
 #include "gpu/check.h"
 #include "gpu/entries.h"
+#include "gpu/launch.h"
 #include "gpu/standard_launch.h"
 #include "gpu/standard_output.cuh"
 #include "gpu/standard_scores.cuh"
@@ -25,17 +26,10 @@ constexpr int64_t kMaxBlocks = std::numeric_limits<int32_t>::max();
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-int Attribute(cudaDeviceAttr attribute) {
-  int device = 0, value = 0;
-  Check(cudaGetDevice(&device), "cudaGetDevice");
-  Check(cudaDeviceGetAttribute(&value, attribute, device), "cudaDeviceGetAttribute");
-  return value;
-}
-
 // wgmma exists on compute capability 9.0 only.
 bool HasWgmma() {
-  return DeviceCount() > 0 && Attribute(cudaDevAttrComputeCapabilityMajor) == 9 &&
-         Attribute(cudaDevAttrComputeCapabilityMinor) == 0;
+  return DeviceCount() > 0 && DeviceAttribute(cudaDevAttrComputeCapabilityMajor) == 9 &&
+         DeviceAttribute(cudaDevAttrComputeCapabilityMinor) == 0;
 }
 
 // --- The problem as the kernels see it -------------------------------------------------------------------------------
@@ -99,9 +93,7 @@ int64_t WorkspaceBytes(const Attention& a, const Options& options) {
 
 std::string Refusal(const Attention& a, const Options&) {
   if (std::string why = CommonRefusal(a); !why.empty()) return why;
-  if (std::max(a.seqlen_q, a.seqlen_k) > kMaxSequence) {
-    return "seqlen " + std::to_string(a.seqlen_q) + " x " + std::to_string(a.seqlen_k) + ": at most 2^30 is accepted";
-  }
+  if (std::string why = LengthRefusal(a); !why.empty()) return why;
   // The grids are one-dimensional: a block for a row, and for a tile of S.
   const int64_t rows_limit = kMaxBlocks / std::max<int64_t>(1, a.seqlen_q);
   const int64_t tiles = CeilDiv(a.seqlen_q, kPortableRows) * std::max<int64_t>(2, CeilDiv(a.seqlen_k, kKeysPerTile));
@@ -146,7 +138,7 @@ int LongestRow(const StandardProblem& p) {
 
 template <class T, class S>
 void LaunchSoftmax(const StandardProblem& p, const StandardTensors& t, float* lse, CUstream_st* stream) {
-  const bool on_chip = StandardRowOnChip(p.seqlen_k, Attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin));
+  const bool on_chip = StandardRowOnChip(p.seqlen_k, DeviceAttribute(cudaDevAttrMaxSharedMemoryPerBlockOptin));
   const int64_t rows = int64_t{p.heads} * p.seqlen_q;
   LaunchBlocks("standard_softmax", on_chip ? standard_softmax<T, S, true> : standard_softmax<T, S, false>, rows,
                kSoftmaxThreads, SoftmaxSharedBytes<S>(on_chip, LongestRow(p)), stream, p, static_cast<const S*>(t.s),
@@ -157,8 +149,8 @@ template <class T, int kColumns>
 void LaunchOutput(const StandardProblem& p, const StandardTensors& t, CUstream_st* stream) {
   // Three stages where two blocks of them fit an SM.
   constexpr int kThree = kOutputSharedBytes<kColumns, 3>, kTwo = kOutputSharedBytes<kColumns, 2>;
-  const int shared = Attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor);
-  const bool three = 2 * (kThree + Attribute(cudaDevAttrReservedSharedMemoryPerBlock)) <= shared;
+  const int shared = DeviceAttribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor);
+  const bool three = 2 * (kThree + DeviceAttribute(cudaDevAttrReservedSharedMemoryPerBlock)) <= shared;
   LaunchBlocks("standard_output", three ? standard_output<T, kColumns, 3> : standard_output<T, kColumns, 2>,
                CeilDiv(p.head_dim, kColumns) * p.query_tiles * p.heads, kTileThreads, three ? kThree : kTwo, stream, p,
                static_cast<const T*>(t.p), static_cast<const T*>(t.v), static_cast<T*>(t.o));
@@ -168,7 +160,7 @@ template <class T, class S>
 void LaunchAll(const StandardProblem& p, const StandardTensors& t, float* lse, bool wgmma, CUstream_st* stream) {
   if (p.seqlen_k > 0) wgmma ? LaunchHopperScores<T, S>(p, t, stream) : LaunchScores<T, S>(p, t, stream);
   LaunchSoftmax<T, S>(p, t, lse, stream);
-  if (wgmma && p.seqlen_k > 0) return LaunchHopperOutput<T>(p, t, stream);
+  if (wgmma) return LaunchHopperOutput<T>(p, t, stream);
   p.head_dim == 64 ? LaunchOutput<T, 64>(p, t, stream) : LaunchOutput<T, kOutputColumns>(p, t, stream);
 }
 

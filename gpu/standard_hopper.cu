@@ -1,6 +1,7 @@
 // Launches of standard attention's matrix products on compute capability 9.0.
 #include <cuda_runtime.h>
 
+#include "gpu/launch.h"
 #include "gpu/standard_launch.h"
 #include "gpu/standard_output_hopper.cuh"
 #include "gpu/standard_scores_hopper.cuh"
@@ -8,13 +9,6 @@
 
 namespace bitflash::gpu {
 namespace {
-
-int SmCount() {
-  int device = 0, sms = 0;
-  Check(cudaGetDevice(&device), "cudaGetDevice");
-  Check(cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, device), "cudaDeviceGetAttribute");
-  return sms;
-}
 
 // S or P: one matrix a query head, whatever its sequence.
 MappedTensor ScoreMatrix(const char* name, const StandardProblem& p, const void* address, int element_bytes) {
@@ -58,8 +52,8 @@ void LaunchOutput(const StandardProblem& p, const StandardTensors& t, CUstream_s
 
 template <class T, class S>
 void LaunchHopperScores(const StandardProblem& p, const StandardTensors& t, CUstream_st* stream) {
-  LaunchBlocks("standard_scores", hopper::standard_scores<T, S, kHopperRows>, SmCount(),
-               ScoresShared<S, kHopperRows>::kBytes, p,
+  LaunchBlocks("standard_scores", hopper::standard_scores<T, S, kHopperRows>,
+               DeviceAttribute(cudaDevAttrMultiProcessorCount), ScoresShared<S, kHopperRows>::kBytes, p,
                MakeTensorMap(QueryMatrix("Q", p, t.q, p.q_strides), kHopperRows),
                MakeTensorMap(KeyMatrix("K", p, t.k, p.k_strides), kKeysPerTile),
                MakeTensorMap(ScoreMatrix("S", p, t.s, sizeof(S)), 16), stream);

@@ -20,8 +20,8 @@ template <int R, int D>
 inline constexpr int kTileBytes = R* D * 2;
 
 // Rows [row, row + R) of a matrix of `rows` rows to shared memory, by all kThreads threads; zeros beyond the last row,
-// unless the caller knows that the tile is whole. `matrix` is the first element of row 0, `stride` the elements from row
-// to row.
+// unless the caller knows that the tile is whole. `matrix` is the first element of row 0, `stride` the elements from
+// row to row.
 template <int R, int D, int kThreads, bool kWhole = false, class T>
 __device__ __forceinline__ void LoadTile(uint32_t to, const T* matrix, int64_t stride, int row, int rows, int thread) {
   constexpr int kUnits = D / 8;  // of 16 bytes a row

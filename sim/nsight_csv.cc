@@ -34,6 +34,18 @@ std::vector<NsightRow> ReadNsight(const std::string& name) {
 
 int64_t Number(const NsightRow& row, const std::string& column) { return std::stoll(row.at(column)); }
 
+Attention ProblemOf(const NsightRow& row, const data::Mask& mask) {
+  return {.batch = Number(row, "batch"),
+          .heads_q = Number(row, "heads_q"),
+          .heads_kv = Number(row, "heads_kv"),
+          .seqlen_q = Number(row, "seqlen_q"),
+          .seqlen_k = Number(row, "seqlen_k"),
+          .head_dim = Number(row, "head_dim"),
+          .head_dim_v = Number(row, "head_dim"),
+          .mask = mask,
+          .format = data::ParseFormat(row.at("dtype"))};
+}
+
 std::string Dimensions(const Grid& g) {
   return std::to_string(g.x) + "x" + std::to_string(g.y) + "x" + std::to_string(g.z);
 }

@@ -18,6 +18,9 @@ std::vector<NsightRow> ReadNsight(const std::string& name);
 
 int64_t Number(const NsightRow& row, const std::string& column);
 
+// The problem of a row. Its mask stands in other columns in each table.
+Attention ProblemOf(const NsightRow& row, const data::Mask& mask);
+
 // "32x16x1", as the columns grid and block write it.
 std::string Dimensions(const Grid& grid);
 

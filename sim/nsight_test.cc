@@ -18,15 +18,7 @@ using Row = NsightRow;
 std::vector<Row> ReadRecording() { return ReadNsight("h200_nsight_l2_to_sm.csv"); }
 
 Attention ProblemOf(const Row& row) {
-  return {.batch = Number(row, "batch"),
-          .heads_q = Number(row, "heads_q"),
-          .heads_kv = Number(row, "heads_kv"),
-          .seqlen_q = Number(row, "seqlen_q"),
-          .seqlen_k = Number(row, "seqlen_k"),
-          .head_dim = Number(row, "head_dim"),
-          .head_dim_v = Number(row, "head_dim"),
-          .mask = Number(row, "causal") ? data::Mask::Causal() : data::Mask::Full(),
-          .format = row.at("dtype") == "bf16" ? Format::kBf16 : Format::kFp16};
+  return sim::ProblemOf(row, Number(row, "causal") ? data::Mask::Causal() : data::Mask::Full());
 }
 
 // How a recorded kernel is replayed: the simulated kernel, its tile, and which of its launches the row is.

@@ -24,15 +24,7 @@ std::string NameOf(const NsightRow& row) { return row.at("kernel") + " " + row.a
 // What the twin counts for the launch of a row.
 LaunchCount CountOf(const NsightRow& row, const Gpu& gpu) {
   const Kernel& kernel = FindKernel(row.at("kernel"));
-  const Attention a{.batch = Number(row, "batch"),
-                    .heads_q = Number(row, "heads_q"),
-                    .heads_kv = Number(row, "heads_kv"),
-                    .seqlen_q = Number(row, "seqlen_q"),
-                    .seqlen_k = Number(row, "seqlen_k"),
-                    .head_dim = Number(row, "head_dim"),
-                    .head_dim_v = Number(row, "head_dim"),
-                    .mask = MaskOf(row.at("mask")),
-                    .format = data::ParseFormat(row.at("dtype"))};
+  const Attention a = ProblemOf(row, MaskOf(row.at("mask")));
   const Tiling t =
       TwinTiling(kernel, a, gpu, Number(row, "chunk"), Number(row, "page_size"), Number(row, "fp32_scores") != 0);
   const LaunchCount launch = CountKernel(kernel, a, t, gpu).launches.at(static_cast<size_t>(Number(row, "step")));
@@ -53,8 +45,8 @@ constexpr Miss kMisses[] = {
     {"standard b1_h8-8_s1000x1111_d96_bf16_full standard_softmax", 0.80, 0.82,
      "to the byte 70 sectors of 32 bytes a row, which has 2222"},
     {"standard b1_h8-8_s1000x1111_d96_bf16_full standard_output", 16.11, 16.13,
-     "whole TMA boxes as above, and a sector of 32 bytes more for every row of P, because 2224 bytes from row to row "
-     "are no multiple of 32 (1100 and 1104 keys, 2208 bytes a row, cost none)"},
+     "whole TMA boxes as above, and a sector of 32 bytes more for every row of P, whose extent of 1112 columns ends "
+     "inside one (of 1104 columns, whole sectors, none)"},
 };
 
 // split_kv_combine reads at most this much more than a row's partial outputs, m and l once: m and l of its parts are

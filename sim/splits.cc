@@ -23,6 +23,8 @@ int64_t SplitParts(const Attention& a, const Tiling& t) {
   return tiles == 0 ? 0 : CeilDiv(tiles, TilesPerPart(a, t));
 }
 
+int64_t KeysPerPart(const Attention& a, const Tiling& t) { return t.Bc * TilesPerPart(a, t); }
+
 KeyRuns PartKeys(const Attention& a, const Tiling& t, const BlockIndex& at, Order order) {
   return KeyTiles(a, t, QueryTileAt(a, t, at.i), order, PartTiles(a, t, at.split));
 }

@@ -13,6 +13,9 @@ namespace bitflash::sim {
 // one tile: rounding up can leave the last of Tiling::splits without any.
 int64_t SplitParts(const Attention& a, const Tiling& t);
 
+// Keys of every part but the last, which may have fewer; 0 without keys, unless Tiling::part_keys says it.
+int64_t KeysPerPart(const Attention& a, const Tiling& t);
+
 // The key tiles of one block.
 KeyRuns PartKeys(const Attention& a, const Tiling& t, const BlockIndex& at, Order order);
 

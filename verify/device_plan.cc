@@ -8,6 +8,7 @@
 #include "data/error.h"
 #include "gpu/block_table.h"
 #include "sim/ceil_div.h"
+#include "sim/splits.h"
 
 namespace bitflash::verify {
 namespace {
@@ -45,9 +46,7 @@ void RequireTaken(const gpu::Kernel& kernel, const Attention& a) {
 }
 
 int64_t PartKeysOf(const Attention& a, const sim::Tiling& t) {
-  if (t.part_keys > 0) return t.part_keys;
-  const int64_t tiles = std::max<int64_t>(1, CeilDiv(a.seqlen_k, t.Bc));
-  return t.Bc * CeilDiv(tiles, t.splits);
+  return std::max(t.Bc, sim::KeysPerPart(a, t));  // a part has a tile even where there are no keys
 }
 
 DevicePlan PlanDevice(const gpu::Kernel& kernel, const sim::Kernel& twin, const Attention& a, const data::Gpu& gpu,
