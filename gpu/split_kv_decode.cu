@@ -78,9 +78,10 @@ void LaunchParts(const data::Attention& a, const split_kv::Parameters& p, Stream
   // Parts innermost: blocks that run together read neighbouring memory (0.5 to 1 % faster than heads innermost).
   const dim3 grid(static_cast<unsigned>(p.parts), static_cast<unsigned>(a.batch * a.heads_kv),
                   static_cast<unsigned>((p.rows + C::Br - 1) / C::Br));
-  // More blocks than keep 128 KiB in flight on an SM only get in one another's way: 36 KiB hide the latency of 4.8
-  // TB/s, and six blocks of 32 KiB were 0.5 % slower than four. So each asks for its share of the shared memory.
-  constexpr int kBlocksPerSm = std::max(1, 128 * 1024 / C::kRingBytes);
+  // More blocks than keep 96 KiB in flight on an SM only get in one another's way: 36 KiB hide the latency of 4.8 TB/s.
+  // Three blocks of 32 KiB were 0.3 to 0.5 % faster than four, those 0.5 to 1 % faster than six; two were slower with
+  // few sequences (H100, gpu/bench/bench.py). So each asks for its share of the shared memory.
+  constexpr int kBlocksPerSm = std::max(1, 96 * 1024 / C::kRingBytes);
   const int share = DeviceAttribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor) / kBlocksPerSm - 1024;
   const int limit = DeviceAttribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
   const auto shared_bytes = static_cast<size_t>(std::max(C::kSharedBytes, std::min(share, limit)));
