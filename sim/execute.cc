@@ -97,14 +97,14 @@ class ExecuteStream final : public Stream {
           const BlockIndex index = spec.blocks[run].at(at - before[run]);
           ExactBlock block(spec.block, mine, spans, a_, group, core_, heads_[n / per_head], pool);
           body(block, index, spec.keys ? spec.keys(index) : KeyRuns());
+          const int64_t finished = ++done;
+          if (progress_ && omp_get_thread_num() == 0)
+            progress_(static_cast<double>(finished) / static_cast<double>(blocks));
         } catch (...) {
           const std::lock_guard lock(mutex);
           if (!error) error = std::current_exception();
           failed = true;
         }
-        const int64_t finished = ++done;
-        if (progress_ && omp_get_thread_num() == 0)
-          progress_(static_cast<double>(finished) / static_cast<double>(blocks));
       }
       const std::lock_guard lock(mutex);
       ledger += mine;

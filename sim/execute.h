@@ -31,7 +31,8 @@ struct ExecuteOptions {
   int64_t head_begin = 0;  // query heads of every sequence to simulate; the bits do not depend on the choice
   int64_t head_end = -1;   // -1: all
   int threads = 0;         // 0: OpenMP's default; the bits do not depend on it
-  // Called now and then by one thread with the share of the work that is done, 0 to 1.
+  // Called now and then by the calling thread with the share of the work that is done, 0 to 1 (of each launch). What
+  // it throws ends the execution and leaves Execute.
   std::function<void(double)> progress;
 };
 

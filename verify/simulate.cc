@@ -75,6 +75,24 @@ std::vector<HeadHash> HashHeads(const Tensor& o, const Tensor& lse, int64_t firs
   return hashes;
 }
 
+void RequireModelled(const sim::Kernel& kernel, const Attention& a) {
+  if (a.seqlen_q < kernel.min_seqlen_q) {
+    throw data::UndecidedError(std::string(kernel.name) + " answers " + std::to_string(a.seqlen_q) + " query row" +
+                               (a.seqlen_q == 1 ? "" : "s") +
+                               " with another kernel whose recipe is not known: nothing was simulated");
+  }
+  if (a.softcap > 0) {
+    throw data::UndecidedError("softcap needs tanh.approx, whose bits are not modelled: nothing was simulated");
+  }
+  if (data::StorageBytes(a.format) != 2) {
+    throw data::UndecidedError(std::string(data::Name(a.format)) +
+                               " is counted (bitflash traffic) but not modelled to the bit: nothing was simulated "
+                               "(expected fp16 or bf16)");
+  }
+}
+
+bool WritesLse(const sim::Count& count) { return At(count.total.l2_to_sm, sim::TensorId::kLse).write > 0; }
+
 Simulated Simulate(const sim::Kernel& kernel, const HeadSubset& heads, const sim::Tiling& tiling, std::string_view arch,
                    const KernelInputs& inputs, const std::function<void(double)>& progress) {
   const Attention& a = heads.attention;

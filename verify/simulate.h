@@ -10,6 +10,7 @@
 #include "data/attention.h"
 #include "data/distribution.h"
 #include "data/tensor.h"
+#include "sim/count.h"
 #include "sim/execute.h"
 
 namespace bitflash::verify {
@@ -49,6 +50,12 @@ struct HeadHash {
 // Of O [batch, heads, seqlen_q, head_dim_v], 16-bit patterns, and LSE [batch, heads, seqlen_q], fp32; both contiguous.
 // `first_head` is the number of their first head.
 std::vector<HeadHash> HashHeads(const data::Tensor& o, const data::Tensor& lse, int64_t first_head);
+
+// Throws UndecidedError for what the simulation cannot do to the last bit.
+void RequireModelled(const sim::Kernel& kernel, const data::Attention& attention);
+
+// False for a kernel that keeps the maximum and the sum of each row instead.
+bool WritesLse(const sim::Count& count);
 
 struct Simulated {
   data::Tensor o;    // [batch, end - begin, seqlen_q, head_dim_v], 16-bit patterns

@@ -23,25 +23,6 @@ HeadSubset ParseHeads(const std::optional<std::string>& text, const Attention& a
   return SelectHeads(a, ParseCount("--heads", text->substr(0, colon), 0, end - 1), end);
 }
 
-void RequireModelled(const sim::Kernel& kernel, const Attention& a) {
-  if (a.seqlen_q < kernel.min_seqlen_q) {
-    throw data::UndecidedError(
-        fmt::format("{} answers {} query row{} with another kernel whose recipe is not known: nothing was simulated",
-                    kernel.name, a.seqlen_q, a.seqlen_q == 1 ? "" : "s"));
-  }
-  if (a.softcap > 0) {
-    throw data::UndecidedError("softcap needs tanh.approx, whose bits are not modelled: nothing was simulated");
-  }
-  if (data::StorageBytes(a.format) != 2) {
-    throw data::UndecidedError(
-        fmt::format("{} is counted (bitflash traffic) but not modelled to the bit: nothing was simulated (--dtype fp16 "
-                    "or bf16)",
-                    data::Name(a.format)));
-  }
-}
-
-bool WritesLse(const sim::Count& count) { return At(count.total.l2_to_sm, sim::TensorId::kLse).write > 0; }
-
 TimedSimulation SimulateShowing(const Output& output, const sim::Kernel& kernel, const HeadSubset& heads,
                                 const sim::Tiling& tiling, std::string_view arch, const KernelInputs& inputs) {
   constexpr int64_t kSteps = 1000;

@@ -1,4 +1,4 @@
-// What `run` and `verify` share: which heads, what is modelled to the bit, and the simulation with its progress line.
+// What `run` and `verify` share: which heads, and the simulation with its progress line.
 #ifndef BITFLASH_VERIFY_CLI_SIMULATION_H_
 #define BITFLASH_VERIFY_CLI_SIMULATION_H_
 
@@ -13,11 +13,6 @@ namespace bitflash::verify {
 
 // "2:5", or nothing, which is all heads.
 HeadSubset ParseHeads(const std::optional<std::string>& text, const data::Attention& attention);
-
-// Throws UndecidedError for what the simulation cannot do to the last bit.
-void RequireModelled(const sim::Kernel& kernel, const data::Attention& attention);
-
-bool WritesLse(const sim::Count& count);
 
 struct TimedSimulation {
   Simulated simulated;
