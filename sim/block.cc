@@ -49,7 +49,8 @@ void Block::Touch(std::array<Span, kTensorCount>& spans, const GlobalTile& tile,
   assert(tile.rows.begin >= 0 && tile.rows.end() <= tile.matrix.rows);
   assert(tile.cols.begin >= 0 && tile.cols.end() <= tile.matrix.cols);
   const TensorId tensor = tile.matrix.tensor;
-  Charge(At(ledger_.l2_to_sm, tensor).*direction, tile.bytes());
+  assert(tile.matrix.crossing != Crossing::kBoxes || direction == &Traffic::read);
+  Charge(At(ledger_.l2_to_sm, tensor).*direction, tile.crossing_bytes());
   if (tile.matrix.reuse == Reuse::kOnce) Charge(At(ledger_.hbm_compulsory, tensor).*direction, tile.bytes());
   if (tile.matrix.reuse == Reuse::kShared) {
     Span& span = spans[static_cast<int>(tensor)];

@@ -67,9 +67,9 @@ class Block {
   void Fill(const Tile& tile, float value);
 
   // --- Copies ------------------------------------------------------------------------------------------------------
-  // Global to chip. Rows of `to` beyond from.rows are filled with zeros: they cost shared-memory bytes and, with cp.async
-  // and source size 0, no L2 bytes. TMA's zeros do come through the crossbar (counted on an H100, own_nsight_test.cc);
-  // that is not modelled, so ragged tiles of kernels that use it are counted low.
+  // Global to chip. Rows of `to` beyond from.rows are filled with zeros: they cost shared-memory bytes. With cp.async
+  // and source size 0 they cost no L2 bytes; TMA's zeros do come through the crossbar, which a matrix loaded InBoxes
+  // charges. Bytes between L2 and SM are GlobalTile::crossing_bytes(), HBM's are bytes() whatever the crossing.
   void Copy(const Tile& to, const GlobalTile& from);
   void Copy(const GlobalTile& to, const Tile& from);
   void Copy(const Tile& to, const Tile& from);  // between shared memory and registers; formats equal

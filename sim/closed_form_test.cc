@@ -69,6 +69,44 @@ TEST_CASE("standard attention: the eight transfers of Algorithm 0, element by el
   }
 }
 
+TEST_CASE("standard attention with TMA: more crosses to the SMs where tiles are ragged, and nothing else changes") {
+  for (const int64_t n : {1, 100, 1000, 1024}) {
+    for (const int64_t d : {64, 96, 128, 192}) {
+      CAPTURE(n);
+      CAPTURE(d);
+      Tiling t{.Br = 256, .Bc = 128, .warps = 8};
+      const auto without = Launches("standard", SelfAttention(n, d), t);
+      t.tma = true;
+      const auto with = Launches("standard", SelfAttention(n, d), t);
+      const int64_t row_tiles = CeilDiv(n, 256), key_tiles = CeilDiv(n, 128), slices = CeilDiv(d, 64);
+      CHECK(Sum(with[0].ledger.l2_to_sm).read == row_tiles * key_tiles * slices * 2 * (256 + 128) * 64);
+      // Steps of 64 keys and, but for head_dim 64, 128 columns; a row of P that ends inside a sector costs one more.
+      const int64_t columns = d == 64 ? 64 : CeilDiv(d, 128) * 128, blocks = CeilDiv(d, 128), steps = CeilDiv(n, 64);
+      const int64_t ends = CeilDiv(n, 8) % 2 * blocks * n * 32;
+      CHECK(Sum(with[2].ledger.l2_to_sm).read == row_tiles * steps * 2 * 64 * (blocks * 256 + columns) + ends);
+      for (size_t launch = 0; launch < with.size(); ++launch) {
+        Ledger plain = without[launch].ledger, boxed = with[launch].ledger;
+        const Traffic few = Sum(plain.l2_to_sm), many = Sum(boxed.l2_to_sm);
+        CHECK((few.read <= many.read && few.write <= many.write));
+        if (n == 1024 && d % 64 == 0 && d != 192) CHECK(few == many);
+        plain.l2_to_sm = boxed.l2_to_sm;
+        CHECK(plain == boxed);
+      }
+    }
+  }
+}
+
+TEST_CASE("standard attention has TMA on sm90 and for 16-bit formats only") {
+  const Kernel& kernel = FindKernel("standard");
+  for (const std::string& name : data::GpuNames()) {
+    const data::Gpu gpu = data::LoadGpu(name);
+    for (const Format format : kernel.formats) {
+      const Tiling t = kernel.DefaultTiling({.format = format}, gpu);
+      CHECK(t.tma == (gpu.arch == "sm90" && data::StorageBytes(format) == 2));
+    }
+  }
+}
+
 TEST_CASE("FlashAttention: 2 N d + Tc (3 N d + 4 N) elements") {
   // Algorithm 1: K and V once; for every key tile Q and O are read, O is written, l and m are read and written.
   for (const int64_t n : {1, 100, 1000, 4096}) {

@@ -10,6 +10,7 @@ namespace {
 
 using enum TensorId;
 constexpr Direction kRead = Direction::kRead, kWrite = Direction::kWrite;
+constexpr int64_t kSector = 32;  // bytes
 
 int64_t RoundUp(int64_t x, int64_t unit) { return (x + unit - 1) / unit * unit; }
 
@@ -203,11 +204,77 @@ std::vector<Ledger> Fa1(const Problem& p) {
   return {init.Finish(), l.Finish()};
 }
 
+// The tensor of a TMA load, as its map knows it.
+struct MappedTensor {
+  TensorId id;
+  int64_t rows, cols;
+};
+
+// A load of `rows` x `cols` elements from (row, col) on, inside the tensor or not, sector by sector of what arrives.
+void CrossBox(const Problem& p, EnumeratedLaunch& l, const MappedTensor& tensor, int64_t row, int64_t rows, int64_t col,
+              int64_t cols) {
+  const int64_t end = tensor.cols * p.bytes;
+  for (int64_t r = row; r < row + rows; ++r) {
+    for (int64_t at = col * p.bytes; at < (col + cols) * p.bytes; at += kSector) {
+      l.Cross(tensor.id, kRead, kSector);
+      // Part from L2, part zeros: twice. A row outside is zeros only.
+      if (r < tensor.rows && at < end && end < at + kSector) l.Cross(tensor.id, kRead, kSector);
+    }
+  }
+}
+
+// What the two products of standard attention load. With TMA, as gpu/standard_*_hopper.cuh ask for it: whole tiles of Q
+// and K, 64 columns at a time; 64 keys of P and V at a time until there are no more, V 64 or 128 columns wide.
+struct StandardLoads {
+  const Problem& p;
+
+  void Q(EnumeratedLaunch& l, int64_t b, int64_t h, int64_t i, int64_t col, int64_t cols) const {
+    if (!p.t.tma) return p.MoveRows(l, kQ, kRead, b, h, i, col, cols, p.bytes);
+    CrossBox(p, l, {kQ, p.rows, p.a.head_dim}, i * p.t.Br, p.t.Br, col, 64);
+    UseRows(l, kQ, b, h, i, col, cols);
+  }
+  void K(EnumeratedLaunch& l, int64_t b, int64_t h, int64_t j, int64_t col, int64_t cols) const {
+    if (!p.t.tma) return p.LoadKeys(l, kK, b, h, j, col, cols);
+    CrossBox(p, l, {kK, p.a.seqlen_k, p.a.head_dim}, j * p.t.Bc, p.t.Bc, col, 64);
+    UseKeys(l, kK, b, h, j, col, cols);
+  }
+  void P(EnumeratedLaunch& l, int64_t b, int64_t h, int64_t i, int64_t j) const {
+    const int64_t begin = j * p.t.Bc, end = p.key_end(j);
+    if (!p.t.tma) return p.MoveRows(l, kP, kRead, b, h, i, begin, end - begin, p.bytes);
+    for (int64_t key = begin; key < end; key += step())
+      CrossBox(p, l, {kP, p.rows, RoundUp(p.a.seqlen_k, 8)}, i * p.t.Br, p.t.Br, key, step());
+    UseRows(l, kP, b, h, i, begin, end - begin);
+  }
+  void V(EnumeratedLaunch& l, int64_t b, int64_t h, int64_t j, int64_t col, int64_t cols) const {
+    if (!p.t.tma) return p.LoadKeys(l, kV, b, h, j, col, cols);
+    for (int64_t key = j * p.t.Bc; key < p.key_end(j); key += step())
+      CrossBox(p, l, {kV, p.a.seqlen_k, p.a.head_dim_v}, key, step(), col, p.a.head_dim_v > 64 ? 128 : 64);
+    UseKeys(l, kV, b, h, j, col, cols);
+  }
+
+ private:
+  // Tiles that are no multiple of 64 keys: the largest half of it, and so on, that divides them.
+  int64_t step() const {
+    int64_t keys = p.t.Bc <= 64 ? p.t.Bc : 64;
+    while (p.t.Bc % keys != 0) keys /= 2;
+    return keys;
+  }
+  void UseRows(EnumeratedLaunch& l, TensorId tensor, int64_t b, int64_t h, int64_t i, int64_t col, int64_t cols) const {
+    for (int64_t row = i * p.t.Br; row < p.row_end(i); ++row)
+      l.Use(tensor, kRead, p.q_matrix(b, h, row), p.token(row), col, cols, p.bytes);
+  }
+  void UseKeys(EnumeratedLaunch& l, TensorId tensor, int64_t b, int64_t h, int64_t j, int64_t col, int64_t cols) const {
+    for (int64_t key = j * p.t.Bc; key < p.key_end(j); ++key)
+      l.Use(tensor, kRead, p.kv_matrix(b, h), key, col, cols, p.bytes);
+  }
+};
+
 std::vector<Ledger> Standard(const Problem& p) {
   const Attention& a = p.a;
   const Tiling& t = p.t;
   const int64_t score_bytes = t.fp32_scores ? 4 : p.bytes;
   constexpr int64_t kSlice = 64, kColumns = 128, kThreads = 128, kRow = 8192;
+  const StandardLoads load{p};
   EnumeratedLaunch scores, softmax, output;
   p.EachHead([&](int64_t b, int64_t h) {
     for (int64_t i = 0; i < p.query_tiles(); ++i) {
@@ -215,14 +282,17 @@ std::vector<Ledger> Standard(const Problem& p) {
         const int64_t keys = p.key_end(j) - j * t.Bc;
         for (int64_t col = 0; col < a.head_dim; col += kSlice) {
           const int64_t cols = std::min(kSlice, a.head_dim - col);
-          p.MoveRows(scores, kQ, kRead, b, h, i, col, cols, p.bytes);
-          p.LoadKeys(scores, kK, b, h, j, col, cols);
+          load.Q(scores, b, h, i, col, cols);
+          load.K(scores, b, h, j, col, cols);
           scores.SharedWrite(kQ, t.Br * kSlice * p.bytes);
           scores.SharedWrite(kK, t.Bc * kSlice * p.bytes);
           p.Mma(scores, kS, kQ, From::kShared, kK, t.Br, t.Bc, kSlice);
         }
         if (a.softcap > 0) scores.Special(t.Br * t.Bc);
-        p.MoveRows(scores, kS, kWrite, b, h, i, j * t.Bc, keys, score_bytes);
+        for (int64_t row = i * t.Br; row < p.row_end(i); ++row) {  // TMA stores sectors
+          const auto store = t.tma ? &EnumeratedLaunch::MoveSectors : &EnumeratedLaunch::Move;
+          (scores.*store)(kS, kWrite, p.q_matrix(b, h, row), p.token(row), j * t.Bc, keys, score_bytes);
+        }
       }
       // One block a row, over the columns of the tiles that were computed.
       const auto& tiles = p.keys_of[i];
@@ -231,9 +301,9 @@ std::vector<Ledger> Standard(const Problem& p) {
       for (int64_t row = i * t.Br; row < p.row_end(i); ++row) {
         const int64_t matrix = p.q_matrix(b, h, row), token = p.token(row);
         for (int pass = 0; pass < (t.row_on_chip ? 1 : 2); ++pass)
-          softmax.Move(kS, kRead, matrix, token, first, count, score_bytes);
-        softmax.Move(kP, kWrite, matrix, token, first, count, p.bytes);
-        softmax.Move(kLse, kWrite, matrix, token, 0, 1, 4);
+          softmax.MoveSectors(kS, kRead, matrix, token, first, count, score_bytes);
+        softmax.MoveSectors(kP, kWrite, matrix, token, first, count, p.bytes);
+        softmax.MoveSectors(kLse, kWrite, matrix, token, 0, 1, 4);
         softmax.Special(kThreads);  // log of the sum, by every thread
         if (t.row_on_chip) {
           softmax.Special(count + kThreads);  // exponentials and 1 / l
@@ -250,8 +320,8 @@ std::vector<Ledger> Standard(const Problem& p) {
       for (int64_t col = 0; col < a.head_dim_v; col += kColumns) {
         const int64_t cols = std::min(kColumns, a.head_dim_v - col);
         for (const int64_t j : tiles) {
-          p.MoveRows(output, kP, kRead, b, h, i, j * t.Bc, p.key_end(j) - j * t.Bc, p.bytes);
-          p.LoadKeys(output, kV, b, h, j, col, cols);
+          load.P(output, b, h, i, j);
+          load.V(output, b, h, j, col, cols);
           output.SharedWrite(kP, t.Br * t.Bc * p.bytes);
           output.SharedWrite(kV, t.Bc * p.Padded(cols) * p.bytes);
           p.Mma(output, kO, kP, From::kShared, kV, t.Br, p.Padded(cols), t.Bc);
@@ -309,10 +379,27 @@ std::vector<Ledger> SplitKv(const Problem& p) {
 
 }  // namespace
 
+void EnumeratedLaunch::Cross(TensorId tensor, Direction direction, int64_t bytes) {
+  Traffic& traffic = At(ledger_.l2_to_sm, tensor);
+  (direction == kRead ? traffic.read : traffic.write) += bytes;
+}
+
 void EnumeratedLaunch::Move(TensorId tensor, Direction direction, int64_t matrix, int64_t row, int64_t col,
                             int64_t cols, int64_t bytes) {
-  Traffic& traffic = At(ledger_.l2_to_sm, tensor);
-  (direction == kRead ? traffic.read : traffic.write) += cols * bytes;
+  Cross(tensor, direction, cols * bytes);
+  Use(tensor, direction, matrix, row, col, cols, bytes);
+}
+
+void EnumeratedLaunch::MoveSectors(TensorId tensor, Direction direction, int64_t matrix, int64_t row, int64_t col,
+                                   int64_t cols, int64_t bytes) {
+  std::set<int64_t> sectors;
+  for (int64_t c = col; c < col + cols; ++c) sectors.insert(c * bytes / kSector);
+  Cross(tensor, direction, kSector * static_cast<int64_t>(sectors.size()));
+  Use(tensor, direction, matrix, row, col, cols, bytes);
+}
+
+void EnumeratedLaunch::Use(TensorId tensor, Direction direction, int64_t matrix, int64_t row, int64_t col, int64_t cols,
+                           int64_t bytes) {
   Touched& touched = touched_[{tensor, direction, matrix}];
   touched.bytes = bytes;
   std::vector<uint8_t>& marks = touched.rows[row];

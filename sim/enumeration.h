@@ -23,6 +23,12 @@ class EnumeratedLaunch {
   // `cols` elements of one row of matrix number `matrix` of the tensor, `bytes` each, between L2 and an SM.
   void Move(TensorId tensor, Direction direction, int64_t matrix, int64_t row, int64_t col, int64_t cols,
             int64_t bytes);
+  // The same where L2 handles the sectors that hold these elements for nobody else; rows begin on sectors.
+  void MoveSectors(TensorId tensor, Direction direction, int64_t matrix, int64_t row, int64_t col, int64_t cols,
+                   int64_t bytes);
+  // Elements that are used, and what the crossbar carries, apart.
+  void Use(TensorId tensor, Direction direction, int64_t matrix, int64_t row, int64_t col, int64_t cols, int64_t bytes);
+  void Cross(TensorId tensor, Direction direction, int64_t bytes);
   void SharedWrite(TensorId tensor, int64_t bytes) { At(ledger_.shared, tensor).write += bytes; }
   void SharedRead(TensorId tensor, int64_t bytes) { At(ledger_.shared, tensor).read += bytes; }
   void RegisterRead(TensorId tensor, int64_t bytes) { At(ledger_.registers, tensor).read += bytes; }

@@ -25,7 +25,8 @@ struct Ledger {
   PerTensor hbm_compulsory{};
 
   // Bytes that the SMs request from and send to L2: tile traffic. Nsight Compute: l1tex__m_xbar2l1tex_read_bytes.sum
-  // and l1tex__m_l1tex2xbar_write_bytes.sum. Without an L2 every one of them would be HBM traffic.
+  // and l1tex__m_l1tex2xbar_write_bytes.sum. Without an L2 every one of them would be HBM traffic, but for the zeros of
+  // TMA and the rest of sectors that are moved for a part of them (Crossing in sim/tile.h).
   PerTensor l2_to_sm{};
 
   // Bytes written to and read from shared memory: asynchronous copies (zero fill of ragged tiles included), fragment

@@ -1,6 +1,27 @@
 #include "sim/tile.h"
 
+#include "sim/ceil_div.h"
+
 namespace bitflash::sim {
+
+int64_t GlobalTile::crossing_bytes() const {
+  const int64_t element = data::StorageBytes(matrix.format);
+  const auto round_up = [](int64_t x, int64_t unit) { return CeilDiv(x, unit) * unit; };
+  switch (matrix.crossing) {
+    case Crossing::kBytes:
+      break;
+    case Crossing::kSectors:
+      return rows.count * round_up(cols.count * element, kSectorBytes);
+    case Crossing::kBoxes: {
+      const Box& box = matrix.box;
+      const int64_t boxes = round_up(rows.count, box.rows) * round_up(cols.count, box.cols) * element;
+      // Tiles that cost the same may stand for one another here: only a ragged last one ends inside a sector.
+      const bool ends_in_sector = cols.end() == matrix.cols && box.extent * element % kSectorBytes != 0;
+      return boxes + (ends_in_sector ? rows.count * kSectorBytes : 0);
+    }
+  }
+  return bytes();
+}
 
 std::string_view Name(TensorId tensor) {
   constexpr std::string_view kNames[kTensorCount] = {"q",   "k", "v", "s",         "p",          "o",

@@ -56,6 +56,28 @@ enum class Reuse : uint8_t {
   kAgain,   // an earlier copy of the same launch moved these bytes: compulsory = 0
 };
 
+// What crosses between L2 and an SM when a tile of a matrix moves (Ledger::l2_to_sm). Never changes HBM bytes: zeros
+// that fill a box cost no DRAM, and the rest of a sector is padding or belongs to a neighbour.
+enum class Crossing : uint8_t {
+  kBytes,    // the tile's bytes: a sector that its rows share is asked for once
+  kSectors,  // the sectors of every row, whole: a row begins on one and no other row moves with it
+  kBoxes,    // loads by TMA: everything that is asked for, whole
+};
+inline constexpr int64_t kSectorBytes = 32;  // what L2 and the crossbar handle
+
+// What a kernel asks TMA for at a time (cuTensorMapEncodeTiled; PTX ISA, "Tensors"): rows x cols elements from the
+// first row and column of a tile on, in one box or several. The crossbar carries boxes as the SM receives them: zeros
+// for what lies outside the tensor cost as much as elements, also where a whole box lies outside. A row that ends
+// inside a sector costs that sector twice, once from L2 and once for the zeros. All counted on an H100
+// (own_nsight_test.cc).
+struct Box {
+  int64_t rows = 0;
+  int64_t cols = 0;
+  int64_t extent = 0;  // columns that the tensor map knows: the matrix's, or more when its rows are padded
+
+  bool operator==(const Box&) const = default;
+};
+
 // One head's matrix in global memory.
 struct GlobalMatrix {
   TensorId tensor = TensorId::kQ;
@@ -64,6 +86,8 @@ struct GlobalMatrix {
   int64_t cols = 0;
   int64_t matrices = 1;  // how many there are: batch x heads of this tensor
   Reuse reuse = Reuse::kOnce;
+  Crossing crossing = Crossing::kBytes;
+  Box box = {};  // Crossing::kBoxes
 };
 
 // Consecutive rows (or columns).
@@ -84,6 +108,7 @@ struct GlobalTile {
   Range cols;
 
   int64_t bytes() const { return rows.count * cols.count * data::StorageBytes(matrix.format); }
+  int64_t crossing_bytes() const;  // by matrix.crossing; at least bytes()
 };
 
 inline GlobalTile Rows(const GlobalMatrix& m, Range rows) { return {m, rows, {0, m.cols}}; }
@@ -92,6 +117,17 @@ inline GlobalTile Part(const GlobalMatrix& m, Range rows, Range cols) { return {
 // The same matrix, shared otherwise.
 inline GlobalMatrix With(GlobalMatrix m, Reuse reuse) {
   m.reuse = reuse;
+  return m;
+}
+
+// The same matrix, moved otherwise.
+inline GlobalMatrix InSectors(GlobalMatrix m) {
+  m.crossing = Crossing::kSectors;
+  return m;
+}
+inline GlobalMatrix InBoxes(GlobalMatrix m, const Box& box) {
+  m.crossing = Crossing::kBoxes;
+  m.box = box;
   return m;
 }
 

@@ -48,12 +48,14 @@ check_manifest(after/)  # what record_after.py recorded once the code was finish
 check_manifest(own/)
 check_manifest(probes/)  # what gpu/probes/run_all.py --record kept of every GPU; its sources likewise
 
-# Nsight's counters have a manifest of their own.
-file(READ ${folder}/h200_nsight_l2_to_sm.json nsight)
-string(JSON name GET "${nsight}" file)
-string(JSON expected GET "${nsight}" sha256)
-check_sha256(${name} ${expected})
-list(APPEND listed h200_nsight_l2_to_sm.json)
+# Nsight's counters have manifests of their own.
+foreach(counters IN ITEMS h200_nsight_l2_to_sm.json h100_nsight_standard.json)
+  file(READ ${folder}/${counters} nsight)
+  string(JSON name GET "${nsight}" file)
+  string(JSON expected GET "${nsight}" sha256)
+  check_sha256(${name} ${expected})
+  list(APPEND listed ${counters})
+endforeach()
 
 file(GLOB recordings RELATIVE ${folder} ${folder}/*.json ${folder}/*.npz ${folder}/after/* ${folder}/own/*
   ${folder}/probes/*)

@@ -1,6 +1,10 @@
 // FlashAttention-3 style forward for Hopper: wgmma, TMA, one producer warpgroup and Br / 64 consumer warpgroups.
 // Shah et al. 2024 (arXiv 2407.08608). What a counter can see of it: larger tiles, `stages` K and V tiles in flight, B
 // operands read by wgmma straight from shared memory, one persistent block per SM.
+//
+// Tiles are charged without the zeros that TMA sends for the rows and columns that a ragged tile does not have
+// (Crossing::kBoxes): every recorded launch is of whole tiles, the published kernel is built for five head_dims where
+// this text takes any and loads packed queries with cp.async, and cuDNN's kernel, which shares the text, is closed.
 #include <algorithm>
 
 #include "sim/kernels/entries.h"

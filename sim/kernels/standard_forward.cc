@@ -3,8 +3,10 @@
 // read P, read V, write O. Key tiles that the mask hides from a whole query tile are skipped in all three.
 #include <algorithm>
 #include <limits>
+#include <numeric>
 #include <utility>
 
+#include "sim/ceil_div.h"
 #include "sim/kernels/entries.h"
 #include "sim/operands.h"
 #include "sim/runs.h"
@@ -17,10 +19,40 @@ constexpr int64_t kOutputColumns = 128;  // columns of O that one block computes
 constexpr int64_t kSoftmaxThreads = 128;
 constexpr int64_t kRegisterRow = 8192;  // longest row that a softmax block holds in registers: 64 words a thread
 
+// --- Loads by TMA, as gpu/standard_*_hopper.cuh ask for them --------------------------------------------------------
+// Q and K: the rows of the tile and kSlice columns, a box each (standard_scores_hopper.cuh). P and V: kStepKeys keys at
+// a time as far as there are any, P with the rows of the query tile; V with all columns that a block may compute, 64 or
+// kOutputColumns, in boxes of 64, whether V has them or not (OutputShared and its loop in standard_output_hopper.cuh,
+// LaunchOutput in standard_hopper.cu).
+constexpr int64_t kStepKeys = 64;
+// The rows of S and P that the tensor map knows are whole vectors of 8 (padded_keys in gpu/standard.cuh).
+constexpr int64_t kVector = 8;
+
+// The keys of a step, for tiles that are not of whole steps too.
+int64_t StepKeys(const Tiling& t) { return t.Bc <= kStepKeys ? t.Bc : std::gcd(t.Bc, kStepKeys); }
+
+// A matrix as the launch loads it: `rows` x `cols` elements at a time where TMA does.
+GlobalMatrix Loaded(const Tiling& t, const GlobalMatrix& m, int64_t rows, int64_t cols) {
+  return t.tma ? InBoxes(m, {rows, cols, m.cols}) : m;
+}
+GlobalMatrix LoadedV(const Tiling& t, const GlobalMatrix& V) {
+  return Loaded(t, V, StepKeys(t), V.cols <= kOutputColumns / 2 ? kOutputColumns / 2 : kOutputColumns);
+}
+GlobalMatrix LoadedP(const Tiling& t, const GlobalMatrix& P) {
+  return t.tma ? InBoxes(P, {t.Br, StepKeys(t), CeilDiv(P.cols, kVector) * kVector}) : P;
+}
+
+// --- The three launches ---------------------------------------------------------------------------------------------
+// Rows of S and P begin on lines of 128 bytes (StandardProblem::pitch in gpu/standard.cuh) and tiles of keys on
+// sectors, so the softmax moves the sectors of a row, and TMA those of a tile's rows of S. A row's LSE is a sector of
+// its own, because every row is another block's.
+
 // S = Q K^T of one query tile. The grid has one block for each of its key tiles: the body of the loop is a block.
 void ScoresBlocks(Block& b, const Attention& a, const Tiling& t, const Operands& g, int64_t tile, const KeyRuns& keys) {
   const QueryTile i = QueryTileAt(a, t, tile);
-  const GlobalMatrix Q = With(g.Q, Reuse::kShared);  // every key tile's block reads it again
+  // Every key tile's block reads Q again.
+  const GlobalMatrix Q = Loaded(t, With(g.Q, Reuse::kShared), t.Br, kSlice), K = Loaded(t, g.K, t.Bc, kSlice);
+  const GlobalMatrix S_out = t.tma ? InSectors(g.S) : g.S;
   const Tile Qs = b.Shared(TensorId::kQ, a.format, t.Br, kSlice, t.stages);
   const Tile Ks = b.Shared(TensorId::kK, a.format, t.Bc, kSlice, t.stages);
   const Tile S = b.Registers(TensorId::kS, t.Br, t.Bc);
@@ -28,12 +60,12 @@ void ScoresBlocks(Block& b, const Attention& a, const Tiling& t, const Operands&
     b.Fill(S, 0);
     b.For(Slices({0, a.head_dim}, kSlice), [&](const Range& columns) {
       b.Copy(Qs, Part(Q, i.rows, columns));
-      b.Copy(Ks, Part(g.K, j.rows, columns));
+      b.Copy(Ks, Part(K, j.rows, columns));
       b.MmaTransposedAdd(S, Qs, Ks);
     });
     if (a.softcap > 0) b.Softcap(S, static_cast<float>(a.scale()), static_cast<float>(a.softcap));
     if (j.masked) b.Mask(S, i, j);
-    b.CopyConvert(Part(g.S, i.rows, j.rows), S);
+    b.CopyConvert(Part(S_out, i.rows, j.rows), S);
   });
 }
 
@@ -46,7 +78,7 @@ void SoftmaxOnChip(Block& b, const Attention& a, const Recipe& recipe, const Ope
              c = b.RowVector(1, kSoftmaxThreads);
   b.Fill(m, -std::numeric_limits<float>::infinity());
   b.Fill(l, 0);
-  b.CopyConvert(x, Part(g.S, row, keys));
+  b.CopyConvert(x, Part(InSectors(g.S), row, keys));
   b.RowMax(m, x, m);
   b.FiniteOrZero(c, m);
   b.Mul(c, c, -scale_log2);
@@ -56,9 +88,9 @@ void SoftmaxOnChip(Block& b, const Attention& a, const Recipe& recipe, const Ope
   b.SumLanes(l);
   b.Invert(c, l, recipe);
   b.MulRows(x, c);
-  b.CopyConvert(Part(g.P, row, keys), x);
+  b.CopyConvert(Part(InSectors(g.P), row, keys), x);
   b.LogSumExp(c, m, l, static_cast<float>(a.scale()), recipe);
-  b.Copy(Rows(g.LSE, row), c);
+  b.Copy(Rows(InSectors(g.LSE), row), c);
 }
 
 // The same for a row that does not fit: S is read twice, first for its maximum and sum, then for its probabilities.
@@ -71,7 +103,7 @@ void SoftmaxTwoPasses(Block& b, const Attention& a, const Recipe& recipe, const 
   b.Fill(m, -std::numeric_limits<float>::infinity());
   b.Fill(l, 0);
   b.For(Slices(keys, kRegisterRow), [&](const Range& slice) {
-    b.CopyConvert(x, Part(g.S, row, slice));
+    b.CopyConvert(x, Part(InSectors(g.S), row, slice));
     b.RowMax(m_new, x, m);
     b.FiniteOrZero(c, m_new);
     b.Sub(r, m, c);
@@ -89,14 +121,14 @@ void SoftmaxTwoPasses(Block& b, const Attention& a, const Recipe& recipe, const 
   b.Mul(c, c, -scale_log2);
   b.Invert(r, l, recipe);
   b.For(Slices(keys, kRegisterRow), [&](const Range& slice) {
-    b.CopyConvert(x, Part(With(g.S, Reuse::kAgain), row, slice));
+    b.CopyConvert(x, Part(InSectors(With(g.S, Reuse::kAgain)), row, slice));
     b.FmaRows(x, scale_log2, c);
     b.Exp2(x, x, recipe);
     b.MulRows(x, r);
-    b.CopyConvert(Part(g.P, row, slice), x);
+    b.CopyConvert(Part(InSectors(g.P), row, slice), x);
   });
   b.LogSumExp(c, m, l, static_cast<float>(a.scale()), recipe);
-  b.Copy(Rows(g.LSE, row), c);
+  b.Copy(Rows(InSectors(g.LSE), row), c);
 }
 
 // O = P V of one query tile and kOutputColumns columns of V.
@@ -104,7 +136,8 @@ void OutputBlock(Block& b, const Attention& a, const Tiling& t, const Operands& 
                  const KeyRuns& keys) {
   const QueryTile i = QueryTileAt(a, t, at.i);
   const Range columns{at.j * kOutputColumns, std::min(kOutputColumns, a.head_dim_v - at.j * kOutputColumns)};
-  const GlobalMatrix P = With(g.P, at.j == 0 ? Reuse::kOnce : Reuse::kAgain);
+  const GlobalMatrix P = LoadedP(t, With(g.P, at.j == 0 ? Reuse::kOnce : Reuse::kAgain));
+  const GlobalMatrix V = LoadedV(t, g.V);
   const int64_t dv = PaddedDim(columns.count, a.format);
   const Tile Ps = b.Shared(TensorId::kP, a.format, t.Br, t.Bc, t.stages);
   const Tile Vs = b.Shared(TensorId::kV, a.format, t.Bc, dv, t.stages);
@@ -112,7 +145,7 @@ void OutputBlock(Block& b, const Attention& a, const Tiling& t, const Operands& 
   b.Fill(O, 0);
   b.For(keys, [&](const KeyTile& j) {
     b.Copy(Ps, Part(P, i.rows, j.rows));
-    b.Copy(Vs, Part(g.V, j.rows, columns));
+    b.Copy(Vs, Part(V, j.rows, columns));
     b.Mma(O, Ps, Vs);
   });
   b.CopyConvert(Part(g.O, i.rows, columns), O);
@@ -167,10 +200,11 @@ void Run(Stream& stream, const Attention& a, const Tiling& t, const Recipe& reci
 }
 
 // 128 x 128 tiles as a tuned GEMM takes them; two stages where the shared memory holds two pairs of P and V tiles. On
-// sm90 the CUDA kernel multiplies 256 rows with wgmma: S leaves at the speed of HBM only if fewer bytes of Q and K come.
+// sm90 the CUDA kernel multiplies 256 rows with wgmma: S leaves at HBM's speed only if fewer bytes of Q and K come.
 Tiling DefaultTiling(const Attention& a, const Gpu& gpu) {
   Tiling t{.Br = 128, .Bc = 128, .warps = 4, .stages = 2};
-  if (gpu.arch == "sm90" && data::StorageBytes(a.format) == 2) t = {.Br = 256, .Bc = 128, .warps = 8, .stages = 2};
+  if (gpu.arch == "sm90" && data::StorageBytes(a.format) == 2)
+    t = {.Br = 256, .Bc = 128, .warps = 8, .stages = 2, .tma = true};
   const int64_t bytes = data::StorageBytes(a.format);
   const int64_t columns = std::min(kOutputColumns, PaddedDim(a.head_dim_v, a.format));
   const auto shared = [&] { return t.stages * bytes * std::max(t.Bc * (t.Br + columns), (t.Br + t.Bc) * kSlice); };

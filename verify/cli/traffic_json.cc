@@ -98,7 +98,8 @@ Json TilingJson(const sim::Tiling& t) {
           {"page_size", t.page_size},
           {"pack_gqa", t.pack_gqa},
           {"fp32_scores", t.fp32_scores},
-          {"row_on_chip", t.row_on_chip}};
+          {"row_on_chip", t.row_on_chip},
+          {"tma", t.tma}};
 }
 
 Json GpuJson(const data::Gpu& gpu) {
