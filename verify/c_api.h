@@ -9,9 +9,9 @@
  * longer one is taken as long as what the library does not know is 0.
  *
  * Errors. Functions that can fail return a bitflash_status; then bitflash_last_error() says, for this thread, which
- * value is wrong, what was expected and which values are accepted. A failed call writes
- * nothing to its results, except that *count becomes NULL and that O and LSE may be written in part. No argument makes
- * the library throw, print or exit; NULL where something is needed is BITFLASH_USAGE.
+ * value is wrong, what was expected and which values are accepted. A failed call writes nothing to its results, except
+ * that *count becomes NULL and that O and LSE may be written in part. The library never throws, prints or exits; NULL
+ * where something is needed is BITFLASH_USAGE.
  *
  * Threads. Every function may be called by several threads at once; a bitflash_count is read-only once it is made.
  */

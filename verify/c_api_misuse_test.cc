@@ -199,7 +199,6 @@ TEST_CASE("C: NULL is refused everywhere, and destroying it does nothing") {
   CheckRefused(bitflash_count_entry(count, 0, 0, nullptr), {BITFLASH_USAGE, "traffic is NULL"});
 
   auto difference = Sized<bitflash_difference>();
-  double value = 0;
   CheckRefused(bitflash_compare(BITFLASH_FP16, nullptr, call.o.data(), 1, &difference), {BITFLASH_USAGE, "a is NULL"});
   CheckRefused(bitflash_compare(BITFLASH_FP16, call.o.data(), nullptr, 1, &difference), {BITFLASH_USAGE, "b is NULL"});
   CheckRefused(bitflash_compare(BITFLASH_FP16, call.o.data(), call.o.data(), 1, nullptr),
@@ -297,7 +296,7 @@ TEST_CASE("C: a message is its thread's own, stays until the next failure, and h
 
   SmallCall call;
   auto kernel = Sized<bitflash_kernel>();
-  for (const size_t length : {1990, 5000, 5001, 5002}) {
+  for (const size_t length : {5000, 5001, 5002}) {
     std::string name;
     while (name.size() < length) name += "\u20ac";  // three bytes
     name.insert(0, length % 3, 'x');
