@@ -39,9 +39,6 @@ float Expf(float x) {
   return Ex2(fraction) * std::bit_cast<float>(std::bit_cast<uint32_t>(t) << 23);
 }
 
-// Rows of `x` that are computed.
-int64_t Rows(const TileStorage& x, const Tile& tile) { return std::min<int64_t>(x.rows_used, tile.rows); }
-
 }  // namespace
 
 std::byte* ExactBlock::Address(const GlobalTile& tile, int64_t row) const {
@@ -113,7 +110,13 @@ void ExactBlock::DoCopyConvert(const Tile& to, const GlobalTile& from) {
   At(to).Changed();
 }
 
+void ExactBlock::ScaleOutput(const Tile& O, int64_t rows) {
+  if (output_scale_ == 1) return;
+  for (int64_t row = 0; row < rows; ++row) MultiplyRow(FloatRow(O, row), output_scale_);
+}
+
 void ExactBlock::DoCopyConvert(const GlobalTile& to, const Tile& from) {
+  if (to.matrix.tensor == TensorId::kO) ScaleOutput(from, to.rows.count);
   for (int64_t row = 0; row < to.rows.count; ++row) {
     data::FromFloat(to.matrix.format, FloatRow(from, row).data(), Address(to, row), to.cols.count);
   }
@@ -123,7 +126,7 @@ void ExactBlock::DoCopyConvert(const GlobalTile& to, const Tile& from) {
 
 void ExactBlock::DoMma(const Tile& D, const Tile& A, const Tile& B, bool transposed, bool accumulate) {
   TileStorage &d = At(D), &a = At(A), &b = At(B);
-  const int64_t rows = Rows(a, A);
+  const int64_t rows = UsedRows(A);
   if (!accumulate) std::fill_n(d.floats(), rows * D.cols, 0.0f);
   if (!a.rows_packed) {
     a.as_rows.Pack(MatrixView::RowMajor(a.bits.data(), A.format, rows, A.cols));
@@ -150,7 +153,7 @@ void ExactBlock::DoSoftcap(const Tile&, float, float) {
 }
 
 void ExactBlock::DoMask(const Tile& S, const QueryTile& queries, const KeyTile& keys) {
-  const int64_t rows = Rows(At(S), S);
+  const int64_t rows = UsedRows(S);
   for (int64_t row = 0; row < rows; ++row) {
     const Range visible = VisibleKeys(attention_, (queries.rows.begin + row) / group_);
     const int64_t begin = std::clamp<int64_t>(visible.begin - keys.rows.begin, 0, S.cols);
@@ -162,7 +165,7 @@ void ExactBlock::DoMask(const Tile& S, const QueryTile& queries, const KeyTile& 
 }
 
 void ExactBlock::DoRowMax(const Tile& out, const Tile& S, const Tile& m) {
-  const int64_t rows = Rows(At(S), S);
+  const int64_t rows = UsedRows(S);
   for (int64_t row = 0; row < rows; ++row) {
     const float most = RowMaximum(FloatRow(S, row), FloatRow(m, row)[0]);
     std::ranges::fill(FloatRow(out, row), most);
@@ -188,21 +191,21 @@ void ExactBlock::DoMul(const Tile& out, const Tile& a, const Tile& b) {
 void ExactBlock::DoMove(const Tile& out, const Tile& a) { std::copy_n(Floats(a), out.elements(), Floats(out)); }
 
 void ExactBlock::DoMulRows(const Tile& x, const Tile& r) {
-  const int64_t rows = Rows(At(x), x);
+  const int64_t rows = UsedRows(x);
   for (int64_t row = 0; row < rows; ++row) MultiplyRow(FloatRow(x, row), FloatRow(r, row)[0]);
 }
 
 void ExactBlock::DoMulScalar(const Tile& x, float b) {
-  MultiplyRow({Floats(x), static_cast<size_t>(Rows(At(x), x) * x.cols * x.lanes)}, b);
+  MultiplyRow({Floats(x), static_cast<size_t>(UsedRows(x) * x.cols * x.lanes)}, b);
 }
 
 void ExactBlock::DoSubRows(const Tile& x, const Tile& r) {
-  const int64_t rows = Rows(At(x), x);
+  const int64_t rows = UsedRows(x);
   for (int64_t row = 0; row < rows; ++row) SubtractRow(FloatRow(x, row), FloatRow(r, row)[0]);
 }
 
 void ExactBlock::DoFmaRows(const Tile& x, float scale, const Tile& addend) {
-  const int64_t rows = Rows(At(x), x);
+  const int64_t rows = UsedRows(x);
   for (int64_t row = 0; row < rows; ++row) FmaRow(FloatRow(x, row), scale, FloatRow(addend, row)[0]);
 }
 
@@ -217,7 +220,7 @@ void ExactBlock::DoFmaColumn(const Tile& x, const Tile& y, const Tile& w, int64_
 }
 
 void ExactBlock::DoExp2(const Tile& out, const Tile& a, const Recipe& recipe) {
-  const size_t count = static_cast<size_t>(Rows(At(a), a) * a.cols * a.lanes);
+  const size_t count = static_cast<size_t>(UsedRows(a) * a.cols * a.lanes);
   Evaluate(FunctionOf(recipe), {Floats(a), count}, {Floats(out), count});
 }
 
@@ -233,7 +236,7 @@ int64_t LaneOf(int64_t column, int64_t lanes) { return lanes == 4 ? column % 8 /
 }  // namespace
 
 void ExactBlock::DoAddToLanes(const Tile& l, const Tile& P) {
-  const int64_t rows = Rows(At(P), P);
+  const int64_t rows = UsedRows(P);
   for (int64_t row = 0; row < rows; ++row) {
     const float* p = FloatRow(P, row).data();
     float* sums = FloatRow(l, row).data();
@@ -252,7 +255,7 @@ void ExactBlock::DoAddToLanes(const Tile& l, const Tile& P) {
 
 void ExactBlock::DoRescaleAndAddToLanes(const Tile& l, const Tile& r, const Tile& P) {
   assert(l.lanes == 4);
-  const int64_t rows = Rows(At(P), P);
+  const int64_t rows = UsedRows(P);
   for (int64_t row = 0; row < rows; ++row) {
     const float* p = FloatRow(P, row).data();
     float* sums = FloatRow(l, row).data();
@@ -299,10 +302,11 @@ void ExactBlock::DoAdd(const Tile& x, const Tile& y) {
 }
 
 void ExactBlock::DoConvert(const Tile& out, const Tile& in) {
-  const int64_t count = Rows(At(in), in) * in.cols;
+  const int64_t count = UsedRows(in) * in.cols;
   if (out.format == Format::kFp32) {
     data::ToFloat(in.format, At(in).bits.data(), Floats(out), count);
   } else {
+    if (out.tensor == TensorId::kO) ScaleOutput(in, UsedRows(in));
     data::FromFloat(out.format, Floats(in), At(out).bits.data(), count);
   }
   At(out).rows_used = At(in).rows_used;

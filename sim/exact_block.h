@@ -2,7 +2,9 @@
 #ifndef BITFLASH_SIM_EXACT_BLOCK_H_
 #define BITFLASH_SIM_EXACT_BLOCK_H_
 
+#include <algorithm>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "sim/aligned_array.h"
@@ -42,19 +44,22 @@ struct TileStorage {
 // Storage for the tiles of one block after another, in one thread.
 using TilePool = std::vector<std::unique_ptr<TileStorage>>;
 
-class ExactBlock final : public Block {
+// Every hook can be overridden: a machine that makes a mistake (faulty_block.h) is this one with one hook changed.
+class ExactBlock : public Block {
  public:
-  // Tiles come from `pool`, in order. `core` multiplies. Everything outlives the block.
+  // Tiles come from `pool`, in order. `core` multiplies. O is multiplied by `output_scale` before it is rounded.
+  // Everything outlives the block.
   ExactBlock(const BlockSpec& spec, Ledger& ledger, Spans& spans, const Attention& attention, int64_t group,
-             const TensorCore& core, const GlobalMatrices& matrices, TilePool& pool)
+             const TensorCore& core, const GlobalMatrices& matrices, TilePool& pool, float output_scale = 1)
       : Block(spec, ledger, spans, 1, 1, Loops::kByTile),
         attention_(attention),
         group_(group),
         core_(core),
         matrices_(matrices),
-        pool_(pool) {}
+        pool_(pool),
+        output_scale_(output_scale) {}
 
- private:
+ protected:
   void DoMakeTile(const Tile& tile) override;
   void DoFill(const Tile& tile, float value) override;
   void DoCopy(const Tile& to, const GlobalTile& from) override;
@@ -95,13 +100,20 @@ class ExactBlock final : public Block {
   std::span<float> FloatRow(const Tile& tile, int64_t row) {
     return {Floats(tile) + row * tile.cols * tile.lanes, static_cast<size_t>(tile.cols) * tile.lanes};
   }
-  std::byte* Address(const GlobalTile& tile, int64_t row) const;
+  // Rows of the tile that hold queries and are computed.
+  int64_t UsedRows(const Tile& tile) { return std::min<int64_t>(At(tile).rows_used, tile.rows); }
 
   const Attention& attention_;
   const int64_t group_;  // query heads that are rows of one tile
+
+ private:
+  std::byte* Address(const GlobalTile& tile, int64_t row) const;
+  void ScaleOutput(const Tile& O, int64_t rows);
+
   const TensorCore& core_;
   const GlobalMatrices& matrices_;
   TilePool& pool_;
+  const float output_scale_;
 };
 
 }  // namespace bitflash::sim

@@ -11,6 +11,7 @@
 #include "data/error.h"
 #include "sim/count_stream.h"
 #include "sim/exact_block.h"
+#include "sim/faulty_block.h"
 #include "sim/operands.h"
 
 namespace bitflash::sim {
@@ -60,14 +61,17 @@ class HeadMemory {
 class ExecuteStream final : public Stream {
  public:
   ExecuteStream(const Attention& a, const Tiling& t, const TensorCore& core, std::vector<GlobalMatrices> heads,
-                int threads, std::vector<Executed::Launch>& launches, const std::function<void(double)>& progress)
+                int threads, std::vector<Executed::Launch>& launches, const std::function<void(double)>& progress,
+                float output_scale, MachineFault fault)
       : a_(a),
         t_(t),
         core_(core),
         heads_(std::move(heads)),
         threads_(threads),
         launches_(launches),
-        progress_(progress) {}
+        progress_(progress),
+        output_scale_(output_scale),
+        fault_(fault) {}
 
   void Launch(const LaunchSpec& spec, const Body& body) override {
     if (launches_.size() == launched_) launches_.push_back({std::string(spec.name), {}});
@@ -95,8 +99,16 @@ class ExecuteStream final : public Stream {
           const int64_t at = per_head - 1 - n % per_head;  // the last query tile has most keys under a causal mask
           const auto run = std::upper_bound(before.begin(), before.end(), at) - before.begin() - 1;
           const BlockIndex index = spec.blocks[run].at(at - before[run]);
-          ExactBlock block(spec.block, mine, spans, a_, group, core_, heads_[n / per_head], pool);
-          body(block, index, spec.keys ? spec.keys(index) : KeyRuns());
+          const KeyRuns keys = spec.keys ? spec.keys(index) : KeyRuns();
+          if (fault_ == MachineFault::kNone) {
+            ExactBlock block(spec.block, mine, spans, a_, group, core_, heads_[n / per_head], pool, output_scale_);
+            body(block, index, keys);
+          } else {
+            const FaultPlace place{spec.name.ends_with("_combine"), spec.keys ? keys.keys() : Range{0, a_.seqlen_k}};
+            FaultyBlock block(fault_, place, spec.block, mine, spans, a_, group, core_, heads_[n / per_head], pool,
+                              output_scale_);
+            body(block, index, keys);
+          }
           const int64_t finished = ++done;
           if (progress_ && omp_get_thread_num() == 0)
             progress_(static_cast<double>(finished) / static_cast<double>(blocks));
@@ -135,6 +147,8 @@ class ExecuteStream final : public Stream {
   const int threads_;
   std::vector<Executed::Launch>& launches_;
   const std::function<void(double)> progress_;
+  const float output_scale_;
+  const MachineFault fault_;
   size_t launched_ = 0;
   std::vector<Block::Spans> spans_;
 };
@@ -150,6 +164,10 @@ Executed Execute(const Kernel& kernel, const Attention& a, const Tiling& t, std:
   if (options.head_begin < 0 || options.head_begin >= head_end || head_end > a.heads_q) {
     throw data::UsageError("heads " + std::to_string(options.head_begin) + ":" + std::to_string(head_end) +
                            ": expected BEGIN:END with 0 <= BEGIN < END <= " + std::to_string(a.heads_q));
+  }
+  if (options.output_scale != 1 && kernel.keys_outside) {
+    throw data::UsageError("kernel " + std::string(kernel.name) +
+                           " rounds O once a key tile: expected an output scale of 1");
   }
   const bool wgmma = kernel.mma == MmaInstruction::kWgmma;
   const TensorCore& core = FindTensorCore(arch, a.format, Format::kFp32, wgmma ? "wgmma" : "mma.sync");
@@ -194,7 +212,8 @@ Executed Execute(const Kernel& kernel, const Attention& a, const Tiling& t, std:
           (static_cast<double>(begin) + share * static_cast<double>(std::min(chunk, heads.size() - begin))) / whole);
     };
     ExecuteStream stream(a, t, core, std::move(matrices), threads, executed.launches,
-                         options.progress ? progress : std::function<void(double)>());
+                         options.progress ? progress : std::function<void(double)>(), options.output_scale,
+                         options.fault);
     kernel.Run(stream, a, t, kernel.recipe);
     spans = stream.spans();
   }

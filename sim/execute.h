@@ -9,6 +9,7 @@
 
 #include "sim/kernels/kernels.h"
 #include "sim/ledger.h"
+#include "sim/machine_fault.h"
 
 namespace bitflash::sim {
 
@@ -34,6 +35,10 @@ struct ExecuteOptions {
   // Called now and then by the calling thread with the share of the work that is done, 0 to 1 (of each launch). What
   // it throws ends the execution and leaves Execute.
   std::function<void(double)> progress;
+  // O is multiplied by this before it is rounded, as kernels do with the scale of an fp8 V. Only 1 for kernels whose
+  // outer loop runs over the keys (fa1), which round O once a tile: UsageError otherwise.
+  float output_scale = 1;
+  MachineFault fault = MachineFault::kNone;  // what the machine does wrong
 };
 
 // What was executed, launch by launch: equals CountKernel's ledgers when all heads were asked for.

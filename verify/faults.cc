@@ -1,0 +1,40 @@
+#include "verify/faults.h"
+
+#include <string>
+
+#include "data/error.h"
+#include "verify/fault_list.h"
+
+namespace bitflash::verify {
+
+bool IsModelled(const SimulatedKernel& kernel, const Problem& problem) {
+  if (problem.attention.softcap > 0 || !problem.sinks.empty()) return false;
+  for (int64_t b = 0; b < problem.attention.batch; ++b) {
+    const int64_t queries = problem.queries(b);
+    if (queries > 0 && queries < kernel.kernel->min_seqlen_q) return false;
+  }
+  return true;
+}
+
+const std::vector<Fault>& Faults() {
+  static const std::vector<Fault> faults = [] {
+    std::vector<Fault> all;
+    for (const auto& list :
+         {MaskFaults(), SoftmaxFaults(), SplitFaults(), AddressFaults(), FeatureFaults(), TrivialFaults()}) {
+      all.insert(all.end(), list.begin(), list.end());
+    }
+    return all;
+  }();
+  return faults;
+}
+
+const Fault& FindFault(std::string_view id) {
+  std::string accepted;
+  for (const Fault& fault : Faults()) {
+    if (fault.id == id) return fault;
+    accepted += (accepted.empty() ? "" : ", ") + std::string(fault.id);
+  }
+  throw data::UsageError("unknown fault '" + std::string(id) + "': expected one of " + accepted);
+}
+
+}  // namespace bitflash::verify

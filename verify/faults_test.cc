@@ -1,0 +1,236 @@
+#include "verify/faults.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+
+#include "data/convert.h"
+#include "data/error.h"
+#include "data/random.h"
+#include "verify/simulate.h"
+
+namespace bitflash::verify {
+namespace {
+
+using data::Attention;
+using data::Format;
+using data::Mask;
+using data::Tensor;
+
+Tensor Normal(Format format, std::vector<int64_t> shape, uint64_t seed) {
+  Tensor tensor = Tensor::Zeros(format, std::move(shape));
+  std::vector<uint64_t> bits(tensor.count());
+  for (int64_t i = 0; i < tensor.count(); ++i) bits[i] = data::Encode(format, data::HashNormal(seed, i));
+  return Tensor::FromBits(format, tensor.shape(), bits);
+}
+
+Problem MakeProblem(const Attention& a) {
+  Problem p;
+  p.attention = a;
+  p.q = Normal(a.format, {a.batch, a.heads_q, a.seqlen_q, a.head_dim}, 1);
+  p.k = Normal(a.format, {a.batch, a.heads_kv, a.seqlen_k, a.head_dim}, 2);
+  if (!a.v_is_in_k) p.v = Normal(a.format, {a.batch, a.heads_kv, a.seqlen_k, a.head_dim_v}, 3);
+  return p;
+}
+
+struct Case {
+  std::string name;
+  Problem problem;
+};
+
+Attention Shape(int64_t queries, int64_t keys, const Mask& mask) {
+  return {.batch = 2,
+          .heads_q = 4,
+          .heads_kv = 2,
+          .seqlen_q = queries,
+          .seqlen_k = keys,
+          .head_dim = 80,
+          .head_dim_v = 80,
+          .mask = mask,
+          .format = Format::kBf16};
+}
+
+// Between them they have what every fault needs: tails, empty rows, ragged lengths, every mask, groups, scales.
+std::vector<Case> Cases() {
+  std::vector<Case> cases = {{"causal, more keys", MakeProblem(Shape(40, 72, Mask::Causal()))},
+                             {"causal, more queries", MakeProblem(Shape(70, 40, Mask::Causal()))},
+                             {"top-left", MakeProblem(Shape(70, 40, Mask::CausalTopLeft()))},
+                             {"window", MakeProblem(Shape(64, 64, Mask::Window(20, 3)))},
+                             {"full", MakeProblem(Shape(33, 100, Mask::Full()))}};
+  Attention square = Shape(48, 48, Mask::Full());
+  square.heads_kv = 4;
+  square.format = Format::kFp16;
+  cases.push_back({"square, fp16", MakeProblem(square)});
+  Attention small_scale = Shape(40, 72, Mask::Causal());
+  small_scale.softmax_scale = 1e-3;
+  cases.push_back({"small scale", MakeProblem(small_scale)});
+
+  Problem ragged = MakeProblem(Shape(40, 72, Mask::Causal()));
+  ragged.attention.batch = 2;
+  ragged.seqlens_q = {17, 40};
+  ragged.seqlens_k = {72, 50};
+  cases.push_back({"ragged", ragged});
+  Attention fp8 = Shape(40, 72, Mask::Causal());
+  fp8.format = Format::kE4m3;
+  Problem scaled = MakeProblem(fp8);
+  scaled.q_scale = 0.5;
+  scaled.k_scale = 1.25;
+  scaled.v_scale = 3;
+  cases.push_back({"fp8 with scales", scaled});
+  Problem softcap = MakeProblem(Shape(40, 72, Mask::Causal()));
+  softcap.attention.softcap = 30;
+  cases.push_back({"softcap", softcap});
+  Problem sinks = MakeProblem(Shape(40, 72, Mask::Causal()));
+  sinks.sinks = {0.5, 1, 2, -1};
+  cases.push_back({"sinks", sinks});
+  return cases;
+}
+
+// One of each kernel, and those that split with one part too.
+std::vector<SimulatedKernel> SimulatedKernels() {
+  std::vector<SimulatedKernel> kernels;
+  for (const sim::Kernel& kernel : sim::Kernels()) {
+    const bool wgmma = kernel.mma == sim::MmaInstruction::kWgmma;
+    sim::Tiling t{.Br = wgmma ? 64 : 32, .Bc = 16, .warps = wgmma ? 4 : 2};
+    kernels.push_back({&kernel, t, "sm90"});
+    if (!kernel.splits_keys) continue;
+    t.splits = 3;
+    t.Bc = 16;
+    t.page_size = kernel.pages ? 8 : 0;
+    t.pack_gqa = true;
+    kernels.push_back({&kernel, t, "sm90"});
+  }
+  return kernels;
+}
+
+// Bits of rows that mean something.
+bool SameBits(const Outputs& a, const Outputs& b, const Problem& p) {
+  if (a.lse.has_value() != b.lse.has_value()) return false;
+  for (int64_t sequence = 0; sequence < p.attention.batch; ++sequence) {
+    if (p.queries(sequence) == 0) continue;
+    const Outputs x = Extract(a, WholeSequence(p, sequence)), y = Extract(b, WholeSequence(p, sequence));
+    if (!(x.o == y.o) || (x.lse && !(*x.lse == *y.lse))) return false;
+  }
+  return true;
+}
+
+TEST_CASE("faults have unique ids in kebab-case, codes, and words") {
+  std::set<std::string_view> ids;
+  for (const Fault& fault : Faults()) {
+    CAPTURE(fault.id);
+    CHECK(ids.insert(fault.id).second);
+    CHECK(fault.id.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-") == std::string_view::npos);
+    CHECK(fault.code.size() == 3);
+    CHECK(std::string_view("MPSLAXCT").find(fault.code[0]) != std::string_view::npos);
+    CHECK(!fault.mistake.empty());
+    CHECK(!fault.reading.empty());
+    CHECK((fault.seen_in.empty() || fault.seen_in.starts_with("https://")));
+    CHECK(&FindFault(fault.id) == &fault);
+  }
+  CHECK(ids.size() >= 40);
+  CHECK_THROWS_AS(FindFault("no-such-fault"), data::UsageError);
+}
+
+TEST_CASE("a fault changes bits wherever it applies, and applies somewhere to every kernel that can make it") {
+  std::map<std::string_view, int> changed;
+  int runs = 0;
+  for (const SimulatedKernel& kernel : SimulatedKernels()) {
+    for (const auto& [name, problem] : Cases()) {
+      CAPTURE(kernel.kernel->name);
+      CAPTURE(ToString(kernel.tiling));
+      CAPTURE(name);
+      std::optional<Outputs> right;
+      if (problem.sinks.empty() && problem.attention.softcap == 0) right = RunSimulated(kernel, problem);
+      for (const Fault& fault : Faults()) {
+        if (!fault.Applies(kernel, problem)) continue;
+        CAPTURE(fault.id);
+        const Outputs wrong = fault.Run(kernel, problem);
+        ++runs;
+        CHECK(wrong.o.shape() == std::vector<int64_t>{2, 4, problem.attention.seqlen_q, 80});
+        if (!right) {
+          ++changed[fault.id];  // nothing to compare with
+          continue;
+        }
+        const bool differs = !SameBits(*right, wrong, problem);
+        CHECK(differs);
+        changed[fault.id] += differs;
+      }
+    }
+  }
+  MESSAGE(runs << " runs");
+  for (const Fault& fault : Faults()) {
+    CAPTURE(fault.id);
+    CHECK(changed[fault.id] > 0);
+  }
+}
+
+TEST_CASE("without a fault the bits are those of Simulate") {
+  for (const SimulatedKernel& kernel : SimulatedKernels()) {
+    CAPTURE(kernel.kernel->name);
+    const Problem problem = MakeProblem(Shape(40, 72, Mask::Causal()));
+    const Simulated simulated = Simulate(*kernel.kernel, SelectHeads(problem.attention, 0, problem.attention.heads_q),
+                                         kernel.tiling, kernel.arch, {problem.q, problem.k, problem.v}, {});
+    const Outputs outputs = RunSimulated(kernel, problem);
+    CHECK(outputs.o.View(data::ElementType::Unsigned(2)) == simulated.o);
+    CHECK(outputs.lse.has_value() == (kernel.kernel->name != "fa1"));
+    if (outputs.lse) CHECK(*outputs.lse == simulated.lse);
+  }
+}
+
+TEST_CASE("a sequence of a ragged problem has the bits that it has alone, and padding is 0") {
+  const SimulatedKernel kernel = SimulatedKernels()[3];
+  const Problem ragged = [] {
+    for (const Case& c : Cases()) {
+      if (c.name == "ragged") return c.problem;
+    }
+    return Problem();
+  }();
+  const Outputs all = RunSimulated(kernel, ragged);
+  for (int64_t b = 0; b < 2; ++b) {
+    const Part part = WholeSequence(ragged, b);
+    const Outputs alone = RunSimulated(kernel, Extract(ragged, part));
+    CHECK(Extract(all, part).o == alone.o);
+    CHECK(*Extract(all, part).lse == *alone.lse);
+  }
+  for (int64_t row = 17; row < 40; ++row) CHECK(all.o.Bits({0, 3, row, 79}) == 0);
+}
+
+TEST_CASE("scales of fp8 are those of the numbers") {
+  // Powers of two move no rounding: the same bits as scaled numbers.
+  Attention a = Shape(20, 40, Mask::Causal());
+  a.format = Format::kE4m3;
+  Problem scaled = MakeProblem(a);
+  scaled.q_scale = 2;
+  scaled.k_scale = 0.25;
+  scaled.v_scale = 4;
+  Problem plain = scaled;
+  plain.q_scale = plain.k_scale = plain.v_scale = 1;
+  plain.attention.softmax_scale = a.scale() / 2;
+  for (const SimulatedKernel& kernel : SimulatedKernels()) {
+    const Outputs x = RunSimulated(kernel, scaled), y = RunSimulated(kernel, plain);
+    REQUIRE(x.o.type() == data::ElementType(Format::kFp16));
+    for (int64_t row = 0; row < 20; ++row) {
+      const float with = data::Decode(Format::kFp16, static_cast<uint32_t>(x.o.Bits({1, 2, row, 5})));
+      const float without = data::Decode(Format::kFp16, static_cast<uint32_t>(y.o.Bits({1, 2, row, 5})));
+      // Subnormal fp16 outputs are rounded elsewhere.
+      if (std::abs(without) > 1e-3f) CHECK(with == 4 * without);
+    }
+  }
+}
+
+TEST_CASE("what is not modelled to the bit is undecided") {
+  const SimulatedKernel kernel = SimulatedKernels()[2];
+  Problem problem = MakeProblem(Shape(4, 8, Mask::Full()));
+  problem.sinks = {0, 0, 0, 0};
+  CHECK_THROWS_AS(RunSimulated(kernel, problem), data::UndecidedError);
+  problem.sinks.clear();
+  problem.attention.softcap = 30;
+  CHECK_THROWS_AS(RunSimulated(kernel, problem), data::UndecidedError);
+}
+
+}  // namespace
+}  // namespace bitflash::verify
