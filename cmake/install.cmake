@@ -43,7 +43,7 @@ foreach(library IN LISTS libraries)
     ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
     RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
   file(GLOB_RECURSE headers CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/${folder}/*.h)
-  list(FILTER headers EXCLUDE REGEX "/(cli|python|probes|record|fuzz|testdata)/|_test")
+  list(FILTER headers EXCLUDE REGEX "/(cli|plugin_host|examples|python|probes|record|fuzz|testdata)/|_test")
   if(NOT TARGET bitflash_gpu)
     list(FILTER headers EXCLUDE REGEX "^verify/device_(plan|run)")  # they speak of gpu/
   endif()
