@@ -32,13 +32,14 @@ class RowBound {
     const double floor = r.score_unit * 0x1p-14;
     const double input = 2 * r.input_unit + Square(r.input_unit);
     ds_ = products * (std::expm1(steps * step) + input) + common + stored * score_abs + floor;
-    if (!(qk < kLargestFp32 && score_abs < kLargestFp32)) ds_ = kInfinity;
+    const double stored_score = std::max(score_abs, a.softcap > 0 ? 0 : score_abs / a.scale());
+    if (!(qk < kLargestFp32 && stored_score < r.score_max)) ds_ = kInfinity;
 
     rescales_ = static_cast<double>(r.rescales) * (r.exponential_error + 0x1p-23);
     sums_ = static_cast<double>(r.keys_per_sum + 8) * 0x1p-24;
     chain_ = Steps(keys) * step;
     relative_ = std::expm1(2 * ds_ + r.p_unit + r.input_unit + 2 * r.exponential_error + chain_ + 2 * rescales_ +
-                           sums_ + 0x1p-23);
+                           sums_ + 0x1p-23 + static_cast<double>(r.rescales) * r.state_unit);
     const double weight = r.p_is_normalized ? 1 : std::exp(largest_ - lse);  // of P as it is stored
     p_floor_ = r.p_floor * weight;
     floor_ = p_floor_ + std::expm1(chain_) * r.p_operand_floor * weight + 0x1p-126;
@@ -49,7 +50,7 @@ class RowBound {
     own_ = (Square(std::expm1(2 * ds_own)) + Square(r.p_unit) + Square(r.input_unit) + Square(r.exponential_error)) / 3;
     const double n_rescales = static_cast<double>(r.rescales), n_sums = static_cast<double>(r.keys_per_sum + 8);
     shared_ = (Square(std::expm1(2 * ds_shared)) + Steps(keys) * Square(step) +
-               n_rescales * Square(r.exponential_error + 0x1p-23) + n_sums * 0x1p-48) /
+               n_rescales * (Square(r.exponential_error + 0x1p-23) + Square(r.state_unit)) + n_sums * 0x1p-48) /
               3;
     bias_ = chain_ / 2;
   }
@@ -59,7 +60,8 @@ class RowBound {
   // pv and v as Magnitudes, of V as scaled and with the sink's share of p.
   double O(double o, double pv, double v) const {
     const double before = pv > 0 || v > 0 ? pv * relative_ + v * floor_ : 0;
-    const double bound = before + r_.output_unit * (std::abs(o) + before) + r_.output_floor;
+    const double stores = r_.state_unit > 0 ? static_cast<double>(r_.rescales + 1) : 1;
+    const double bound = before + r_.output_unit * (std::abs(o) + before) + stores * r_.output_floor;
     // NaN: an infinity times 0.
     return std::abs(o) + bound <= r_.output_max && v < kLargestFp32 ? bound : kInfinity;
   }
@@ -114,7 +116,9 @@ void FinishRow(const data::Attention& a, const Arithmetic& r, int64_t keys, doub
     }
     const double pv = m.pv[n] * share * v_scale, v = m.v[n] * v_scale;
     result->bound.O[n] = bound.O(o, pv, v);
-    result->bound.O_sigma[n] = bound.Sigma(o, pv, m.p2v2[n] * Square(share * v_scale), v);
+    // What may overflow is not judged at all.
+    result->bound.O_sigma[n] =
+        std::isinf(result->bound.O[n]) ? kInfinity : bound.Sigma(o, pv, m.p2v2[n] * Square(share * v_scale), v);
   }
 }
 

@@ -10,8 +10,8 @@
 //                                                   accumulator to 2^-F of the largest, and its sum to u_c
 //   ds(i)  = scale (e^(g(head_dim)) - 1 + 2 u_in + u_in^2) max_j sum_c |Q(i,c)|' |K(j,c)|'
 //            + score_roundings 2^-24 (max_j |s(i,j)| + |m(i)|) + (score_unit + t) max_j |s(i,j)| + score_unit 2^-14
-//   x(i)   = 2 ds + u_P + u_in + 2 e + g(keys) + 2 R + A + 2^-23
-//   bound_O(i,d) = B + output_unit (|O(i,d)| + B) + output_floor, where
+//   x(i)   = 2 ds + u_P + u_in + 2 e + g(keys) + 2 R + A + 2^-23 + rescales state_unit
+//   bound_O(i,d) = B + output_unit (|O(i,d)| + B) + output_floor (and rescales times that with a state_unit), where
 //   B = (e^x - 1) sum_j p(i,j) |V(j,d)|' + (p_floor / l' + g(keys) operand_floor_P / l' + 2^-126) sum_j |V(j,d)|'
 //   bound_LSE(i) = ds + e + R + A + 2^-22 (|LSE(i)| + 1)
 // e is the error of the exponential, R = rescales (e + 2^-23), A = (keys_per_sum + 8) 2^-24 the fp32 row sums and their
@@ -59,6 +59,8 @@ struct Arithmetic {
   int score_roundings = 3;            // fp32 roundings between the product Q K^T and the exponent
   double exponential_error = 0x1.84p-23;  // 2^-22.4, 1.5 ulp, of ex2.approx
   double tanh_unit = 0x1p-11;             // of tanh.approx.f32 (PTX ISA): relative error at most 2^-11; softcap only
+  double state_unit = 0;                  // unit roundoff of O between key tiles; 0: it stays in fp32 (not in fa1)
+  double score_max = 0x1.fffffep127;      // largest finite stored score, before and after scaling; no bound beyond
   double output_max = std::numeric_limits<double>::infinity();  // largest finite output; no bound beyond
 
   // The weakest tensor core published for inputs of this format, whose kernels round P and O to it as well:

@@ -88,6 +88,105 @@ TEST_CASE("a kernel with known roundings stays inside the bound, and not far ins
   CHECK(worst_lse > 0.01);
 }
 
+// The header's formulas, one row and one key at a time. `v_scale` and sinks aside.
+ErrorBound SlowBound(const Problem& p, const Golden& golden, const Arithmetic& r) {
+  const data::Attention& a = p.a;
+  const std::vector<double>& V = a.v_is_in_k ? p.K : p.V;
+  const auto magnitude = [&](double x) { return x == 0 ? 0 : std::max(std::abs(x), r.operand_floor); };
+  const auto chain = [&](int64_t products) {
+    return std::ceil(static_cast<double>(products) / r.step_products) *
+           ((r.step_products + 1) * std::ldexp(1.0, -r.alignment_bits) + r.accumulator_unit);
+  };
+  ErrorBound bound{std::vector<double>(golden.O.size()), std::vector<double>(golden.LSE.size()), {}};
+  int64_t row = 0;
+  for (int64_t n = 0; n < a.batch; ++n) {
+    for (int64_t h = 0; h < a.heads_q; ++h) {
+      for (int64_t i = 0; i < a.seqlen_q; ++i, ++row) {
+        const KeyRange keys = VisibleKeys(a.mask, a.seqlen_q, p.keys(n), i);
+        if (keys.begin >= keys.end) continue;
+        std::vector<double> s;
+        double most = 0, largest = -INFINITY, worst = 0;
+        for (int64_t j = keys.begin; j < keys.end; ++j) {
+          double dot = 0, products = 0;
+          for (int64_t c = 0; c < a.head_dim; ++c) {
+            const double q = p.Q[p.q(n, h, i) + c], k = p.K[p.k(n, h / a.group(), j) + c];
+            dot += q * k;
+            products += magnitude(q) * magnitude(k);
+          }
+          s.push_back(a.softcap > 0 ? a.softcap * std::tanh(dot * a.scale() / a.softcap) : dot * a.scale());
+          most = std::max(most, products * a.scale());
+          largest = std::max(largest, s.back());
+          worst = std::max(worst, std::abs(s.back()));
+        }
+        const double u = 0x1p-24, e = r.exponential_error;
+        double ds = most * (std::expm1(chain(a.head_dim)) + 2 * r.input_unit + r.input_unit * r.input_unit) +
+                    r.score_roundings * u * (worst + std::abs(largest)) + r.score_unit * (worst + 0x1p-14);
+        if (a.softcap > 0) ds += 3 * u * most + r.tanh_unit * worst;
+        const double R = static_cast<double>(r.rescales) * (e + 2 * u);
+        const double A = static_cast<double>(r.keys_per_sum + 8) * u;
+        const double lse = golden.LSE[row], l = r.p_is_normalized ? 1 : std::exp(lse - largest);
+        const double g = chain(keys.end - keys.begin);
+        const double relative = std::expm1(2 * ds + r.p_unit + r.input_unit + 2 * e + g + 2 * R + A + 2 * u);
+        for (int64_t d = 0; d < a.head_dim_v; ++d) {
+          double B = 0;
+          for (int64_t j = keys.begin; j < keys.end; ++j) {
+            const int64_t column = (a.v_is_in_k ? p.k(n, h / a.group(), j) : p.v(n, h / a.group(), j)) + d;
+            B += magnitude(V[column]) * (std::exp(s[j - keys.begin] - lse) * relative + r.p_floor / l +
+                                         std::expm1(g) * r.p_operand_floor / l + 0x1p-126);
+          }
+          const int64_t at = row * a.head_dim_v + d;
+          bound.O[at] = B + r.output_unit * (std::abs(golden.O[at]) + B) + r.output_floor;
+        }
+        bound.LSE[row] = ds + e + R + A + 4 * u * (std::abs(lse) + 1);
+      }
+    }
+  }
+  return bound;
+}
+
+TEST_CASE("the bounds are those of the formulas, row by row and key by key") {
+  for (uint64_t seed = 0; seed < 150; ++seed) {
+    CAPTURE(seed);
+    const Problem p = RandomProblem(seed);
+    const data::Format formats[] = {data::Format::kBf16, data::Format::kFp16, data::Format::kFp32,
+                                    data::Format::kTf32, data::Format::kE4m3, data::Format::kE5m2};
+    Arithmetic arithmetic = Arithmetic::ForFormat(formats[seed % 6]);
+    arithmetic.output_max = INFINITY;
+    arithmetic.rescales = 3;
+    arithmetic.keys_per_sum = 100;
+    arithmetic.p_is_normalized = seed % 4 == 0;
+    if (seed % 5 == 0) arithmetic.score_unit = 0x1p-8;
+    const auto [golden, bound] = BoundAttention(p.a, p.inputs(), {}, arithmetic);
+    const ErrorBound slow = SlowBound(p, golden, arithmetic);
+    // The sums run in another order; tanh of the golden attention is Eigen's.
+    const auto near = [](double x, double y) { return x == y || std::abs(x - y) <= 1e-9 * y; };
+    for (size_t n = 0; n < slow.O.size(); ++n) {
+      REQUIRE(near(bound.O[n], slow.O[n]));
+      REQUIRE(bound.O_sigma[n] <= 1.01 * bound.O[n]);
+    }
+    for (size_t n = 0; n < slow.LSE.size(); ++n) REQUIRE(near(bound.LSE[n], slow.LSE[n]));
+    const Golden alone = GoldenAttention(p.a, p.inputs());
+    REQUIRE((alone.O == golden.O && alone.LSE == golden.LSE));
+  }
+}
+
+TEST_CASE("a sink is a key whose value is zero") {
+  Problem p =
+      NormalProblem({.heads_q = 2, .heads_kv = 1, .seqlen_q = 5, .seqlen_k = 7, .head_dim = 4, .head_dim_v = 3}, 3);
+  const std::vector<double> sinks = {1.5, -INFINITY};
+  const auto [golden, bound] =
+      BoundAttention(p.a, p.inputs(), {}, Arithmetic::ForFormat(data::Format::kBf16), {.v_scale = 2, .sinks = sinks});
+  const auto [plain, plain_bound] = BoundAttention(p.a, p.inputs(), {}, Arithmetic::ForFormat(data::Format::kBf16));
+  for (int64_t i = 0; i < 5; ++i) {
+    const double l = std::exp(plain.LSE[i]), share = l / (l + std::exp(1.5));
+    CHECK(golden.LSE[i] == doctest::Approx(std::log(l + std::exp(1.5))).epsilon(1e-12));
+    CHECK(golden.O[i * 3] == doctest::Approx(2 * share * plain.O[i * 3]).epsilon(1e-12));
+    CHECK(bound.O[i * 3] == doctest::Approx(2 * share * plain_bound.O[i * 3]).epsilon(0.01));
+    CHECK(golden.LSE[5 + i] == plain.LSE[5 + i]);
+    CHECK(golden.O[15 + i * 3] == 2 * plain.O[15 + i * 3]);
+  }
+}
+
 TEST_CASE("mistakes are outside the bound, in late rows too") {
   Problem p = NormalProblem({.heads_q = 1,
                              .heads_kv = 1,

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "reference/error_bound.h"
 #include "reference/golden.h"
 #include "reference/golden_isa.h"
 #include "reference/golden_testing.h"
@@ -40,6 +41,24 @@ void GoldenHeads(benchmark::State& state, std::string isa, data::Mask mask) {
   for (auto _ : state) benchmark::DoNotOptimize(GoldenAttention(p.a, p.inputs(), {}, execution).O.data());
   const double visible = mask == data::Mask::Full() ? 1 : 0.5 * (kSeqlen + 1) / kSeqlen;
   ReportFlops(state, kHeads * kHeadFlops * visible);
+}
+
+// The golden attention with its error bounds: five products in place of two.
+void BoundedHeads(benchmark::State& state, std::string isa, data::Mask mask) {
+  constexpr int64_t kHeads = 8;
+  const Problem p = NormalProblem({.heads_q = kHeads,
+                                   .heads_kv = kHeads,
+                                   .seqlen_q = kSeqlen,
+                                   .seqlen_k = kSeqlen,
+                                   .head_dim = kHeadDim,
+                                   .head_dim_v = kHeadDim,
+                                   .mask = mask},
+                                  1);
+  const GoldenExecution execution = {.threads = static_cast<int>(state.range(0)), .isa = isa};
+  const Arithmetic arithmetic = Arithmetic::ForFormat(data::Format::kBf16);
+  for (auto _ : state) {
+    benchmark::DoNotOptimize(BoundAttention(p.a, p.inputs(), {}, arithmetic, {}, execution).bound.O.data());
+  }
 }
 
 struct Free {
@@ -99,6 +118,8 @@ const int kRegistered = [] {
     add("limit: Eigen products", EigenProducts);
     add("golden full", GoldenHeads, data::Mask::Full());
     add("golden causal", GoldenHeads, data::Mask::Causal());
+    add("golden and bounds full", BoundedHeads, data::Mask::Full());
+    add("golden and bounds causal", BoundedHeads, data::Mask::Causal());
   }
   return 0;
 }();
