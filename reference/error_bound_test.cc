@@ -72,12 +72,11 @@ TEST_CASE("a kernel with known roundings stays inside the bound, and not far ins
     if (p.a.softcap > 0 || p.a.v_is_in_k) continue;
     CAPTURE(seed);
     RoundAll(p.Q, 8), RoundAll(p.K, 8), RoundAll(p.V, 8);
-    const Golden golden = GoldenAttention(p.a, p.inputs());
     Arithmetic arithmetic;
     // An fp32 sum, step by step, is no worse than a tensor-core chain of single products.
     arithmetic.step_products = 1;
     arithmetic.keys_per_sum = p.a.seqlen_k;
-    const ErrorBound bound = BoundAttention(p.a, p.inputs(), {}, golden, arithmetic);
+    const auto [golden, bound] = BoundAttention(p.a, p.inputs(), {}, arithmetic);
     const Golden mine = RoundedKernel(p);
     const double o = WorstScore(mine.O, golden.O, bound.O), lse = WorstScore(mine.LSE, golden.LSE, bound.LSE);
     CHECK(o <= 1);
@@ -100,9 +99,11 @@ TEST_CASE("mistakes are outside the bound, in late rows too") {
                             7);
   RoundAll(p.Q, 8), RoundAll(p.K, 8), RoundAll(p.V, 8);
   const GoldenPart last{.rows = Range{500, 512}};
-  const Golden golden = GoldenAttention(p.a, p.inputs(), last);
-  const ErrorBound bound = BoundAttention(p.a, p.inputs(), last, golden, {.rescales = 8, .keys_per_sum = 512});
-  const auto wrong_rows = [&](const Golden& mine) {
+  Arithmetic arithmetic;
+  arithmetic.rescales = 8;
+  arithmetic.keys_per_sum = 512;
+  const auto [golden, bound] = BoundAttention(p.a, p.inputs(), last, arithmetic);
+  const auto wrong_rows = [&golden = golden, &bound = bound](const Golden& mine) {
     int rows = 0;
     for (int64_t i = 0; i < 12; ++i) {
       bool outside = false;
@@ -123,12 +124,11 @@ TEST_CASE("mistakes are outside the bound, in late rows too") {
 }
 
 TEST_CASE("what has no bound is refused") {
-  const Problem p = NormalProblem({.softcap = 30}, 1);
-  const Golden golden = GoldenAttention(p.a, p.inputs());
-  CHECK_THROWS_AS(BoundAttention(p.a, p.inputs(), {}, golden, {}), data::UsageError);
-  CHECK_THROWS_AS(Arithmetic::ForFormat(data::Format::kE4m3), data::UsageError);
-  const Problem other = NormalProblem({.seqlen_q = 3}, 1);
-  CHECK_THROWS_AS(BoundAttention(other.a, other.inputs(), {}, golden, {}), data::UsageError);
+  const Problem p = NormalProblem({.heads_q = 2, .heads_kv = 2}, 1);
+  CHECK_THROWS_AS(Arithmetic::ForFormat(data::Format::kFp64), data::UsageError);
+  const std::vector<double> sinks = {1, 2, 3};
+  CHECK_THROWS_WITH_AS(BoundAttention(p.a, p.inputs(), {}, {}, {.v_scale = 1, .sinks = sinks}),
+                       "sinks has 3 entries: expected heads_q, which is 2, or none", data::UsageError);
 }
 
 }  // namespace

@@ -5,13 +5,14 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <new>
+#include <optional>
 #include <string>
-#include <utility>
 
 #include "data/error.h"
+#include "reference/aligned_doubles.h"
 #include "reference/golden_block.h"
 #include "reference/golden_isa.h"
+#include "reference/golden_magnitudes.h"
 #include "reference/golden_operand.h"
 #include "reference/visible.h"
 
@@ -22,27 +23,14 @@ namespace {
 // 512 KiB. Blocks of rows start at multiples of kBlockRows whatever part is asked for.
 constexpr int64_t kBlockRows = 64;
 constexpr int64_t kBlockKeys = 256;
-constexpr int64_t kAlignment = 64;  // bytes; BlockSteps asks for it
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 int64_t PaddedKeys(int64_t keys) { return (keys + 7) / 8 * 8; }
 
-class AlignedDoubles {
- public:
-  explicit AlignedDoubles(int64_t count)
-      : data_(static_cast<double*>(::operator new (sizeof(double) * count, std::align_val_t{kAlignment}))) {}
-  AlignedDoubles(AlignedDoubles&& other) noexcept : data_(std::exchange(other.data_, nullptr)) {}
-  ~AlignedDoubles() { ::operator delete (data_, std::align_val_t{kAlignment}); }
-  double* get() const { return data_; }
-
- private:
-  double* data_;
-};
-
 // What one thread works in; the letters are Block's.
 struct Workspace {
-  explicit Workspace(const data::Attention& a)
+  Workspace(const data::Attention& a, bool with_magnitudes)
       : rows(std::min(kBlockRows, a.seqlen_q)),
         keys(std::min(kBlockKeys, a.seqlen_k)),
         Q(rows * a.head_dim),
@@ -51,9 +39,12 @@ struct Workspace {
         S(rows * PaddedKeys(keys)),
         m(rows),
         l(rows),
-        O(rows * a.head_dim_v) {}
+        O(rows * a.head_dim_v) {
+    if (with_magnitudes) magnitudes.emplace(a, rows, keys, PaddedKeys(keys));
+  }
   int64_t rows, keys;  // of the largest block
   AlignedDoubles Q, K, V, S, m, l, O;
+  std::optional<MagnitudeBlock> magnitudes;
 };
 
 // One call of GoldenAttention, checked.
@@ -64,6 +55,7 @@ struct Job {
   std::span<const int64_t> seqlens_k;
   Range heads, rows;
   Golden* golden;
+  Magnitudes* magnitudes;  // or null
 };
 
 // Hides the scores that rows [i0, ...) do not see of keys [j0, ...), and the padding: their weight will be exactly 0.
@@ -93,7 +85,7 @@ bool AllFinite(const double* x, int64_t count) {
 }
 
 // Rows [i0, i0 + b.rows) of head h of sequence n, into the block's m, l and O.
-void RowBlock(const Job& job, int64_t n, int64_t h, int64_t i0, Block& b, const Workspace& w) {
+void RowBlock(const Job& job, int64_t n, int64_t h, int64_t i0, Block& b, Workspace& w) {
   const data::Attention& a = job.a;
   const int64_t h_kv = h / a.group();
   const int64_t seqlen_k = job.seqlens_k.empty() ? a.seqlen_k : job.seqlens_k[n];
@@ -104,6 +96,7 @@ void RowBlock(const Job& job, int64_t n, int64_t h, int64_t i0, Block& b, const 
   std::fill_n(b.m, b.rows, -kInfinity);
   std::fill_n(b.l, b.rows, 0.0);
   std::fill_n(b.O, b.rows * a.head_dim_v, 0.0);
+  if (w.magnitudes) w.magnitudes->StartRows(b, job.magnitudes->operand_floor);
   for (int64_t j0 = first.begin; j0 < last.end; j0 += kBlockKeys) {
     b.keys = std::min(kBlockKeys, last.end - j0);
     b.keys_padded = PaddedKeys(b.keys);
@@ -112,11 +105,21 @@ void RowBlock(const Job& job, int64_t n, int64_t h, int64_t i0, Block& b, const 
     job.V.Load(n, h_kv, j0, b.keys, a.head_dim_v, w.V.get());
     job.steps.scores(b);
     if (!all_visible || b.keys != b.keys_padded) MaskScores(a, seqlen_k, i0, j0, b);
+    if (w.magnitudes) {
+      w.magnitudes->AddScores(b, job.steps);
+      w.magnitudes->KeepMaxima(b);
+    }
     job.steps.softmax(b);
-    if (all_visible || AllFinite(b.V, b.keys * b.head_dim_v)) {
-      job.steps.accumulate(b);
-    } else {
-      AccumulateVisible(a, seqlen_k, i0, j0, b);
+    const bool whole = all_visible || AllFinite(b.V, b.keys * b.head_dim_v);
+    const auto accumulate = [&](const Block& block) {
+      whole ? job.steps.accumulate(block) : AccumulateVisible(a, seqlen_k, i0, j0, block);
+    };
+    accumulate(b);
+    if (w.magnitudes) {
+      w.magnitudes->AddValues(b, accumulate, [&](int64_t i) -> KeyRange {
+        const KeyRange keys = VisibleKeys(a.mask, a.seqlen_q, seqlen_k, i0 + i);
+        return {std::max<int64_t>(0, keys.begin - j0), std::min(b.keys, keys.end - j0)};
+      });
     }
   }
   for (int64_t i = 0; i < b.rows; ++i) {
@@ -128,7 +131,7 @@ void RowBlock(const Job& job, int64_t n, int64_t h, int64_t i0, Block& b, const 
 }
 
 // One unit of work: the rows asked for inside one block of rows of one head.
-void RunTask(const Job& job, int64_t pair, int64_t row_block, const Workspace& w) {
+void RunTask(const Job& job, int64_t pair, int64_t row_block, Workspace& w) {
   const data::Attention& a = job.a;
   const int64_t i0 = std::max(job.rows.begin, row_block * kBlockRows);
   const int64_t i1 = std::min(job.rows.end, (row_block + 1) * kBlockRows);
@@ -148,6 +151,7 @@ void RunTask(const Job& job, int64_t pair, int64_t row_block, const Workspace& w
   const int64_t out = (pair - job.heads.begin) * job.rows.size() + i0 - job.rows.begin;
   std::copy_n(b.O, b.rows * a.head_dim_v, job.golden->O.data() + out * a.head_dim_v);
   std::copy_n(b.m, b.rows, job.golden->LSE.data() + out);
+  if (w.magnitudes) w.magnitudes->WriteRows(b, out, job.magnitudes);
 }
 
 Range CheckedRange(const char* name, const std::optional<Range>& range, int64_t extent) {
@@ -173,7 +177,7 @@ void CheckSeqlens(std::span<const int64_t> seqlens_k, const data::Attention& a) 
 }  // namespace
 
 Golden GoldenAttention(const data::Attention& a, const GoldenInputs& inputs, const GoldenPart& part,
-                       const GoldenExecution& execution) {
+                       const GoldenExecution& execution, Magnitudes* magnitudes) {
   data::Validate(a);
   CheckSeqlens(inputs.seqlens_k, a);
   if (execution.threads < 0) {
@@ -189,9 +193,16 @@ Golden GoldenAttention(const data::Attention& a, const GoldenInputs& inputs, con
                    .seqlens_k = inputs.seqlens_k,
                    .heads = CheckedRange("heads", part.heads, a.batch * a.heads_q),
                    .rows = CheckedRange("rows", part.rows, a.seqlen_q),
-                   .golden = &golden};
+                   .golden = &golden,
+                   .magnitudes = magnitudes};
   golden.LSE.resize(job.heads.size() * job.rows.size());
   golden.O.resize(golden.LSE.size() * a.head_dim_v);
+  if (magnitudes) {
+    for (auto* of_rows : {&magnitudes->qk, &magnitudes->score_max, &magnitudes->score_abs}) {
+      of_rows->assign(golden.LSE.size(), 0);
+    }
+    for (auto* as_o : {&magnitudes->pv, &magnitudes->p2v2, &magnitudes->v}) as_o->assign(golden.O.size(), 0);
+  }
   if (golden.LSE.empty()) return golden;
 
   const int64_t first_block = job.rows.begin / kBlockRows;
@@ -200,7 +211,7 @@ Golden GoldenAttention(const data::Attention& a, const GoldenInputs& inputs, con
   const int64_t wanted = execution.threads > 0 ? execution.threads : omp_get_max_threads();
   const int threads = static_cast<int>(std::min(wanted, tasks));
   std::vector<Workspace> workspaces;  // allocated here: an exception must not leave a parallel region
-  for (int thread = 0; thread < threads; ++thread) workspaces.emplace_back(a);
+  for (int thread = 0; thread < threads; ++thread) workspaces.emplace_back(a, magnitudes != nullptr);
 #pragma omp parallel for num_threads(threads) schedule(dynamic)
   for (int64_t task = 0; task < tasks; ++task) {
     RunTask(job, job.heads.begin + task / blocks, first_block + task % blocks, workspaces[omp_get_thread_num()]);

@@ -77,10 +77,25 @@ struct Golden {
   std::vector<double> LSE;  // [heads asked for, rows asked for]
 };
 
+// What error bounds are made of (error_bound.h), computed beside O and LSE: three more matrix products. Over the keys j
+// that a row sees; |x|' is |x|, and operand_floor where 0 < |x| < operand_floor.
+struct Magnitudes {
+  double operand_floor = 0;  // given; the rest is written
+  // [heads asked for, rows asked for], of keys whose score is not -inf; without such: 0, -inf and 0.
+  std::vector<double> qk;         // max_j sum_c |Q(i,c)|' |K(j,c)|'
+  std::vector<double> score_max;  // max_j s(i,j)
+  std::vector<double> score_abs;  // max_j |s(i,j)|
+  // As O. With p the softmax weights; NaN or infinity where O is.
+  std::vector<double> pv;    // sum_j p(i,j) |V(j,d)|'
+  std::vector<double> p2v2;  // sum_j p(i,j)^2 (|V(j,d)|')^2
+  std::vector<double> v;     // sum_j |V(j,d)|'
+};
+
 // Throws data::UsageError: what data::Validate refuses, operands too small for their shape, ranges out of the problem,
-// a wrong number of sequences or of keys, an instruction set that this machine lacks.
+// a wrong number of sequences or of keys, an instruction set that this machine lacks. Fills `magnitudes` when it is not
+// null; the bits of O and LSE do not depend on that.
 Golden GoldenAttention(const data::Attention& attention, const GoldenInputs& inputs, const GoldenPart& part = {},
-                       const GoldenExecution& execution = {});
+                       const GoldenExecution& execution = {}, Magnitudes* magnitudes = nullptr);
 
 // Instruction sets that this machine can run, slowest first: "baseline", on x86-64 also "avx2" and "avx512".
 std::vector<std::string_view> GoldenIsas();

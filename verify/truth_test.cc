@@ -1,0 +1,3 @@
+#include "verify/truth.h"
+
+#include <doctest/doctest.h>
