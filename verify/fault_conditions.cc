@@ -19,9 +19,10 @@ int64_t Parts(const SimulatedKernel& kernel, const Attention& a) {
 }
 
 KeyRuns KeysOf(const SimulatedKernel& kernel, const Attention& a, const QueryTile& queries, int64_t part) {
-  const sim::Order order = kernel.kernel->keys_outside || kernel.kernel->stores_scores
-                               ? sim::Order::kAscending
-                               : kernel.kernel->recipe.key_order;
+  // split-kv, fa1 and `standard` ascend whatever their recipe says.
+  const sim::Kernel& k = *kernel.kernel;
+  const bool ascends = k.keys_outside || k.stores_scores || k.fixed_parts;
+  const sim::Order order = ascends ? sim::Order::kAscending : k.recipe.key_order;
   if (!kernel.kernel->splits_keys) return sim::KeyTiles(a, kernel.tiling, queries, order);
   return sim::PartKeys(a, kernel.tiling, {.i = queries.i, .split = part}, order);
 }

@@ -16,6 +16,26 @@ bool IsModelled(const SimulatedKernel& kernel, const Problem& problem) {
   return true;
 }
 
+std::string_view Name(FaultFamily family) {
+  switch (family) {
+    case FaultFamily::kMask:
+      return "mask";
+    case FaultFamily::kTail:
+      return "tail";
+    case FaultFamily::kSoftmax:
+      return "softmax";
+    case FaultFamily::kSplit:
+      return "split";
+    case FaultFamily::kAddress:
+      return "address";
+    case FaultFamily::kFeature:
+      return "feature";
+    case FaultFamily::kTrivial:
+      break;
+  }
+  return "trivial";
+}
+
 const std::vector<Fault>& Faults() {
   static const std::vector<Fault> faults = [] {
     std::vector<Fault> all;

@@ -3,6 +3,7 @@
 #ifndef BITFLASH_VERIFY_FAULTS_H_
 #define BITFLASH_VERIFY_FAULTS_H_
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,10 +22,14 @@ struct SimulatedKernel {
 };
 
 // Executes the kernel, sequence by sequence when the problem is ragged. fp8 inputs run as the fp16 numbers that they
-// are. Throws as sim::Execute does; UndecidedError for sinks and softcap, which are not modelled to the bit.
+// are, O included; v_scale is applied before O is rounded (by fa1, which keeps O rounded between tiles, once more after
+// it). Padding is 0. Throws as sim::Execute does; UndecidedError for sinks and softcap, which are not modelled to the bit.
 Outputs RunSimulated(const SimulatedKernel& kernel, const Problem& problem);
 
 enum class FaultFamily : uint8_t { kMask, kTail, kSoftmax, kSplit, kAddress, kFeature, kTrivial };
+
+// "mask", "tail", ...
+std::string_view Name(FaultFamily family);
 
 struct Fault {
   std::string_view id;    // "mask-top-left": what the command line takes
@@ -34,7 +39,8 @@ struct Fault {
   std::string_view reading;  // how a diagnosis says it: "a top-left causal mask"
   std::string_view seen_in;  // address of a public report
 
-  // False where it cannot change anything (a mask offset without a mask, head mapping with one head).
+  // False where it cannot change anything (a mask offset without a mask, head mapping with one head), and where
+  // RunSimulated does not take the problem, unless the mistake is to leave out just what is not modelled.
   bool (*Applies)(const SimulatedKernel& kernel, const Problem& problem);
   // What the kernel with this mistake gives. Requires Applies.
   Outputs (*Run)(const SimulatedKernel& kernel, const Problem& problem);

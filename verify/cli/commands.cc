@@ -63,7 +63,7 @@ const std::vector<Command>& Commands() {
       {"diff", "Compare two tensor files bit by bit", Diff},
       {"mma", "A tensor core's dot product on bit patterns, line by line", Mma},
       {"sfu", "The special function unit on bit patterns, line by line", Sfu},
-      {"list", "What is built in: gpus, models, kernels, recipes, formats, masks, distributions", List},
+      {"list", "What is built in: gpus, models, kernels, recipes, formats, masks, distributions, faults", List},
       {"doctor", "What this build and this machine have", Doctor},
   };
   return commands;

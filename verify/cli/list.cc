@@ -16,6 +16,7 @@
 #include "verify/cli/suggest.h"
 #include "verify/cli/table.h"
 #include "verify/cli/units.h"
+#include "verify/faults.h"
 
 namespace bitflash::verify {
 namespace {
@@ -207,6 +208,26 @@ Listing Distributions() {
   return list;
 }
 
+Listing FaultList() {
+  Listing list{.table = Table({{"fault"}, {"code"}, {"family"}, {"mistake"}})};
+  for (const Fault& fault : Faults()) {
+    list.json.push_back({{"id", fault.id},
+                         {"code", fault.code},
+                         {"family", Name(fault.family)},
+                         {"mistake", fault.mistake},
+                         {"reading", fault.reading},
+                         {"seen_in", fault.seen_in.empty() ? Json(nullptr) : Json(fault.seen_in)}});
+    constexpr int kMistakeWidth = 72;
+    std::istringstream lines(Wrap(fault.mistake, kMistakeWidth));
+    std::vector<std::string> cells = {std::string(fault.id), std::string(fault.code), std::string(Name(fault.family))};
+    for (std::string line; std::getline(lines, line); cells = {"", "", ""}) {
+      cells.push_back(line);
+      list.table.Row(cells);
+    }
+  }
+  return list;
+}
+
 struct Topic {
   std::string name;
   Listing (*make)();
@@ -219,7 +240,8 @@ const std::vector<Topic>& Topics() {
                                             {"recipes", Recipes},
                                             {"formats", Formats},
                                             {"masks", Masks},
-                                            {"distributions", Distributions}};
+                                            {"distributions", Distributions},
+                                            {"faults", FaultList}};
   return topics;
 }
 
@@ -230,7 +252,8 @@ ExitCode List(const Arguments& arguments) {
   for (const Topic& topic : Topics()) names.push_back(topic.name);
   CommandLine line("list", "Lists what is built in; without a topic, everything.",
                    {{"bitflash list gpus", "what --gpu takes"},
-                    {"bitflash list models --json", "what --model takes, with every layer group"}});
+                    {"bitflash list models --json", "what --model takes, with every layer group"},
+                    {"bitflash list faults", "mistakes of attention kernels that can be simulated"}});
   std::optional<std::string> topic_name;
   OutputFlags flags;
   line.AddPositional("TOPIC", topic_name, Join(names));
