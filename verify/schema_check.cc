@@ -45,6 +45,21 @@ class Checker {
     throw std::runtime_error("unknown type in a schema: " + type);
   }
 
+  void CheckAnyOf(const Json& value, const Json& alternatives, const std::string& file, const std::string& at) {
+    const std::vector<std::string> before = errors_;
+    std::vector<std::string> last;
+    for (const Json& alternative : alternatives) {
+      errors_.clear();
+      Check(value, alternative, file, at);
+      const bool fits = errors_.empty();
+      last = errors_;
+      errors_ = before;
+      if (fits) return;
+    }
+    Fail(at, "fits none of the alternatives");
+    errors_.insert(errors_.end(), last.begin(), last.end());  // what is wrong with it as the last of them
+  }
+
   void Check(const Json& value, const Json& schema, const std::string& file, const std::string& at) {
     for (const auto& [keyword, rule] : schema.items()) {
       if (keyword == "$ref") {
@@ -61,6 +76,8 @@ class Checker {
       } else if (keyword == "enum") {
         if (std::find(rule.begin(), rule.end(), value) == rule.end())
           Fail(at, value.dump() + " is not in " + rule.dump());
+      } else if (keyword == "anyOf") {
+        CheckAnyOf(value, rule, file, at);
       } else if (keyword == "const") {
         if (value != rule) Fail(at, value.dump() + " is not " + rule.dump());
       } else if (keyword == "minimum") {

@@ -25,6 +25,9 @@ TEST_CASE("every keyword accepts what it should and refuses what it should") {
   CHECK(Errors(R"({"minimum": 1})", "1") == 0);
   CHECK(Errors(R"({"enum": ["a", null]})", "null") == 0);
   CHECK(Errors(R"({"enum": ["a"]})", "\"b\"") == 1);
+  CHECK(Errors(R"({"anyOf": [{"type": "null"}, {"type": "integer", "minimum": 1}]})", "null") == 0);
+  CHECK(Errors(R"({"anyOf": [{"type": "null"}, {"type": "integer", "minimum": 1}]})", "1") == 0);
+  CHECK(Errors(R"({"anyOf": [{"type": "null"}, {"type": "integer", "minimum": 1}]})", "0") == 2);
   CHECK(Errors(R"({"const": "a"})", "\"a\"") == 0);
   CHECK(Errors(R"({"const": "a"})", "1") == 1);
   CHECK(Errors(R"({"items": {"type": "string"}, "minItems": 1})", R"(["a", 1, 2])") == 2);

@@ -133,28 +133,28 @@ int64_t VerifyResult::Count(Verdict verdict) const {
   return std::count_if(kernels.begin(), kernels.end(), [&](const KernelVerdict& v) { return v.verdict == verdict; });
 }
 
-std::string RepeatCommand(const std::vector<std::string>& arguments, const sim::Kernel& kernel) {
-  struct Dropped {
-    std::string_view flag;
-    bool takes_value;
-  };
-  std::vector<Dropped> dropped = {{"--kernel", true}, {"--json", false}};
-  if (!kernel.splits_keys) dropped.push_back({"--splits", true});
-  if (!kernel.pages) dropped.push_back({"--page-size", true});
-  if (!kernel.packs_heads) dropped.push_back({"--pack-gqa", false});
-  if (!kernel.stores_scores) dropped.push_back({"--fp32-scores", false});
-  std::string command = fmt::format("bitflash verify --kernel {}", kernel.name);
+std::string ShellWords(const std::vector<std::string>& arguments, const std::vector<DroppedFlag>& dropped) {
+  std::string words;
   for (size_t i = 0; i < arguments.size(); ++i) {
     const std::string& word = arguments[i];
     const std::string_view flag = std::string_view(word).substr(0, word.find('='));
-    const auto found = std::find_if(dropped.begin(), dropped.end(), [&](const Dropped& d) { return d.flag == flag; });
+    const auto found = std::ranges::find(dropped, flag, &DroppedFlag::flag);
     if (found == dropped.end()) {
-      command += " " + Quoted(word);
+      words += " " + Quoted(word);
     } else if (found->takes_value && flag == word) {
       ++i;  // the value is the next word
     }
   }
-  return command;
+  return words;
+}
+
+std::string RepeatCommand(const std::vector<std::string>& arguments, const sim::Kernel& kernel) {
+  std::vector<DroppedFlag> dropped = {{"--kernel", true}, {"--json", false}};
+  if (!kernel.splits_keys) dropped.push_back({"--splits", true});
+  if (!kernel.pages) dropped.push_back({"--page-size", true});
+  if (!kernel.packs_heads) dropped.push_back({"--pack-gqa", false});
+  if (!kernel.stores_scores) dropped.push_back({"--fp32-scores", false});
+  return fmt::format("bitflash verify --kernel {}", kernel.name) + ShellWords(arguments, dropped);
 }
 
 Json VerifyJson(const VerifyResult& r) {

@@ -47,6 +47,15 @@ struct VerifyResult {
   int64_t Count(Verdict verdict) const;
 };
 
+// A flag that a repeated command leaves out.
+struct DroppedFlag {
+  std::string_view flag;
+  bool takes_value;  // in the next word, unless there is a '='
+};
+
+// The arguments as a shell takes them, each after a blank, without some flags.
+std::string ShellWords(const std::vector<std::string>& arguments, const std::vector<DroppedFlag>& dropped);
+
 // The arguments as a command line that a shell takes, for this kernel alone: without --json and without the choices
 // that mean something only to others.
 std::string RepeatCommand(const std::vector<std::string>& arguments, const sim::Kernel& kernel);

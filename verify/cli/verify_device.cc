@@ -1,0 +1,133 @@
+// bitflash verify --device cuda: the CUDA kernels of gpu/ against their simulated twins.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "data/error.h"
+#include "verify/cli/commands.h"
+#include "verify/cli/device_flag.h"
+#include "verify/cli/numbers.h"
+#include "verify/cli/run_inputs.h"
+#include "verify/cli/simulation.h"
+#include "verify/cli/suggest.h"
+#include "verify/cli/text.h"
+#include "verify/cli/verify_flags.h"
+#include "verify/cli/verify_result.h"
+#include "verify/device_run.h"
+
+namespace bitflash::verify {
+namespace {
+
+using data::Attention;
+using data::UndecidedError;
+using data::UsageError;
+
+constexpr int64_t kMostRuns = 1000;
+
+// Everything that can be wrong with the command line is said before anything runs.
+void Plan(VerifyResult& result) {
+  for (KernelVerdict& v : result.kernels) {
+    const Attention& attention = result.workload.attention();
+    v.plan = PlanDevice(FindTwin(CudaKernels(), v.kernel->name), *v.kernel, attention, result.workload.gpu,
+                        ChoiceFor(result.workload, *v.kernel));
+    sim::CountKernel(*v.kernel, attention, v.plan->tiling, result.workload.gpu);  // refuses what the twin does not take
+  }
+}
+
+KernelInputs OfHeads(const KernelInputs& whole, const HeadSubset& heads) {
+  const auto some = [](const data::Tensor& tensor, int64_t begin, int64_t count) {
+    return tensor.Slice(1, begin, begin + count).Contiguous();
+  };
+  const int64_t kv = heads.attention.heads_kv;
+  return {.q = some(whole.q, heads.q_begin, heads.attention.heads_q),
+          .k = some(whole.k, heads.kv_begin, kv),
+          .v = some(whole.v, heads.kv_begin, kv)};
+}
+
+void Judge(KernelVerdict& v, const VerifyResult& result, const KernelInputs& inputs, int64_t runs,
+           const Output& output) try {
+  const Attention& attention = result.workload.attention();
+  RequireModelled(*v.kernel, attention);
+  OutputPair device;
+  RunOnDevice(*v.plan, inputs, runs, [&](DeviceOutputs outputs) {
+    OutputPair pair{std::move(outputs.o), std::move(outputs.lse)};
+    if (v.runs == 0) {
+      device = std::move(pair);
+    } else {
+      v.unstable_elements += CountDifferent(device, pair);
+    }
+    v.device_seconds = v.runs == 0 ? outputs.seconds : std::min(v.device_seconds, outputs.seconds);
+    ++v.runs;
+  });
+  const HeadSubset& heads = result.heads;
+  TimedSimulation timed =
+      SimulateShowing(output, *v.kernel, heads, v.plan->tiling, result.workload.gpu.arch, OfHeads(inputs, heads));
+  v.simulation_seconds = timed.seconds;
+  const sim::Count count = sim::CountKernel(*v.kernel, attention, v.plan->tiling, result.workload.gpu);
+  v.agreement =
+      CompareOutputs({device.o.Slice(1, heads.begin, heads.end), device.lse.Slice(1, heads.begin, heads.end)},
+                     {timed.simulated.o, timed.simulated.lse}, attention.format, heads.begin, WritesLse(count));
+  v.verdict = v.agreement->identical() && v.unstable_elements == 0 ? Verdict::kPass : Verdict::kFail;
+} catch (const UndecidedError& error) {
+  v.reason = error.what();
+}
+
+}  // namespace
+
+ExitCode VerifyDevice(const VerifyFlags& flags, const Arguments& arguments) {
+  const WorkloadFeatures features{.seed = true};
+  Output output("verify", flags.output);
+  if (ParseDevice(flags.device) != DeviceKind::kCuda) {
+    throw UsageError("--device cpu: a simulated kernel is its own twin (--fault NAME judges one with a mistake in it)");
+  }
+  const int64_t runs = ParseCount("--repeat", flags.runs.value_or("2"), 1, kMostRuns);
+  const data::Distribution distribution = data::ParseDistribution(flags.inputs.distribution.value_or("hash-normal"));
+  std::optional<FileInputs> files;
+  WorkloadFeatures needed = features;
+  WorkloadFlags workload_flags = flags.workload;
+  if (flags.inputs.FromFiles()) {
+    files = ReadInputs(flags.inputs, workload_flags);
+    needed.seed = false;
+  }
+  Workload workload = ResolveWorkload(workload_flags, needed);
+  VerifyResult result{
+      .workload = workload,
+      .heads = ParseHeads(flags.heads, workload.attention()),
+      .inputs = files ? Join(files->paths) : fmt::format("{}, seed {}", Name(distribution), workload.seed)};
+  for (const sim::Kernel* kernel : workload.kernels) {
+    result.kernels.push_back({.kernel = kernel, .command = RepeatCommand(arguments, *kernel)});
+  }
+
+  bool ready = false;
+  try {
+    for (const KernelVerdict& v : result.kernels) {
+      RequireTaken(FindTwin(CudaKernels(), v.kernel->name), workload.attention());
+    }
+    result.device = CurrentCudaDevice();
+    workload = ResolveForDevice(workload_flags, needed, *result.device);
+    ready = true;
+  } catch (const UndecidedError& error) {
+    for (KernelVerdict& v : result.kernels) v.reason = error.what();
+  }
+  for (const std::string& note : workload.notes) output.Note(note);
+  if (ready) {
+    Plan(result);
+    const HeadSubset all = SelectHeads(workload.attention(), 0, workload.attention().heads_q);
+    const KernelInputs inputs = files ? SelectInputs(*files, workload.attention(), all)
+                                      : GenerateInputs(workload.attention(), all, distribution, workload.seed);
+    for (KernelVerdict& v : result.kernels) Judge(v, result, inputs, runs, output);
+  }
+
+  if (output.wants_json()) output.JsonResult(VerifyJson(result));
+  if (output.wants_text()) output.Text(VerifyText(result, output.color()));
+  output.Finish();
+  for (const KernelVerdict& v : result.kernels) {
+    if (v.verdict == Verdict::kUndecided) {
+      WriteError(fmt::format("bitflash verify: {}: undecided: {}", v.kernel->name, Printable(v.reason)));
+    }
+  }
+  if (result.Count(Verdict::kFail) > 0) return ExitCode::kMismatch;
+  return result.Count(Verdict::kUndecided) > 0 ? ExitCode::kUndecided : ExitCode::kPass;
+}
+
+}  // namespace bitflash::verify

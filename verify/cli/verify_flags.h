@@ -1,0 +1,44 @@
+// The flags of `bitflash verify`, and what it can be asked to judge.
+#ifndef BITFLASH_VERIFY_CLI_VERIFY_FLAGS_H_
+#define BITFLASH_VERIFY_CLI_VERIFY_FLAGS_H_
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "verify/cli/commands.h"
+#include "verify/cli/output.h"
+#include "verify/cli/run_inputs.h"
+#include "verify/cli/workload.h"
+#include "verify/report.h"
+
+namespace bitflash::verify {
+
+// As written on the command line.
+struct VerifyFlags {
+  WorkloadFlags workload;
+  InputFlags inputs;
+  OutputFlags output;
+  std::optional<std::string> device, plugin, fault, case_file;                 // what is judged
+  std::optional<std::string> o, lse, layout, kv_layout, output_dtype, v_in_k;  // tensors
+  std::optional<std::string> softcap, q_scale, k_scale, v_scale;
+  std::optional<std::string> init, timeout, cases;  // plug-ins
+  std::optional<std::string> heads, runs;           // --device cuda
+  std::optional<std::string> pairs, save, junit;
+  bool no_relations = false, no_diagnosis = false, github = false;
+};
+
+VerifyFlags ParseVerifyFlags(const Arguments& arguments);
+
+// --device cuda: the CUDA kernels against their twins.
+ExitCode VerifyDevice(const VerifyFlags& flags, const Arguments& arguments);
+
+// Tensors of a file, or the case in it, as outputs of an unknown kernel.
+Report VerifyTensors(const VerifyFlags& flags, const Arguments& arguments, const Output& output);
+
+// --plugin and --fault: kernels that can be called.
+Report VerifySubject(const VerifyFlags& flags, const Arguments& arguments, const Output& output);
+
+}  // namespace bitflash::verify
+
+#endif  // BITFLASH_VERIFY_CLI_VERIFY_FLAGS_H_

@@ -1,0 +1,240 @@
+#include "verify/judge.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <string>
+
+#include "data/error.h"
+
+namespace bitflash::verify {
+namespace {
+
+using data::Attention;
+
+constexpr int64_t kSliceRows = 16;                // rows of a sampled slice
+constexpr int64_t kPartPairs = int64_t{1} << 27;  // of a part: bounds the memory of its truth
+constexpr int64_t kMostStrays = 4;                // rows with NaN outside the sample that are judged as well
+
+double Since(std::chrono::steady_clock::time_point begin) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+void RequireOutputs(const Problem& p, const Outputs& outputs) {
+  const Attention& a = p.attention;
+  const auto require = [](const char* name, const data::Tensor& tensor, const std::vector<int64_t>& shape) {
+    if (tensor.shape() != shape) {
+      throw data::UsageError(std::string(name) + " has the shape " + data::ShapeString(tensor.shape()) + ": expected " +
+                             data::ShapeString(shape));
+    }
+    if (!tensor.type().format()) {
+      throw data::UsageError(std::string(name) + " holds " + Name(tensor.type()) + ": expected a float format");
+    }
+  };
+  require("o", outputs.o, {a.batch, a.heads_q, a.seqlen_q, a.head_dim_v});
+  if (outputs.lse) require("lse", *outputs.lse, {a.batch, a.heads_q, a.seqlen_q});
+}
+
+int64_t Pairs(const Problem& p) {
+  int64_t pairs = 0;
+  for (int64_t n = 0; n < p.attention.batch; ++n) pairs += p.attention.heads_q * p.queries(n) * p.keys(n);
+  return pairs;
+}
+
+// The rows of a sequence that a sample takes: slices at the beginning, at the end and evenly between.
+std::vector<reference::Range> SampledRows(int64_t queries, int64_t rows) {
+  if (rows >= queries) return {{0, queries}};
+  const int64_t slices = std::max<int64_t>(2, rows / kSliceRows);
+  const int64_t length = std::max<int64_t>(1, rows / slices);
+  std::vector<reference::Range> ranges;
+  int64_t end = 0;
+  for (int64_t n = 0; n < slices; ++n) {
+    const int64_t begin = std::max(end, n * (queries - length) / (slices - 1));
+    end = std::min(queries, begin + length);
+    if (begin < end) ranges.push_back({begin, end});
+  }
+  return ranges;
+}
+
+// Rows outside the parts in which the kernel wrote something that is not finite, [sequence, head, row].
+std::vector<std::array<int64_t, 3>> StrayRows(const Problem& p, const Outputs& outputs,
+                                              const std::vector<Part>& parts) {
+  const Attention& a = p.attention;
+  const std::vector<double> o = ToDoubles(outputs.o);
+  std::vector<std::array<int64_t, 3>> strays;
+  for (int64_t n = 0; n < a.batch; ++n) {
+    for (int64_t h = 0; h < a.heads_q; ++h) {
+      for (int64_t row = 0; row < p.queries(n); ++row) {
+        const double* x = o.data() + ((n * a.heads_q + h) * a.seqlen_q + row) * a.head_dim_v;
+        if (std::all_of(x, x + a.head_dim_v, [](double value) { return std::isfinite(value); })) continue;
+        const bool judged = std::ranges::any_of(parts, [&](const Part& part) {
+          return part.sequence == n && part.heads.begin <= h && h < part.heads.end && part.rows.begin <= row &&
+                 row < part.rows.end;
+        });
+        if (judged) continue;
+        strays.push_back({n, h, row});
+        if (static_cast<int64_t>(strays.size()) == kMostStrays) return strays;
+      }
+    }
+  }
+  return strays;
+}
+
+std::string KernelText(const SimulatedKernel& kernel) {
+  return std::string(kernel.kernel->name) + " (" + ToString(kernel.tiling) + ", " + kernel.arch + ")";
+}
+
+void Accumulate(std::optional<Difference>& into, const Difference& more) {
+  if (!into) {
+    into = more;
+    return;
+  }
+  into->elements += more.elements;
+  into->a_nan += more.a_nan;
+  into->b_nan += more.b_nan;
+  into->kind_differs += more.kind_differs;
+  if (into->bits_differ == 0) into->first = more.first;
+  into->bits_differ += more.bits_differ;
+  if (more.max_ulps > into->max_ulps) into->max_ulps = more.max_ulps, into->worst_ulps = more.worst_ulps;
+  if (more.max_abs > into->max_abs) into->max_abs = more.max_abs, into->worst_abs = more.worst_abs;
+}
+
+// Indices of the whole problem in place of those of a part.
+void Shift(ElementPair& pair, const Part& part) {
+  if (pair.index.empty()) return;
+  pair.index[0] += part.sequence;
+  pair.index[1] += part.heads.begin;
+  pair.index[2] += part.rows.begin;
+}
+
+void Shift(Difference& d, const Part& part) {
+  for (ElementPair* pair : {&d.first_kind, &d.first, &d.worst_ulps, &d.worst_abs, &d.worst_rel}) Shift(*pair, part);
+}
+
+// The simulated outputs of a part's problem have all heads of its groups; parts hold whole groups, so they agree.
+void AddAgreement(BitAgreement& agreement, std::optional<Difference>& o, const Part& part, const Outputs& mine,
+                  const Outputs& simulated) {
+  Difference difference = Compare(mine.o, simulated.o);
+  agreement.elements += difference.elements;
+  agreement.differ += difference.bits_differ;
+  Shift(difference, part);
+  Accumulate(o, difference);
+  if (!mine.lse || !simulated.lse) return;
+  Difference lse = Compare(*mine.lse, *simulated.lse);
+  agreement.elements += lse.elements;
+  agreement.differ += lse.bits_differ;
+  Shift(lse, part);
+  Accumulate(agreement.lse, lse);
+}
+
+// Equal parts of the keys are cut elsewhere when a part of the problem has fewer keys.
+bool KeepsBits(const SimulatedKernel& kernel, const Problem& whole, const Part& part, const Problem& cut) {
+  return kernel.tiling.splits == 1 || cut.attention.seqlen_k == whole.keys(part.sequence);
+}
+
+std::string Count(int64_t n, const char* what) { return std::to_string(n) + " " + what + (n == 1 ? "" : "s"); }
+
+void Conclude(const JudgeOptions& options, Judgement& j) {
+  const TensorEvidence& o = j.evidence.o();
+  const std::string sample = j.sampled ? " of a sample" : "";
+  if (o.elements == 0) {
+    j.rung = Rung::kUndecided;
+    j.reason = "the problem has no rows to judge";
+    return;
+  }
+  if (j.named && j.named->differ == 0 && j.named->elements > 0) {
+    j.rung = Rung::kExact;
+    j.reason = "all " + Count(j.named->elements, "element") + sample + " have the bits of " + j.named->kernel;
+    return;
+  }
+  if (j.evidence.beyond() > 0) {
+    j.rung = Rung::kWrong;
+    j.reason = std::to_string(j.evidence.beyond()) + " of " +
+               Count(o.elements + (j.evidence.lse() ? j.evidence.lse()->elements : 0), "element") + sample +
+               " are further from the truth than a correct kernel can be";
+    return;
+  }
+  if (j.variant && j.variant->differ == 0) {
+    j.rung = Rung::kExactVariant;
+    j.reason = "all " + Count(j.variant->elements, "element") + sample + " have the bits of " + j.variant->kernel;
+    return;
+  }
+  j.rung = Rung::kBounded;
+  j.reason = "every element" + sample + " is within its bound";
+}
+
+}  // namespace
+
+std::string_view Name(Rung rung) {
+  switch (rung) {
+    case Rung::kExact:
+      return "exact";
+    case Rung::kExactVariant:
+      return "exact-variant";
+    case Rung::kBounded:
+      return "bounded";
+    case Rung::kWrong:
+      return "wrong";
+    case Rung::kUndecided:
+      break;
+  }
+  return "undecided";
+}
+
+bool Passes(Rung rung) { return rung == Rung::kExact || rung == Rung::kExactVariant || rung == Rung::kBounded; }
+
+std::vector<Part> ChooseParts(const Problem& p, int64_t most_pairs) {
+  const Attention& a = p.attention;
+  const int64_t pairs = Pairs(p);
+  const double share =
+      most_pairs > 0 && pairs > most_pairs ? static_cast<double>(most_pairs) / static_cast<double>(pairs) : 1;
+  std::vector<Part> parts;
+  for (int64_t n = 0; n < a.batch; ++n) {
+    const int64_t queries = p.queries(n), keys = std::max<int64_t>(1, p.keys(n));
+    if (queries == 0) continue;
+    const auto rows = std::max<int64_t>(kSliceRows, static_cast<int64_t>(share * static_cast<double>(queries)));
+    const std::vector<reference::Range> slices =
+        share < 1 ? SampledRows(queries, rows) : std::vector<reference::Range>{{0, queries}};
+    const int64_t groups = std::clamp<int64_t>(kPartPairs / (slices[0].size() * keys * a.group()), 1, a.heads_kv);
+    for (int64_t kv = 0; kv < a.heads_kv; kv += groups) {
+      const reference::Range heads = {kv * a.group(), std::min(a.heads_kv, kv + groups) * a.group()};
+      for (const reference::Range& slice : slices) parts.push_back({n, heads, slice});
+    }
+  }
+  return parts;
+}
+
+Judgement Judge(const Problem& p, const Outputs& outputs, const JudgeOptions& options) {
+  Validate(p);
+  RequireOutputs(p, outputs);
+  Judgement j{.evidence = Evidence(p), .parts = ChooseParts(p, options.most_pairs)};
+  j.sampled = options.most_pairs > 0 && Pairs(p) > options.most_pairs;
+  if (j.sampled) {
+    for (const auto& [n, head, row] : StrayRows(p, outputs, j.parts)) {
+      const int64_t first = head / p.attention.group() * p.attention.group();
+      j.parts.push_back({n, {first, first + p.attention.group()}, {row, row + 1}});
+    }
+  }
+  std::optional<Difference> named_o;
+  if (options.named) j.named.emplace().kernel = KernelText(*options.named);
+  for (size_t n = 0; n < j.parts.size(); ++n) {
+    const Part& part = j.parts[n];
+    const Problem cut = Extract(p, part);
+    const Outputs mine = Extract(outputs, part);
+    auto begin = std::chrono::steady_clock::now();
+    const data::Format format = outputs.o.type().format().value();
+    j.evidence.Add(part, mine, ComputeTruth(cut, ArithmeticOf(cut, format)));
+    j.truth_seconds += Since(begin);
+    if (j.named && KeepsBits(*options.named, p, part, cut)) {
+      begin = std::chrono::steady_clock::now();
+      AddAgreement(*j.named, named_o, part, mine, RunSimulated(*options.named, cut));
+      j.simulation_seconds += Since(begin);
+    }
+    if (options.progress) options.progress(static_cast<double>(n + 1) / static_cast<double>(j.parts.size()));
+  }
+  if (named_o) j.named->o = *named_o;
+  Conclude(options, j);
+  return j;
+}
+
+}  // namespace bitflash::verify

@@ -1,0 +1,76 @@
+// The judgement of a kernel's outputs: the first rung of a ladder that they stand on, with the evidence for it.
+#ifndef BITFLASH_VERIFY_JUDGE_H_
+#define BITFLASH_VERIFY_JUDGE_H_
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "verify/compare.h"
+#include "verify/evidence.h"
+#include "verify/faults.h"
+#include "verify/problem.h"
+
+namespace bitflash::verify {
+
+// From the strongest statement to the weakest.
+enum class Rung : uint8_t {
+  kExact,         // every bit is that of the kernel that was named
+  kExactVariant,  // every bit is that of a correct variant: another recipe, tile, split or order
+  kBounded,       // every element is within the bound that every correct kernel keeps
+  kWrong,         // some element is not: no correct kernel of these formats computes that
+  kUndecided,     // nothing could be judged
+};
+std::string_view Name(Rung rung);  // "exact", "exact-variant", "bounded", "wrong", "undecided"
+bool Passes(Rung rung);
+
+// With one simulated kernel, over all parts.
+struct BitAgreement {
+  std::string kernel;    // "fa2 (128x64, 4 warps, 1 stage, sm90)": what was simulated
+  std::string reason;    // why nothing was compared
+  int64_t elements = 0;  // of O and of LSE
+  int64_t differ = 0;    // whose bits are others
+  Difference o;          // a: the kernel that is judged, b: the simulation
+  std::optional<Difference> lse;
+};
+
+// FlashAttention's own rule: max |O - truth| <= 2 max |O' - truth| with O' the same attention in the low precision.
+// It sees one number for the whole tensor; blind rows are those that could be all zeros and pass.
+struct FlashRule {
+  double error = 0, limit = 0;
+  int64_t blind_rows = 0, rows = 0;
+  bool passes() const { return error <= limit; }  // false for NaN
+};
+
+struct Judgement {
+  Rung rung = Rung::kUndecided;
+  std::string reason;  // one sentence: why this rung
+  Evidence evidence;
+  std::vector<Part> parts;  // what was judged; all of the problem, or a sample that the reason speaks of
+  bool sampled = false;
+  std::optional<BitAgreement> named;    // with the kernel that was named
+  std::optional<BitAgreement> variant;  // kExactVariant: with the kernel that was found
+  std::optional<FlashRule> flash_rule;  // 16-bit formats
+  double truth_seconds = 0, simulation_seconds = 0;
+};
+
+struct JudgeOptions {
+  std::optional<SimulatedKernel> named;
+  bool search_variants = true;  // where the bits of the named kernel are not these
+  // Query-key pairs that may be judged: a larger problem is sampled, every head of it, in rows spread over the
+  // sequence. 0: everything. About 3e7 a second on two cores.
+  int64_t most_pairs = int64_t{1} << 30;
+  std::function<void(double)> progress;  // 0 to 1
+};
+
+// The parts that a budget allows: whole sequences, or of every head rows from the beginning, the end and between.
+std::vector<Part> ChooseParts(const Problem& problem, int64_t most_pairs);
+
+// Throws UsageError when the outputs have not the shapes of the problem.
+Judgement Judge(const Problem& problem, const Outputs& outputs, const JudgeOptions& options);
+
+}  // namespace bitflash::verify
+
+#endif  // BITFLASH_VERIFY_JUDGE_H_
