@@ -17,7 +17,7 @@ endif()
 set_target_properties(bitflash_c PROPERTIES INSTALL_RPATH "$ORIGIN")
 install(TARGETS bitflash_c EXPORT bitflash-c-targets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(FILES ${PROJECT_SOURCE_DIR}/verify/c_api.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/bitflash/verify)
-file(RELATIVE_PATH BITFLASH_PREFIX_FROM_PC /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
+file(RELATIVE_PATH BITFLASH_PREFIX_FROM_PC /prefix/${CMAKE_INSTALL_LIBDIR}/pkgconfig /prefix)
 configure_file(${PROJECT_SOURCE_DIR}/cmake/bitflash.pc.in ${PROJECT_BINARY_DIR}/bitflash.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/bitflash.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 

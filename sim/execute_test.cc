@@ -67,5 +67,31 @@ TEST_CASE("the ledger of an execution equals that of the count") {
   CHECK(ran > 200);
 }
 
+TEST_CASE("what the progress callback throws ends an execution of any number of threads") {
+  const Kernel& kernel = FindKernel("fa2");
+  const Attention a{
+      .batch = 2, .heads_q = 3, .heads_kv = 3, .seqlen_q = 40, .seqlen_k = 40, .head_dim = 32, .head_dim_v = 32};
+  Buffers buffers(a, 1);
+  struct Stop {};
+  for (const int threads : {1, 2, 5}) {
+    int calls = 0;
+    ExecuteOptions options{.threads = threads};
+    options.progress = [&](double) {
+      ++calls;
+      throw Stop();
+    };
+    bool stopped = false;
+    try {
+      Execute(kernel, a, {.Br = 16, .Bc = 16, .warps = 1}, "sm90", buffers.in, buffers.out, options);
+    } catch (const Stop&) {
+      stopped = true;
+    }
+    // With other threads the calling one may get no block, and then has nothing to tell.
+    CHECK(stopped == (calls == 1));
+    CHECK(calls <= 1);
+    if (threads == 1) CHECK(stopped);
+  }
+}
+
 }  // namespace
 }  // namespace bitflash::sim

@@ -158,6 +158,7 @@ bitflash_status bitflash_simulate(const bitflash_problem* problem, const bitflas
       throw UsageError("outputs.lse is not NULL: kernel " + std::string(choice.kernel.name) +
                        " keeps the maximum and the sum of each row and writes no LSE");
     }
+    const DefaultFloatTeam default_float(e.threads);
     bitflash::sim::ExecuteOptions options;
     options.threads = e.threads;
     options.progress = Progress(e);
@@ -172,7 +173,9 @@ bitflash_status bitflash_golden(const bitflash_problem* problem, const bitflash_
     const Attention a = AttentionOf(problem);
     const bitflash_execution e = ExecutionOf(execution);
     const bitflash_inputs in = InputsOf(inputs, a);
-    Golden(a, in, OutputsOf(outputs, a, sizeof(double), sizeof(double), in), e);
+    const bitflash_outputs out = OutputsOf(outputs, a, sizeof(double), sizeof(double), in);
+    const DefaultFloatTeam default_float(e.threads);
+    Golden(a, in, out, e);
   });
 }
 

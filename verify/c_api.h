@@ -14,6 +14,7 @@
  * where something is needed is BITFLASH_USAGE.
  *
  * Threads. Every function may be called by several threads at once; a bitflash_count is read-only once it is made.
+ * Rounding mode and flush-to-zero of the calling program decide no bit, and are left as they were.
  */
 #ifndef BITFLASH_VERIFY_C_API_H_
 #define BITFLASH_VERIFY_C_API_H_

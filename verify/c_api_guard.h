@@ -11,6 +11,7 @@
 #include <type_traits>
 
 #include "verify/c_api.h"
+#include "verify/c_api_float.h"
 
 namespace bitflash::verify {
 
@@ -20,10 +21,11 @@ struct Cancelled {};
 // Inside a catch block: stores the message of the exception for bitflash_last_error and returns its status.
 bitflash_status ReportException() noexcept;
 
-// Runs the body of an entry point.
+// Runs the body of an entry point, with floating point as C defines it.
 template <class Body>
 bitflash_status Guarded(Body&& body) noexcept {
   try {
+    const DefaultFloat default_float;
     body();
     return BITFLASH_OK;
   } catch (...) {

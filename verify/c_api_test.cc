@@ -2,10 +2,13 @@
 #include "verify/c_api.h"
 
 #include <doctest/doctest.h>
+#include <omp.h>
 
 #include <algorithm>
 #include <bit>
+#include <cfenv>
 #include <cmath>
+#include <cstddef>
 #include <limits>
 #include <memory>
 #include <string>
@@ -15,7 +18,10 @@
 #include "sim/count.h"
 #include "sim/execute.h"
 #include "verify/c_api_testing.h"
-#include "verify/compare.h"
+
+#if defined(__SSE2__)
+#include <xmmintrin.h>
+#endif
 
 namespace bitflash::verify {
 namespace {
@@ -197,6 +203,49 @@ TEST_CASE("C: a simulation has the bits of sim::Execute, for any number of threa
   CHECK(std::any_of(outputs.begin() + 1, outputs.end(), [&](const auto& o) { return o != outputs.front(); }));
 }
 
+// Every thread of a team rounds upwards and, on x86, flushes subnormals.
+void SpoilFloat(int threads) {
+#pragma omp parallel num_threads(threads)
+  {
+    std::fesetround(FE_UPWARD);
+#if defined(__SSE2__)
+    _mm_setcsr(_mm_getcsr() | 0x8040);  // FTZ and DAZ; Intel SDM, volume 1, section 10.2.3
+#endif
+  }
+}
+
+TEST_CASE("C: the client's rounding mode and flushing decide no bit, and stay") {
+  SmallCall call;
+  for (size_t i = 0; i < call.v.size(); i += 2) call.v[i] &= 0x83FF;  // subnormal numbers of fp16
+  REQUIRE(bitflash_simulate(&call.problem, nullptr, &call.inputs, &call.outputs, nullptr) == BITFLASH_OK);
+  REQUIRE(bitflash_golden(&call.problem, &call.inputs, &call.truth, nullptr) == BITFLASH_OK);
+  SmallCall spoilt;
+  spoilt.v = call.v;
+  std::fenv_t before;
+  std::fegetenv(&before);
+  for (const int threads : {1, 3}) {
+    auto execution = Sized<bitflash_execution>();
+    execution.threads = threads;
+    SpoilFloat(threads);
+    spoilt.inputs.v = spoilt.v.data();
+    const auto simulated = bitflash_simulate(&spoilt.problem, nullptr, &spoilt.inputs, &spoilt.outputs, &execution);
+    const auto golden = bitflash_golden(&spoilt.problem, &spoilt.inputs, &spoilt.truth, &execution);
+    std::vector<int> modes(threads);
+#pragma omp parallel num_threads(threads)
+    {
+      modes[omp_get_thread_num()] = std::fegetround();
+      std::fesetenv(&before);
+    }
+    CHECK(simulated == BITFLASH_OK);
+    CHECK(golden == BITFLASH_OK);
+    CHECK(modes == std::vector<int>(threads, FE_UPWARD));
+    CHECK(spoilt.o == call.o);
+    CHECK(spoilt.lse == call.lse);
+    CHECK(spoilt.true_o == call.true_o);
+    CHECK(spoilt.true_lse == call.true_lse);
+  }
+}
+
 TEST_CASE("C: V that is part of K, and no keys at all") {
   SmallCall call;
   call.problem.v_is_in_k = 1;
@@ -309,6 +358,18 @@ TEST_CASE("C: the value of bits in every format") {
   CHECK(value(BITFLASH_E4M3, 0x3C) == 1.5);
   CHECK(value(BITFLASH_E5M2, 0x3E) == 1.5);
 }
+
+// Where a field stands is part of the interface: a compiled client has it inside.
+static_assert(BITFLASH_ABI_MAJOR == 1 && sizeof(void*) == 8, "the offsets of another interface, or machine");
+static_assert(offsetof(bitflash_problem, head_dim_v) == 56 && offsetof(bitflash_problem, reserved) == 108);
+static_assert(offsetof(bitflash_kernel, Br) == 24 && offsetof(bitflash_kernel, fp32_scores) == 84);
+static_assert(offsetof(bitflash_traffic, write) == 32 && offsetof(bitflash_totals, fp32_ops) == 80);
+static_assert(offsetof(bitflash_launch, grid_x) == 16 && offsetof(bitflash_launch, waves) == 80);
+static_assert(offsetof(bitflash_inputs, v_bytes) == 48 && offsetof(bitflash_outputs, lse_bytes) == 32);
+static_assert(offsetof(bitflash_execution, progress) == 16 && offsetof(bitflash_execution, user) == 24);
+static_assert(sizeof(bitflash_pair) == 40 && offsetof(bitflash_difference, first) == 80);
+static_assert(offsetof(bitflash_difference, max_ulps) == 160 && offsetof(bitflash_difference, worst_rel) == 264);
+static_assert(offsetof(bitflash_kernel_info, source) == 24 && offsetof(bitflash_gpu_info, arch) == 24);
 
 TEST_CASE("C: lists and versions") {
   CHECK(bitflash_abi_version() == BITFLASH_ABI_VERSION);

@@ -10,7 +10,7 @@
 static void require(bitflash_status status) {
   if (status == BITFLASH_OK) return;
   fprintf(stderr, "bitflash: %s\n", bitflash_last_error());
-  exit(status);
+  exit((int)status);
 }
 
 /* FlashAttention-2 on one layer of Llama 3 8B, 8192 tokens: every tensor at every memory level. */
