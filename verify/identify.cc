@@ -1,6 +1,7 @@
 #include "verify/identify.h"
 
 #include <algorithm>
+#include <map>
 #include <set>
 #include <tuple>
 
@@ -19,7 +20,7 @@ constexpr int64_t kSampleRows = 16;   // of a block of the sample
 constexpr int64_t kVerifyRows = 128;  // of a block of the verification
 constexpr int64_t kMostSample = 32;   // blocks
 constexpr int64_t kSampleBytes = int64_t{512} << 20;
-constexpr int64_t kContradictions = 12;                              // blocks that join the sample after a verification
+constexpr size_t kContradictions = 12;                               // blocks that join the sample after a verification
 constexpr int kMostRounds = 8;                                       // of verifying, weighing and moving
 constexpr size_t kStructures = 8, kArithmetics = 8, kFinalists = 4;  // that a race leaves
 
@@ -54,7 +55,8 @@ void RequireModelled(const Problem& p, const Outputs& outputs) {
 class Search {
  public:
   Search(const Problem& problem, const Outputs& outputs, const IdentifyOptions& options)
-      : a_(problem.attention),
+      : problem_(problem),
+        a_(problem.attention),
         options_(options),
         has_lse_(outputs.lse.has_value()),
         small_(problem, outputs, kSampleRows),
@@ -131,17 +133,32 @@ class Search {
     return all;
   }
 
-  // From structures to one recipe: first what shows in many elements, then the end of a row.
-  Finalist Arithmetic(const std::vector<Candidate>& structures) {
+  // From structures to one recipe. LSE is sharp: it shows most roundings of a row in one number, but only when every
+  // choice that it depends on is right, so all of them are combined at once. Without it, first what shows in many
+  // elements of O, then the end of a row.
+  Finalist Arithmetic(const std::vector<Candidate>& all_structures) {
     lab_.lse = false;
-    std::vector<Scored> field = Race(structures, sample_, kStructures, 2, lab_);
-    std::vector<std::string_view> choices = {"arch", "exponent", "rescale", "exponential", "scale_log2"};
-    lab_.lse = has_lse_;
-    if (has_lse_) choices.push_back("log_sum_exp");
-    field = Race(Expand(Candidates(field), a_, choices, architectures_), sample_, kArithmetics, 2, lab_);
-    if (has_lse_ && !ExplainsLse(field.front().candidate)) lab_.lse = false;
-    field = Race(Expand(Candidates(field), a_, {"row_sum", "quad_sum", "reciprocal"}, architectures_), sample_,
-                 kFinalists, sample_.size(), lab_);
+    const std::vector<Candidate> structures = Candidates(Race(all_structures, sample_, kStructures, 2, lab_));
+    const std::vector<std::string_view> early = {"arch", "exponent", "rescale", "exponential", "scale_log2"};
+    std::vector<Scored> field;
+    if (has_lse_) {
+      std::vector<std::string_view> choices = early;
+      for (const char* choice : {"row_sum", "quad_sum", "log_sum_exp"}) choices.emplace_back(choice);
+      const auto combinations = static_cast<double>(Expand({structures.front()}, a_, choices, architectures_).size());
+      const auto most = static_cast<size_t>(
+          std::max(1.0, options_.work / (combinations * static_cast<double>(sample_.front().work))));
+      const std::vector<Candidate> some(structures.begin(),
+                                        structures.begin() + static_cast<int64_t>(std::min(most, structures.size())));
+      lab_.lse = true;
+      field = Race(Expand(some, a_, choices, architectures_), sample_, kArithmetics, 2, lab_);
+      lab_.lse = ExplainsLse(field.front().candidate);
+      field = Race(Expand(Candidates(field), a_, {"reciprocal"}, architectures_), sample_, kFinalists, 2, lab_);
+    }
+    if (!lab_.lse) {
+      field = Race(Expand(structures, a_, early, architectures_), sample_, kArithmetics, 2, lab_);
+      field = Race(Expand(Candidates(field), a_, {"row_sum", "quad_sum", "reciprocal"}, architectures_), sample_,
+                   kFinalists, 2, lab_);
+    }
     Finalist finalist{field.front().candidate, 0, lab_.lse, field.front().differ == 0};
     for (const Block& block : sample_) {
       finalist.differ += CountDifferent(Simulate(finalist.candidate, block).o, block.o);
@@ -149,7 +166,7 @@ class Search {
     return finalist;
   }
 
-  // Less than half of the rows would say that the form of LSE is another one, unless everything differs.
+  // More than half of the rows: else the form of LSE is none that is modelled, or the structure is wrong.
   bool ExplainsLse(const Candidate& candidate) {
     int64_t rows = 0, differ = 0;
     for (const Block& block : sample_) {
@@ -191,19 +208,21 @@ class Search {
 
   // Rows that contradict the candidate, as blocks at the front of the sample.
   bool AddContradictions() {
-    std::vector<Part> parts;
+    std::map<std::tuple<int64_t, int64_t, int64_t>, Part> fresh;
     for (const DifferentRow& row : verification_.different) {
       const int64_t begin = row.row / kSampleRows * kSampleRows;
-      const Part part{row.sequence, {row.head, row.head + 1}, {begin, std::min(begin + kSampleRows, a_.seqlen_q)}};
-      const auto key = std::tuple(part.sequence, part.heads.begin, part.rows.begin);
-      if (!contradictions_.insert(key).second) continue;
-      parts.push_back(part);
+      const int64_t end = std::min(begin + kSampleRows, problem_.queries(row.sequence));
+      const std::tuple key(row.sequence, row.head, begin);
+      if (!contradictions_.count(key)) fresh[key] = {row.sequence, {row.head, row.head + 1}, {begin, end}};
     }
     // Spread over the problem, when there are many.
     std::vector<Block> blocks;
-    const size_t step = std::max<size_t>(1, parts.size() / kContradictions);
-    for (size_t n = 0; n < parts.size() && blocks.size() < kContradictions; n += step) {
-      blocks.push_back(small_.Make(parts[n]));
+    const size_t step = fresh.size() / kContradictions + 1;
+    size_t n = 0;
+    for (const auto& [key, part] : fresh) {
+      if (n++ % step != 0) continue;
+      contradictions_.insert(key);
+      blocks.push_back(small_.Make(part));
     }
     sample_.insert(sample_.begin(), blocks.begin(), blocks.end());
     return !blocks.empty();
@@ -218,22 +237,35 @@ class Search {
     return best;
   }
 
-  // A named kernel with the same bits on the sample, where what it chooses otherwise cannot be told apart: its values.
+  bool SameOnSample(const Candidate& candidate, const std::vector<BlockBits>& bits) const {
+    for (size_t n = 0; n < sample_.size(); ++n) {
+      const BlockBits other = Simulate(candidate, sample_[n]);
+      if (other.o != bits[n].o || (lab_.lse && other.lse != bits[n].lse)) return false;
+    }
+    return true;
+  }
+
+  // What cannot be told apart on the sample gets the values of a named kernel: one that gives the same bits with its
+  // own tile, or one whose choices do with the tile that was found.
   void PreferNamed(Candidate& winner) {
     std::vector<BlockBits> bits;
     for (const Block& block : sample_) bits.push_back(Simulate(winner, block));
-    for (const Candidate& named : NamedCandidates(a_, winner.arch)) {
-      bool same = !refuted_.count(named.text->name);
-      for (size_t n = 0; same && n < sample_.size(); ++n) {
-        const BlockBits other = Simulate(named, sample_[n]);
-        same = other.o == bits[n].o && (!lab_.lse || other.lse == bits[n].lse);
-      }
-      if (same) named_.push_back(named);
+    named_.clear();
+    like_.clear();
+    const std::vector<Candidate> all = NamedCandidates(a_, winner.arch);
+    for (const Candidate& named : all) {
+      if (!refuted_.count(std::string(named.text->name)) && SameOnSample(named, bits)) named_.push_back(named);
+    }
+    for (size_t n = 0; named_.empty() && like_.empty() && n < all.size(); ++n) {
+      Candidate other = winner;
+      other.recipe = all[n].recipe;
+      if (refuted_.count(other.recipe.name) || !SameOnSample(other, bits)) continue;
+      like_ = other.recipe.name;
+      winner = other;
     }
     if (named_.empty()) return;
     const Candidate& first = named_.front();
     winner.recipe = first.recipe;
-    winner.recipe.name = "identified";
     winner.tiling = first.tiling;
     const bool splits = first.tiling.splits > 1 || first.tiling.part_keys > 0;
     if (!splits && first.text->name != "standard" && first.text->name != "fa1") {
@@ -258,13 +290,14 @@ class Search {
           continue;
         }
       }
-      named_.clear();
       PreferNamed(winner);
       Step("evidence", 0.75, 1);
       weighed_ = Weigh(winner, Alternatives(winner, architectures_), sample_, large_, numbers, lab_);
       const Weighed* better = Better(weighed_);
       if (better == nullptr) break;
-      if (!named_.empty()) refuted_.insert(named_.front().text->name);  // by rows outside the sample
+      // Rows outside the sample have spoken against it.
+      if (!named_.empty()) refuted_.insert(std::string(named_.front().text->name));
+      if (!like_.empty()) refuted_.insert(like_);
       winner = better->alternative.candidate;
     }
     // The last move, or a named recipe, has not been verified yet.
@@ -304,8 +337,11 @@ class Search {
     const Candidate& shown = named_.empty() ? winner : named_.front();
     result.recipe = {*shown.text, named_.empty() ? RunnableTiling(winner, a_) : shown.tiling, std::string(winner.arch)};
     result.recipe.kernel.recipe = winner.recipe;
-    result.recipe.kernel.recipe.name = named_.empty() ? "identified" : std::string(shown.text->name);
+    result.recipe.kernel.recipe.name = !named_.empty() ? std::string(shown.text->name)
+                                       : like_.empty() ? "identified"
+                                                       : like_;
     for (const Candidate& named : named_) result.named.emplace_back(named.text->name);
+    result.like = like_;
     result.choices = Evidence(winner);
     result.lse_modelled = lse_modelled_;
     result.elements = v.elements, result.equal = v.equal;
@@ -323,6 +359,7 @@ class Search {
     return result;
   }
 
+  const Problem& problem_;
   const Attention a_;
   const IdentifyOptions& options_;
   const bool has_lse_;
@@ -334,7 +371,8 @@ class Search {
   Verification verification_;
   std::vector<Weighed> weighed_;
   std::vector<Candidate> named_;
-  std::set<std::string_view> refuted_;
+  std::string like_;
+  std::set<std::string> refuted_;
   bool lse_modelled_ = true;
   int64_t not_tried_ = 0;
 };

@@ -62,7 +62,8 @@ struct Identification {
   Verdict verdict = Verdict::kPartial;
 
   RecipeFile recipe;               // of the best candidate
-  std::vector<std::string> named;  // built-in kernels that give the same bits on everything compared, with their tile
+  std::vector<std::string> named;  // built-in kernels that give the same bits on the rows sampled, with their own tile
+  std::string like;                // when none does: a built-in recipe with the same choices; empty: none
   std::vector<ChoiceEvidence> choices;
   bool lse_modelled = true;  // false: the observed LSE has none of the known forms, and took no part in the search
 

@@ -12,7 +12,8 @@ namespace bitflash::verify {
 namespace {
 
 constexpr size_t kMostUnexplained = 64;
-constexpr size_t kBatch = 4;  // blocks that are weighed together, so that few alternatives still fill the threads
+constexpr size_t kStaleBlocks = 4;  // a race that drops nobody for so long ends
+constexpr size_t kBatch = 4;        // blocks that are weighed together, so that few alternatives still fill the threads
 
 // Calls body(i) for i in [0, count) on all threads. The first exception, by time, is thrown again.
 template <typename Body>
@@ -104,6 +105,7 @@ std::vector<Scored> Race(const std::vector<Candidate>& candidates, std::span<con
   std::vector<Scored> field;
   for (const Candidate& candidate : candidates) field.push_back({candidate, 0});
   double used = 0;
+  size_t last_drop = 0;
   for (size_t b = 0; b < blocks.size(); ++b) {
     Parallel(static_cast<int64_t>(field.size()), [&](int64_t i) {
       field[i].differ += Differ(Simulate(field[i].candidate, blocks[b]), blocks[b], lab.lse);
@@ -112,9 +114,11 @@ std::vector<Scored> Race(const std::vector<Candidate>& candidates, std::span<con
     used += static_cast<double>(field.size()) * static_cast<double>(blocks[b].work);
     std::ranges::stable_sort(field, {}, &Scored::differ);
     const int64_t most = field.front().differ + Margin(field.front().differ);
-    std::erase_if(field, [&](const Scored& scored) { return scored.differ > most; });
+    if (std::erase_if(field, [&](const Scored& scored) { return scored.differ > most; }) > 0) last_drop = b;
     if (lab.progress) lab.progress(static_cast<double>(b + 1) / static_cast<double>(blocks.size()));
-    if (b + 1 >= least_blocks && (field.size() <= keep || used > lab.work)) break;
+    // What no block tells apart may give the same bits everywhere.
+    const bool settled = field.size() <= keep || b >= last_drop + kStaleBlocks;
+    if (b + 1 >= least_blocks && (settled || used > lab.work)) break;
   }
   if (field.size() > keep) field.resize(keep);
   return field;

@@ -28,7 +28,7 @@ struct Lab {
 
 // Scores the candidates on one block after the other and drops, after each, those that are plainly worse than the best;
 // at the end at most `keep` remain, best first, equally good ones in their order. Ends early, after `least_blocks`,
-// when no more than `keep` are left, and when the work is used up.
+// when no more than `keep` are left, when nobody was dropped for a while, and when the work is used up.
 std::vector<Scored> Race(const std::vector<Candidate>& candidates, std::span<const Block> blocks, size_t keep,
                          size_t least_blocks, Lab& lab);
 

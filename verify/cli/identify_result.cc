@@ -118,6 +118,7 @@ Json IdentifyJson(const IdentifyResult& r) {
           {"outputs", r.outputs},
           {"assumed", r.workload.assumed},
           {"named", f.named},
+          {"like", f.like.empty() ? Json(nullptr) : Json(f.like)},
           {"recipe", RecipeJson(f.recipe)},
           {"choices", choices},
           {"o", {{"elements", f.elements}, {"equal", f.equal}}},
@@ -149,8 +150,13 @@ std::string IdentifyText(const IdentifyResult& r, bool color) {
                 : "LSE          has none of the forms that are modelled, and took no part\n";
   }
   if (f.rows < f.all_rows) text += fmt::format("verified     {} of {} rows\n", Grouped(f.rows), Grouped(f.all_rows));
-  text += fmt::format("same bits as {}\n",
-                      f.named.empty() ? "no built-in kernel" : Paint(Join(f.named), Colour::kBold, color));
+  if (!f.named.empty()) {
+    text += fmt::format("same bits as {}\n", Paint(Join(f.named), Colour::kBold, color));
+  } else if (!f.like.empty()) {
+    text += fmt::format("same choices as the recipe {}, with another tile\n", Paint(f.like, Colour::kBold, color));
+  } else {
+    text += "same bits as no built-in kernel\n";
+  }
   text += fmt::format("problem      {}\n", data::ToString(r.workload.attention()));
   text += fmt::format("inputs       {}\n", Printable(r.inputs));
   text += fmt::format("outputs      {}\n", Printable(r.outputs));
