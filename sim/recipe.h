@@ -5,6 +5,7 @@
 #define BITFLASH_SIM_RECIPE_H_
 
 #include <cstdint>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -55,7 +56,7 @@ struct Recipe {
     kScaledTwice,  // fma(mul(m, cs), ln 2, mul(lg2.approx.ftz(l), ln 2))
   };
 
-  std::string_view name = "bitflash";
+  std::string name = "bitflash";
   ScaleLog2 scale_log2 = ScaleLog2::kFromDouble;
   Order key_order = Order::kDescending;
   Exponent exponent = Exponent::kFused;
@@ -69,6 +70,27 @@ struct Recipe {
 
   bool operator==(const Recipe&) const = default;
 };
+
+// The names of the choices, in one table for both directions. Values stand in the order of their enumeration: the index
+// of a value is its enumerator's number.
+struct RecipeValue {
+  std::string_view name, meaning;  // "unfused", "p = exp(sub(mul(S, cs), mul(m, cs)))"
+};
+struct RecipeField {
+  std::string_view name;  // "exponent"
+  std::vector<RecipeValue> values;
+  int (*Get)(const Recipe& recipe);
+  void (*Set)(Recipe& recipe, int value);
+};
+
+// Every choice, in the order of the struct.
+const std::vector<RecipeField>& RecipeFields();
+
+// Makes the choice of that name. Throws UsageError that lists the accepted fields, or the accepted values of the field.
+void SetChoice(Recipe& recipe, std::string_view field, std::string_view value);
+
+// The same choices, whatever the two are called.
+bool SameChoices(const Recipe& a, const Recipe& b);
 
 // One choice in words: {"exponent", "unfused", "p = exp(sub(mul(S, cs), mul(m, cs)))"}.
 struct RecipeChoice {

@@ -9,6 +9,7 @@
 #include "sim/count.h"
 #include "verify/cli/commands.h"
 #include "verify/cli/device_flag.h"
+#include "verify/cli/recipe_flag.h"
 #include "verify/cli/run_inputs.h"
 #include "verify/cli/run_result.h"
 #include "verify/cli/simulation.h"
@@ -105,15 +106,18 @@ ExitCode Run(const Arguments& arguments) {
         "qkv.safetensors",
         "inputs from a file, which also says the shapes"},
        {"bitflash run --kernel fa2 --device cuda --heads-q 8 --head-dim 128 --seqlen 1024 --causal --out o.npy",
-        "the CUDA kernel on the GPU in this machine; exit code 5 when there is none"}});
+        "the CUDA kernel on the GPU in this machine; exit code 5 when there is none"},
+       {"bitflash run --recipe found.json --in qkv.safetensors --out o.npy", "a recipe that bitflash identify found"}});
   WorkloadFlags workload_flags;
   InputFlags input_flags;
   OutputFlags output_flags;
   OutputPaths paths;
-  std::optional<std::string> heads_text, device_text;
+  std::optional<std::string> heads_text, device_text, recipe_path;
   const WorkloadFeatures features{.seed = true};
   AddWorkloadFlags(line, workload_flags, features);
   AddInputFlags(line, input_flags);
+  line.Group("Kernel");
+  AddRecipeFlag(line, recipe_path);
   line.Group("GPU");
   line.AddOption("--device", device_text, "cpu|cuda",
                  "cuda: the kernel of gpu/ on the GPU in this machine (default: cpu)");
@@ -134,9 +138,12 @@ ExitCode Run(const Arguments& arguments) {
     files = ReadInputs(input_flags, workload_flags);
     needed.seed = false;
   }
+  const std::optional<RecipeFile> recipe = ReadRecipe(recipe_path, workload_flags);
+  if (recipe && kind == DeviceKind::kCuda) throw UsageError("--recipe contradicts --device cuda: it is simulated");
   Workload workload = ResolveWorkload(workload_flags, needed);
   if (workload.kernels.size() != 1) throw UsageError("--kernel: run takes one kernel at a time");
-  const sim::Kernel& kernel = *workload.kernels.front();
+  if (recipe) RequireArchitecture(*recipe, workload.gpu);
+  const sim::Kernel& kernel = recipe ? recipe->kernel : *workload.kernels.front();
   const HeadSubset heads = ParseHeads(heads_text, workload.attention());
   std::optional<gpu::Device> device;
   std::optional<DevicePlan> plan;

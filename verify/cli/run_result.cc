@@ -60,6 +60,9 @@ std::string RunText(const RunResult& r, bool color) {
   std::string text = r.device ? fmt::format("{}, the CUDA kernel, on {}\n", name, Printable(DeviceText(*r.device)))
                               : fmt::format("{} on {} ({})\n", name, r.workload.gpu.title, r.workload.gpu.arch);
   text += fmt::format("problem      {}\n", data::ToString(r.workload.attention()));
+  if (!SameChoices(r.kernel.recipe, sim::FindKernel(r.kernel.name).recipe)) {
+    text += fmt::format("recipe       {}\n", Printable(r.kernel.recipe.name));
+  }
   text += fmt::format("tile         {}\n", ToString(r.tiling));
   text += fmt::format("launches     {}\n", Join(r.launches));
   text += fmt::format("tensor core  {}\n", ToString(r.core));

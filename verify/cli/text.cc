@@ -186,6 +186,14 @@ std::string Printable(std::string_view text) {
   return safe;
 }
 
+std::string ShellWord(std::string_view word) {
+  constexpr std::string_view kPlain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:,=+@%";
+  if (!word.empty() && word.find_first_not_of(kPlain) == word.npos) return std::string(word);
+  std::string quoted = "'";
+  for (const char c : word) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return quoted + "'";
+}
+
 std::string Shorten(std::string_view text) {
   constexpr size_t kHead = 400, kTail = 1600;  // bytes; the accepted values stand at the end of a message
   if (text.size() <= kHead + kTail + 100) return std::string(text);

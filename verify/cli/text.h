@@ -31,6 +31,9 @@ std::string Paint(std::string_view text, Colour colour, bool enabled);
 // C1 controls, line separators and controls of writing direction as \u202e.
 std::string Printable(std::string_view text);
 
+// The word as a shell takes it: in single quotes where it has characters that mean something to one.
+std::string ShellWord(std::string_view word);
+
 // A message that quotes a value of any length: beyond about 2000 bytes its middle is left out, and it says so.
 std::string Shorten(std::string_view text);
 

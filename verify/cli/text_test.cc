@@ -72,6 +72,13 @@ TEST_CASE("printable text has no control characters and is one line") {
   CHECK(Printable("\u009b31m\u202eabc\u2028") == "\\u009b31m\\u202eabc\\u2028");
 }
 
+TEST_CASE("a word for a shell is quoted where it must be") {
+  CHECK(ShellWord("--tile=128x64") == "--tile=128x64");
+  CHECK(ShellWord("") == "''");
+  CHECK(ShellWord("window(255,0)") == "'window(255,0)'");
+  CHECK(ShellWord("it's $HOME") == "'it'\\''s $HOME'");
+}
+
 TEST_CASE("a long message keeps its start and its end, and no character is cut") {
   CHECK(Shorten("short") == "short");
   const std::string start = "--flag: '", end = "' is not one of: a, b";

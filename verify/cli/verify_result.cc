@@ -91,14 +91,6 @@ std::string KernelText(const VerifyResult& r, const KernelVerdict& v, bool color
   return text + fmt::format("to repeat    {}\n", Printable(v.command));
 }
 
-std::string Quoted(const std::string& word) {
-  constexpr std::string_view kPlain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:,=+@%";
-  if (!word.empty() && word.find_first_not_of(kPlain) == word.npos) return word;
-  std::string quoted = "'";
-  for (const char c : word) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return quoted + "'";
-}
-
 Json KernelJson(const KernelVerdict& v) {
   Json json = {{"name", v.kernel->name},
                {"title", v.kernel->title},
@@ -140,7 +132,7 @@ std::string ShellWords(const std::vector<std::string>& arguments, const std::vec
     const std::string_view flag = std::string_view(word).substr(0, word.find('='));
     const auto found = std::ranges::find(dropped, flag, &DroppedFlag::flag);
     if (found == dropped.end()) {
-      words += " " + Quoted(word);
+      words += " " + ShellWord(word);
     } else if (found->takes_value && flag == word) {
       ++i;  // the value is the next word
     }
