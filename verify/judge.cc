@@ -6,6 +6,7 @@
 #include <string>
 
 #include "data/error.h"
+#include "verify/identify.h"
 
 namespace bitflash::verify {
 namespace {
@@ -134,7 +135,27 @@ bool KeepsBits(const SimulatedKernel& kernel, const Problem& whole, const Part& 
 
 std::string Count(int64_t n, const char* what) { return std::to_string(n) + " " + what + (n == 1 ? "" : "s"); }
 
-void Conclude(const JudgeOptions& options, Judgement& j) {
+// The recipe that made the bits, if the search finds one that made all that it looked at.
+std::optional<BitAgreement> FindVariant(const Problem& p, const Outputs& outputs, const JudgeOptions& options) try {
+  IdentifyOptions search;
+  search.work = options.variant_work;
+  const Identification found = Identify(p, outputs, search);
+  if (found.verdict != Identification::Verdict::kExact) return std::nullopt;
+  BitAgreement agreement;
+  agreement.kernel = found.named.empty() ? "a recipe of the text of " + std::string(found.recipe.kernel.name) + " (" +
+                                               ToString(found.recipe.tiling) + ", " + found.recipe.arch + ")"
+                                         : found.named.front();
+  agreement.elements = found.elements + found.lse_rows;
+  agreement.differ = agreement.elements - found.equal - found.lse_equal;
+  if (found.rows < found.all_rows) {
+    agreement.reason = std::to_string(found.rows) + " of " + std::to_string(found.all_rows) + " rows were compared";
+  }
+  return agreement;
+} catch (const data::UndecidedError&) {
+  return std::nullopt;  // not modelled to the bit
+}
+
+void Conclude(Judgement& j) {
   const TensorEvidence& o = j.evidence.o();
   const std::string sample = j.sampled ? " of a sample" : "";
   if (o.elements == 0) {
@@ -233,7 +254,13 @@ Judgement Judge(const Problem& p, const Outputs& outputs, const JudgeOptions& op
     if (options.progress) options.progress(static_cast<double>(n + 1) / static_cast<double>(j.parts.size()));
   }
   if (named_o) j.named->o = *named_o;
-  Conclude(options, j);
+  const bool exact = j.named && j.named->elements > 0 && j.named->differ == 0;
+  if (options.variant_work > 0 && !exact && j.evidence.beyond() == 0 && j.evidence.o().elements > 0) {
+    const auto begin = std::chrono::steady_clock::now();
+    j.variant = FindVariant(p, outputs, options);
+    j.simulation_seconds += Since(begin);
+  }
+  Conclude(j);
   return j;
 }
 

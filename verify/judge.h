@@ -58,7 +58,9 @@ struct Judgement {
 
 struct JudgeOptions {
   std::optional<SimulatedKernel> named;
-  bool search_variants = true;  // where the bits of the named kernel are not these
+  // Where the bits are not those of the named kernel: search for the recipe that made them (identify.h), in about this
+  // many multiply-adds; 0: do not. 2e10 take a second or two on two cores.
+  double variant_work = 2e10;
   // Query-key pairs that may be judged: a larger problem is sampled, every head of it, in rows spread over the
   // sequence. 0: everything. About 3e7 a second on two cores.
   int64_t most_pairs = int64_t{1} << 30;

@@ -32,8 +32,10 @@ std::vector<int64_t> Where(const std::vector<int64_t>& counts) {
   return places;
 }
 
-// Every step-th place from the same offset on, for the usual sizes of tiles: "63 mod 64".
+// Every step-th place from the same offset on, for the usual sizes of tiles: "63 of every 64".
 std::string Period(const std::vector<int64_t>& places, int64_t extent) {
+  std::string best;
+  size_t fewest = SIZE_MAX;
   for (const int64_t step : {256, 192, 128, 96, 64, 48, 32, 16, 8, 4, 2}) {
     if (step * 2 > extent) continue;
     std::vector<int64_t> residues;
@@ -41,13 +43,15 @@ std::string Period(const std::vector<int64_t>& places, int64_t extent) {
     std::ranges::sort(residues);
     residues.erase(std::unique(residues.begin(), residues.end()), residues.end());
     const auto expected = static_cast<int64_t>(residues.size()) * (extent / step);
-    // Rare residues, nearly all of whose places are wrong.
-    if (static_cast<int64_t>(residues.size()) * 4 > step || static_cast<int64_t>(places.size()) * 4 < expected * 3)
-      continue;
+    // Few residues, most of whose places are wrong.
+    const bool few = static_cast<int64_t>(residues.size()) * 4 <= step || residues.size() == 1;
+    if (!few || static_cast<int64_t>(places.size()) * 4 < expected * 3 || residues.size() >= fewest) continue;
     const std::string numbers = Numbers(residues);
-    if (!numbers.empty()) return numbers + " of every " + std::to_string(step);
+    if (numbers.empty()) continue;
+    fewest = residues.size();
+    best = numbers + " of every " + std::to_string(step);
   }
-  return "";
+  return best;
 }
 
 void SayRows(const ErrorPlaces& p, std::vector<std::string>& out) {
@@ -66,7 +70,9 @@ void SayRows(const ErrorPlaces& p, std::vector<std::string>& out) {
   } else if (dense && first == judged.begin()) {
     out.push_back("rows 0 to " + std::to_string(rows.back()) + " of " + std::to_string(p.rows));
   } else if (const std::string period = Period(rows, p.rows); !period.empty() && judged.size() == p.by_row.size()) {
-    out.push_back("rows " + period);
+    out.push_back(
+        (period.find(" and ") == std::string::npos && period.find(" to ") == std::string::npos ? "row " : "rows ") +
+        period);
   } else if (const std::string numbers = Numbers(rows); !numbers.empty()) {
     out.push_back((rows.size() == 1 ? "only row " : "only rows ") + numbers + " of " + std::to_string(p.rows));
   } else {
@@ -86,7 +92,8 @@ void SayHeads(const data::Attention& a, const ErrorPlaces& p, std::vector<std::s
   if (static_cast<int64_t>(heads.size()) < p.heads) {
     const std::string numbers = Numbers(heads);
     if (static_cast<int64_t>(members.size()) < a.group() && heads.size() == members.size() * a.heads_kv) {
-      out.push_back("query heads " + Numbers(members) + " of every group of " + std::to_string(a.group()));
+      out.push_back((members.size() == 1 ? "query head " : "query heads ") + Numbers(members) + " of every group of " +
+                    std::to_string(a.group()));
     } else if (!numbers.empty()) {
       out.push_back((heads.size() == 1 ? "only head " : "only heads ") + numbers + " of " + std::to_string(p.heads));
     } else {

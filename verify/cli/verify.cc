@@ -1,168 +1,63 @@
-// bitflash verify: is what a kernel computes what it should compute? Today: the CUDA kernels against their twins.
+// bitflash verify: is what a kernel computes what it should compute?
 #include <fmt/format.h>
 
-#include <algorithm>
+#include <cstdlib>
+#include <fstream>
 
 #include "data/error.h"
-#include "verify/cli/commands.h"
-#include "verify/cli/device_flag.h"
-#include "verify/cli/numbers.h"
-#include "verify/cli/run_inputs.h"
-#include "verify/cli/simulation.h"
-#include "verify/cli/suggest.h"
+#include "verify/cli/ci_report.h"
 #include "verify/cli/text.h"
-#include "verify/cli/verify_result.h"
-#include "verify/device_run.h"
+#include "verify/cli/verdict_text.h"
+#include "verify/cli/verify_flags.h"
 
 namespace bitflash::verify {
 namespace {
 
-using data::Attention;
-using data::UndecidedError;
 using data::UsageError;
 
-constexpr int64_t kMostRuns = 1000;
-
-struct Flags {
-  WorkloadFlags workload;
-  InputFlags inputs;
-  OutputFlags output;
-  std::optional<std::string> device, heads, runs;
-};
-
-void Parse(const Arguments& arguments, const WorkloadFeatures& features, Flags& flags) {
-  CommandLine line("verify",
-                   "Runs a CUDA kernel of gpu/ on the GPU in this machine and its twin in the simulator on the same "
-                   "inputs, and\n"
-                   "compares O and LSE bit by bit. Exit code 0: every bit is equal, run after run; 1: not; 5: there is "
-                   "no GPU.\n"
-                   "The last line is RESULT pass=N fail=N undecided=N, counting kernels.",
-                   {{"bitflash verify --kernel fa2 --device cuda --heads-q 8 --heads-kv 2 --head-dim 128 --seqlen 500 "
-                     "--causal",
-                     "one kernel, all heads"},
-                    {"bitflash verify --kernel standard,fa2 --device cuda --model llama-3-8b --seqlen 1024 --heads 0:1",
-                     "two kernels; the device runs all heads, one is simulated and compared"},
-                    {"bitflash verify --kernel split-kv --device cuda --heads-q 32 --heads-kv 8 --head-dim 128 "
-                     "--phase decode --seqlen 3000 --page-size 64 --repeat 5",
-                     "a decode step against a paged cache, five times"}});
-  AddWorkloadFlags(line, flags.workload, features);
-  AddInputFlags(line, flags.inputs);
-  line.Group("Comparison");
-  line.AddOption("--device", flags.device, "cuda", "Where the real kernel runs: the GPU in this machine");
-  line.AddOption("--heads", flags.heads, "A:B", "Simulate and compare query heads A to B - 1 only (default: all)");
-  line.AddOption("--repeat", flags.runs, "N", "Runs on the device, which must all give the same bits (default: 2)");
-  line.Group("Output");
-  AddOutputFlags(line, flags.output);
-  line.Parse(arguments);
+// Appended, as GitHub's documentation asks for; without the variable there is no summary.
+void WriteStepSummary(const Report& report) {
+  const char* path = std::getenv("GITHUB_STEP_SUMMARY");
+  if (path == nullptr || *path == '\0') return;
+  std::ofstream file(path, std::ios::app | std::ios::binary);
+  file << GithubSummary(report);
+  if (!file.flush()) throw OutputError(fmt::format("{}: cannot be written", Printable(path)));
 }
 
-// Everything that can be wrong with the command line is said before anything runs.
-void Plan(VerifyResult& result) {
-  for (KernelVerdict& v : result.kernels) {
-    const Attention& attention = result.workload.attention();
-    v.plan = PlanDevice(FindTwin(CudaKernels(), v.kernel->name), *v.kernel, attention, result.workload.gpu,
-                        ChoiceFor(result.workload, *v.kernel));
-    sim::CountKernel(*v.kernel, attention, v.plan->tiling, result.workload.gpu);  // refuses what the twin does not take
-  }
-}
-
-KernelInputs OfHeads(const KernelInputs& whole, const HeadSubset& heads) {
-  const auto some = [](const data::Tensor& tensor, int64_t begin, int64_t count) {
-    return tensor.Slice(1, begin, begin + count).Contiguous();
-  };
-  const int64_t kv = heads.attention.heads_kv;
-  return {.q = some(whole.q, heads.q_begin, heads.attention.heads_q),
-          .k = some(whole.k, heads.kv_begin, kv),
-          .v = some(whole.v, heads.kv_begin, kv)};
-}
-
-void Judge(KernelVerdict& v, const VerifyResult& result, const KernelInputs& inputs, int64_t runs,
-           const Output& output) try {
-  const Attention& attention = result.workload.attention();
-  RequireModelled(*v.kernel, attention);
-  OutputPair device;
-  RunOnDevice(*v.plan, inputs, runs, [&](DeviceOutputs outputs) {
-    OutputPair pair{std::move(outputs.o), std::move(outputs.lse)};
-    if (v.runs == 0) {
-      device = std::move(pair);
-    } else {
-      v.unstable_elements += CountDifferent(device, pair);
-    }
-    v.device_seconds = v.runs == 0 ? outputs.seconds : std::min(v.device_seconds, outputs.seconds);
-    ++v.runs;
-  });
-  const HeadSubset& heads = result.heads;
-  TimedSimulation timed =
-      SimulateShowing(output, *v.kernel, heads, v.plan->tiling, result.workload.gpu.arch, OfHeads(inputs, heads));
-  v.simulation_seconds = timed.seconds;
-  const sim::Count count = sim::CountKernel(*v.kernel, attention, v.plan->tiling, result.workload.gpu);
-  v.agreement =
-      CompareOutputs({device.o.Slice(1, heads.begin, heads.end), device.lse.Slice(1, heads.begin, heads.end)},
-                     {timed.simulated.o, timed.simulated.lse}, attention.format, heads.begin, WritesLse(count));
-  v.verdict = v.agreement->identical() && v.unstable_elements == 0 ? Verdict::kPass : Verdict::kFail;
-} catch (const UndecidedError& error) {
-  v.reason = error.what();
+ExitCode ExitCodeOf(const Report& report) {
+  if (report.Count(Outcome::kBroken) > 0) return ExitCode::kPlugin;
+  if (report.Count(Outcome::kFail) > 0) return ExitCode::kMismatch;
+  // A kernel may not take some of the cases; one that takes none was not judged.
+  return report.Count(Outcome::kPass) == 0 ? ExitCode::kUndecided : ExitCode::kPass;
 }
 
 }  // namespace
 
 ExitCode Verify(const Arguments& arguments) {
-  const WorkloadFeatures features{.seed = true};
-  Flags flags;
-  Parse(arguments, features, flags);
-  Output output("verify", flags.output);
-  if (!flags.device || ParseDevice(flags.device) != DeviceKind::kCuda) {
+  const VerifyFlags flags = ParseVerifyFlags(arguments);
+  const bool tensors = flags.o || flags.inputs.in || (flags.case_file && !flags.plugin && !flags.fault);
+  if (flags.device && (flags.plugin || flags.fault)) throw UsageError("--device contradicts --plugin and --fault");
+  if (flags.plugin && flags.fault)
+    throw UsageError("--plugin contradicts --fault: a fault is put into a simulated kernel");
+  if (flags.case_file && flags.inputs.FromFiles()) throw UsageError("--case contradicts --in, --q, --k and --v");
+  if (flags.device) return VerifyDevice(flags, arguments);
+  if (!flags.plugin && !flags.fault && !tensors) {
     throw UsageError(
-        "--device cuda is missing: today verify takes the CUDA kernels of gpu/, which it compares with their simulated "
-        "twins (bitflash diff compares two files)");
+        "nothing to judge: give tensors (--in FILE, or --q, --k, --v and --o), a saved case (--case FILE), a kernel "
+        "(--plugin FILE.so, --device cuda) or a mistake (--fault NAME)");
   }
-  const int64_t runs = ParseCount("--repeat", flags.runs.value_or("2"), 1, kMostRuns);
-  const data::Distribution distribution = data::ParseDistribution(flags.inputs.distribution.value_or("hash-normal"));
-  std::optional<FileInputs> files;
-  WorkloadFeatures needed = features;
-  if (flags.inputs.FromFiles()) {
-    files = ReadInputs(flags.inputs, flags.workload);
-    needed.seed = false;
-  }
-  Workload workload = ResolveWorkload(flags.workload, needed);
-  VerifyResult result{
-      .workload = workload,
-      .heads = ParseHeads(flags.heads, workload.attention()),
-      .inputs = files ? Join(files->paths) : fmt::format("{}, seed {}", Name(distribution), workload.seed)};
-  for (const sim::Kernel* kernel : workload.kernels) {
-    result.kernels.push_back({.kernel = kernel, .command = RepeatCommand(arguments, *kernel)});
-  }
-
-  bool ready = false;
-  try {
-    for (const KernelVerdict& v : result.kernels) {
-      RequireTaken(FindTwin(CudaKernels(), v.kernel->name), workload.attention());
-    }
-    result.device = CurrentCudaDevice();
-    workload = ResolveForDevice(flags.workload, needed, *result.device);
-    ready = true;
-  } catch (const UndecidedError& error) {
-    for (KernelVerdict& v : result.kernels) v.reason = error.what();
-  }
-  for (const std::string& note : workload.notes) output.Note(note);
-  if (ready) {
-    Plan(result);
-    const HeadSubset all = SelectHeads(workload.attention(), 0, workload.attention().heads_q);
-    const KernelInputs inputs = files ? SelectInputs(*files, workload.attention(), all)
-                                      : GenerateInputs(workload.attention(), all, distribution, workload.seed);
-    for (KernelVerdict& v : result.kernels) Judge(v, result, inputs, runs, output);
-  }
-
-  if (output.wants_json()) output.JsonResult(VerifyJson(result));
-  if (output.wants_text()) output.Text(VerifyText(result, output.color()));
+  Output output("verify", flags.output);
+  const Report report =
+      flags.plugin || flags.fault ? VerifySubject(flags, arguments, output) : VerifyTensors(flags, arguments, output);
+  if (output.wants_json()) output.JsonResult(ReportJson(report));
+  if (output.wants_text()) output.Text(ReportText(report, output.color()));
+  if (flags.junit) WriteFile(*flags.junit, JUnitXml(report));
   output.Finish();
-  for (const KernelVerdict& v : result.kernels) {
-    if (v.verdict == Verdict::kUndecided) {
-      WriteError(fmt::format("bitflash verify: {}: undecided: {}", v.kernel->name, Printable(v.reason)));
-    }
+  if (flags.github) {
+    WriteError(GithubAnnotations(report));
+    WriteStepSummary(report);
   }
-  if (result.Count(Verdict::kFail) > 0) return ExitCode::kMismatch;
-  return result.Count(Verdict::kUndecided) > 0 ? ExitCode::kUndecided : ExitCode::kPass;
+  return ExitCodeOf(report);
 }
 
 }  // namespace bitflash::verify

@@ -101,7 +101,8 @@ void SaveFailure(CaseReport& report, const VerifyFlags& flags, const Problem& pr
   if (report.outcome == Outcome::kFail) {
     const auto fails = [&](const Problem& candidate) {
       CheckOptions options;
-      options.diagnose = options.judge.search_variants = false;
+      options.diagnose = false;
+      options.judge.variant_work = 0;
       options.metamorphic = report.judgement && report.judgement->rung != Rung::kWrong;
       return CheckSubject("", candidate, subject, options).outcome == Outcome::kFail;
     };
@@ -146,6 +147,7 @@ Report VerifySubject(const VerifyFlags& flags, const Arguments& arguments, const
   for (const NamedProblem& named : problems) {
     const Problem problem = named.make();
     CheckOptions options = CheckOptionsOf(flags);
+    if (problems.size() > 1) options.judge.variant_work = 0;  // seconds a case
     std::vector<std::string> of_case = assumed;
     if (flags.plugin) options.judge.named = NamedKernel(flags, problem, {}, of_case);
     const CheckProgress line(output);
