@@ -191,7 +191,7 @@ class PluginSubject::Impl {
 
 PluginRun PluginSubject::Impl::Call(const Problem& problem, Variant variant) {
   Validate(problem);
-  const PluginCall call(problem, options_, variant);
+  PluginCall call(problem, options_, variant);
   wire::Report report;
   try {
     report = Host().Call(call.request(), call.inputs(), call.outputs());

@@ -138,11 +138,7 @@ typedef struct bitflash_plugin {
   void (*destroy)(void* self);
 } bitflash_plugin;
 
-#ifdef _WIN32
-#define BITFLASH_PLUGIN_EXPORT __declspec(dllexport)
-#else
 #define BITFLASH_PLUGIN_EXPORT __attribute__((visibility("default")))
-#endif
 
 /* What the library exports. host_abi_major is BITFLASH_PLUGIN_ABI_MAJOR of bitflash; null: this plug-in cannot serve
  * it. Must not throw; nor may any function above. */

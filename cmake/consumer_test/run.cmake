@@ -57,4 +57,7 @@ endif()
 # The installed executable runs without its source tree.
 if(EXISTS "${WORK}/prefix/bin/bitflash")
   run("${WORK}/prefix/bin/bitflash" --help)
+  if(NOT EXISTS "${WORK}/prefix/bin/bitflash-plugin-host")
+    message(FATAL_ERROR "bitflash-plugin-host is not installed beside bitflash")
+  endif()
 endif()

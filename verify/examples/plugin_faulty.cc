@@ -43,7 +43,7 @@ std::string FaultOf(const std::string& json) {
 }
 
 void Crash() {
-  volatile int* nowhere = nullptr;
+  static int* volatile nowhere = nullptr;  // volatile: or the compiler may leave the store out
   *nowhere = 1;
 }
 
@@ -119,6 +119,9 @@ bool Misbehave(State& state, const bitflash_tensor& q, const bitflash_tensor& k,
     std::printf("to standard output\n");
     std::fprintf(stderr, "%s\n", std::string(100'000, 'x').c_str());
     std::fprintf(stderr, "the last line\n");
+  }
+  if (fault == "babbles") {
+    for (;;) std::fprintf(stderr, "more and more and more and more and more and more and more and more\n");
   }
   if (fault == "forks") {
     // One child in the same group, one that hides in a session of its own, one that comes back from forward().

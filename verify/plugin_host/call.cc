@@ -143,25 +143,18 @@ PluginCall::PluginCall(const Problem& problem, const PluginOptions& options, Var
   call.num_splits = options.num_splits;
 
   MemoryFile inputs(input_bytes);
-  std::memset(inputs.data(), kUnused, input_bytes);
-  FillInput(wire::kQ, problem.q, inputs.data());
-  FillInput(wire::kK, problem.k, inputs.data());
-  if (!a.v_is_in_k) FillInput(wire::kV, problem.v, inputs.data());
-  const auto fill_vector = [&](Region region, const auto& values) {
-    const RegionPlace& place = request_.regions[region];
-    if (place.present) {
-      std::memcpy(inputs.data() + place.file_offset + place.data_offset, values.data(), place.extent_bytes);
-    }
-  };
-  fill_vector(wire::kSeqlensQ, problem.seqlens_q);
-  fill_vector(wire::kSeqlensK, problem.seqlens_k);
-  fill_vector(wire::kSinks, problem.sinks);
+  WriteInput(wire::kQ, problem.q, inputs);
+  WriteInput(wire::kK, problem.k, inputs);
+  WriteInput(wire::kV, problem.v, inputs);
+  WriteVector(wire::kSeqlensQ, problem.seqlens_q.data(), inputs);
+  WriteVector(wire::kSeqlensK, problem.seqlens_k.data(), inputs);
+  WriteVector(wire::kSinks, problem.sinks.data(), inputs);
   inputs_ = inputs.SealReadOnly();
 
   outputs_.emplace(output_bytes);
-  std::memset(outputs_->data(), kCanary, output_bytes);
-  FillOutput(wire::kO);
-  if (options.wants_lse) FillOutput(wire::kLse);
+  WriteOutput(wire::kO, *outputs_);
+  WriteOutput(wire::kLse, *outputs_);
+  outputs_->Flush();
 }
 
 // A vector without entries has no region; a tensor without elements has an empty one, whose address is a guard's.
@@ -216,20 +209,38 @@ int64_t PluginCall::Valid(Region region, const int64_t* index) const {
   return index[2] < length ? tensor.shape[3] : 0;
 }
 
-void PluginCall::FillInput(Region region, const Tensor& values, std::byte* file) const {
+template <typename Row>
+void PluginCall::WriteTensor(Region region, int around, MemoryFile& file, Row&& row) const {
   const RegionPlace& place = request_.regions[region];
+  if (!place.present) return;
   const bitflash_tensor& tensor = request_.tensors[region];
   const int64_t element = ElementBytes(tensor), row_bytes = tensor.shape[tensor.ndim - 1] * element;
-  const data::Buffer from = values.ContiguousBytes();
-  std::byte* to = file + place.file_offset + place.data_offset;
+  int64_t at = 0;  // in the region
   ForEachRow(tensor, [&](const int64_t* index, int64_t offset, int64_t number) {
-    std::memcpy(to + offset * element, from.data() + number * row_bytes, Valid(region, index) * element);
+    const int64_t begin = place.data_offset + offset * element;
+    file.Fill(around, begin - at);
+    row(index, number, row_bytes);
+    at = begin + row_bytes;
+  });
+  file.Fill(around, place.bytes - at);
+}
+
+void PluginCall::WriteInput(Region region, const Tensor& values, MemoryFile& file) const {
+  const int64_t element = ElementBytes(request_.tensors[region]);
+  const data::Buffer from = values.ContiguousBytes();
+  WriteTensor(region, kUnused, file, [&](const int64_t* index, int64_t number, int64_t bytes) {
+    const int64_t valid = Valid(region, index) * element;
+    file.Append(from.data() + number * bytes, valid);
+    file.Fill(kUnused, bytes - valid);
   });
 }
 
-std::byte* PluginCall::Output(Region region) const {
+void PluginCall::WriteVector(Region region, const void* values, MemoryFile& file) const {
   const RegionPlace& place = request_.regions[region];
-  return outputs_->data() + place.file_offset + place.data_offset;
+  if (!place.present) return;
+  file.Fill(kUnused, place.data_offset);
+  file.Append(values, place.extent_bytes);
+  file.Fill(kUnused, place.bytes - place.data_offset - place.extent_bytes);
 }
 
 uint32_t PluginCall::Poison(Format format, Variant variant) {
@@ -249,40 +260,41 @@ uint32_t PluginCall::Poison(Format format, Variant variant) {
 
 Format PluginCall::FormatOf(Region region) const { return region == wire::kLse ? Format::kFp32 : output_format_; }
 
-void PluginCall::FillOutput(Region region) const {
+void PluginCall::WriteOutput(Region region, MemoryFile& file) const {
   const bitflash_tensor& tensor = request_.tensors[region];
+  if (!request_.regions[region].present) return;
   const int64_t element = ElementBytes(tensor), elements = tensor.shape[tensor.ndim - 1];
   const uint32_t poison = Poison(FormatOf(region), variant_);
   std::vector<std::byte> row(elements * element);
   for (int64_t i = 0; i < elements; ++i) std::memcpy(&row[i * element], &poison, element);
-  ForEachRow(tensor, [&](const int64_t*, int64_t offset, int64_t) {
-    std::memcpy(Output(region) + offset * element, row.data(), row.size());
-  });
+  WriteTensor(region, kCanary, file, [&](const int64_t*, int64_t, int64_t bytes) { file.Append(row.data(), bytes); });
 }
 
-Tensor PluginCall::Gather(Region region) const {
+Tensor PluginCall::Gather(Region region) {
   const bitflash_tensor& tensor = request_.tensors[region];
   const int64_t element = ElementBytes(tensor), row_bytes = tensor.shape[tensor.ndim - 1] * element;
   Tensor result = Tensor::Zeros(FormatOf(region), {tensor.shape, tensor.shape + tensor.ndim});
   const data::Buffer to = result.ContiguousBytes();
+  const RegionPlace& place = request_.regions[region];
+  const std::byte* from = outputs_->Map() + place.file_offset + place.data_offset;
   ForEachRow(tensor, [&](const int64_t* index, int64_t offset, int64_t number) {
-    std::memcpy(to.data() + number * row_bytes, Output(region) + offset * element, Valid(region, index) * element);
+    std::memcpy(to.data() + number * row_bytes, from + offset * element, Valid(region, index) * element);
   });
   return result;
 }
 
-std::optional<Tensor> PluginCall::Lse() const {
+std::optional<Tensor> PluginCall::Lse() {
   if (!request_.regions[wire::kLse].present) return std::nullopt;
   return Gather(wire::kLse);
 }
 
-std::string PluginCall::Outside() const {
+std::string PluginCall::Outside() {
   for (const Region region : {wire::kO, wire::kLse}) {
     const RegionPlace& place = request_.regions[region];
     if (!place.present) continue;
     const bitflash_tensor& tensor = request_.tensors[region];
     const int64_t element = ElementBytes(tensor), row_bytes = tensor.shape[tensor.ndim - 1] * element;
-    const std::byte* bytes = outputs_->data() + place.file_offset;
+    const std::byte* bytes = outputs_->Map() + place.file_offset;
     int64_t changed = 0, first = 0, at = 0;
     const auto check_until = [&](int64_t end) {
       for (; at < end; ++at) {

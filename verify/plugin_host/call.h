@@ -24,13 +24,13 @@ class PluginCall {
   int inputs() const { return inputs_.get(); }
   int outputs() const { return outputs_->descriptor(); }
 
-  // After the call. What was changed outside of the outputs' elements ("changed 3 bytes beside O, the first 2 bytes
-  // behind its end"), or "".
-  std::string Outside() const;
+  // The rest is for after the call. What was changed outside of the outputs' elements ("changed 3 bytes beside O, the
+  // first 2 bytes behind its end"), or "".
+  std::string Outside();
 
   // The elements, padding 0; unwritten ones hold Poison.
-  data::Tensor O() const { return Gather(wire::kO); }
-  std::optional<data::Tensor> Lse() const;
+  data::Tensor O() { return Gather(wire::kO); }
+  std::optional<data::Tensor> Lse();
 
   // The bits that elements of an output hold before the call: a NaN without a zero byte, another for each variant.
   static uint32_t Poison(data::Format format, Variant variant);
@@ -38,13 +38,16 @@ class PluginCall {
  private:
   void Place(wire::Region region, int64_t extent_bytes, int64_t& file_bytes);
   void PlaceTensor(wire::Region region, data::Format format, const std::vector<int64_t>& shape, int64_t& file_bytes);
-  void FillInput(wire::Region region, const data::Tensor& tensor, std::byte* file) const;
-  void FillOutput(wire::Region region) const;
-  data::Tensor Gather(wire::Region region) const;
+  // Appends the region to a file: `around` before, between and behind rows, which row(index, number, bytes) appends.
+  template <typename Row>
+  void WriteTensor(wire::Region region, int around, MemoryFile& file, Row&& row) const;
+  void WriteInput(wire::Region region, const data::Tensor& values, MemoryFile& file) const;
+  void WriteVector(wire::Region region, const void* values, MemoryFile& file) const;
+  void WriteOutput(wire::Region region, MemoryFile& file) const;
+  data::Tensor Gather(wire::Region region);
   data::Format FormatOf(wire::Region region) const;
   // Elements of the row that are no padding.
   int64_t Valid(wire::Region region, const int64_t* index) const;
-  std::byte* Output(wire::Region region) const;
 
   const Problem& problem_;
   const PluginOptions& options_;

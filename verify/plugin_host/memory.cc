@@ -67,7 +67,8 @@ std::byte* MapRegion(const wire::RegionPlace& place, int file, int protection, M
   m.reserved = static_cast<std::byte*>(reserved);
   m.reserved_bytes = reserved_bytes;
   std::byte* region = m.reserved + wire::kGuardBytes;
-  if (mmap(region, place.bytes, protection, MAP_SHARED | MAP_FIXED, file, place.file_offset) == MAP_FAILED) {
+  if (mmap(region, place.bytes, protection, MAP_SHARED | MAP_FIXED | MAP_POPULATE, file, place.file_offset) ==
+      MAP_FAILED) {
     return nullptr;
   }
   m.begin = reinterpret_cast<uintptr_t>(region + place.data_offset);
