@@ -28,8 +28,8 @@ struct CaseSpec {
 };
 
 // "b2_h6-2_s127x129_d64_bf16_causal_spiky_seed7": batch, query and KV heads, queries and keys, head_dim (d192-128 with
-// another one of V), format, mask (window-255-0, u: no limit), softcap30, ragged, sinks where they apply, distribution,
-// seed. Stable: reports and scripts keep them.
+// another one of V), format, mask (window-255-0, u: no limit), softcap30, ragged, learned-sinks where they apply,
+// distribution, seed. Stable: reports and scripts keep them.
 std::string Name(const CaseSpec& spec);
 
 // The inverse. Throws UsageError that names the part that is wrong and what was expected.

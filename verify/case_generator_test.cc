@@ -36,7 +36,7 @@ TEST_CASE("the name of a case makes it again") {
   spec.distribution = Distribution::kNanPadding;
   spec.seed = UINT64_MAX;
   CHECK(Name(spec) ==
-        "b2_h6-2_s127x129_d64-32_e4m3_window-u-3_softcap30_ragged_sinks_nan-padding_seed18446744073709551615");
+        "b2_h6-2_s127x129_d64-32_e4m3_window-u-3_softcap30_ragged_learned-sinks_nan-padding_seed18446744073709551615");
   CHECK(ParseCaseSpec(Name(spec)) == spec);
 }
 
@@ -49,7 +49,7 @@ TEST_CASE("what is no name of a case is refused") {
         "b2_h6-2_s127x129_d64_bf16_diagonal_spiky_seed7", "b2_h6-2_s127x129_d64_bf16_window--1-3_spiky_seed7",
         "b02_h6-2_s127x129_d64_bf16_causal_spiky_seed7", "b2_h6-2_s127x129_d64-64_bf16_causal_spiky_seed7",
         "b2_h6-2_s0x129_d64_bf16_causal_spiky_seed7", "b99999999999999999999_h6-2_s1x1_d64_bf16_causal_spiky_seed7",
-        "b2_h6-2_s127x129_d64_bf16_causal_sinks_ragged_spiky_seed7"}) {
+        "b2_h6-2_s127x129_d64_bf16_causal_learned-sinks_ragged_spiky_seed7"}) {
     CAPTURE(name);
     CHECK_THROWS_AS(ParseCaseSpec(name), data::UsageError);
   }

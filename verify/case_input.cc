@@ -2,14 +2,13 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <set>
 
 #include "data/error.h"
-#include "data/tensor_file.h"
 #include "data/text.h"
+#include "verify/case_names.h"
 #include "verify/compare.h"
 
 namespace bitflash::verify {
@@ -21,27 +20,6 @@ using data::InputError;
 using data::Quoted;
 using data::Tensor;
 using data::TensorFile;
-
-// The names of one tensor, ours first.
-struct Synonyms {
-  std::vector<std::string> names;
-};
-const Synonyms kQ{{"q", "query"}};
-const Synonyms kK{{"k", "key", "k_cache", "key_cache"}};
-const Synonyms kV{{"v", "value", "v_cache", "value_cache"}};
-const Synonyms kO{{"o", "out", "output"}};
-const Synonyms kLse{{"lse", "softmax_lse"}};
-const Synonyms kCuQ{{"cu_seqlens_q"}};
-const Synonyms kCuK{{"cu_seqlens_k"}};
-const Synonyms kSeqlensQ{{"seqlens_q", "seqused_q"}};
-const Synonyms kSeqlensK{{"seqlens_k", "seqused_k", "cache_seqlens", "seq_lens"}};
-const Synonyms kBlockTable{{"block_table", "block_tables", "page_table"}};
-const Synonyms kSinks{{"sinks", "s_aux"}};
-const Synonyms kScale{{"softmax_scale", "scale"}};
-const Synonyms kSoftcap{{"softcap"}};
-const Synonyms kQScale{{"q_scale", "q_descale"}};
-const Synonyms kKScale{{"k_scale", "k_descale"}};
-const Synonyms kVScale{{"v_scale", "v_descale"}};
 
 // A number as {:a} or decimals write it, all of the text. Does not depend on the locale, as strtod does.
 std::optional<double> ParseDouble(std::string_view text) {
@@ -283,11 +261,19 @@ class Reader {
       return *number;
     });
     if (const Tensor* tensor = Find(synonyms)) {
-      if (tensor->count() != 1 || tensor->type().IsInteger()) {
+      if (tensor->count() < 1 || tensor->type().IsInteger()) {
         Fail(fmt::format("{} has the shape {} of {}: expected one number of a float format", name,
                          data::ShapeString(tensor->shape()), Name(tensor->type())));
       }
-      const double number = verify::ValueOf(tensor->type(), tensor->Reshaped({1}).Bits({0}));
+      // FlashAttention-3 takes one a sequence and head, which often are all the same.
+      const Tensor numbers = tensor->Reshaped({tensor->count()});
+      const double number = verify::ValueOf(tensor->type(), numbers.Bits({0}));
+      for (int64_t i = 1; i < numbers.count(); ++i) {
+        if (numbers.Bits({i}) == numbers.Bits({0})) continue;
+        throw data::UndecidedError(
+            fmt::format("{}: {} has the shape {} and unequal numbers: only one a tensor is modelled", origin_, name,
+                        data::ShapeString(tensor->shape())));
+      }
       if (value && *value != number) Fail(fmt::format("{} is {} and in __metadata__ {}", name, number, *value));
       value = number;
     }
@@ -322,67 +308,10 @@ class Reader {
   CaseInput result_;
 };
 
-bool IsNameOf(const Synonyms& synonyms, const std::string& name) {
-  return std::find(synonyms.names.begin(), synonyms.names.end(), name) != synonyms.names.end();
-}
-
-// All names of the tensor that one of its names means; only itself when it is none of ours.
-std::vector<std::string> AllNames(const std::string& name) {
-  for (const Synonyms* synonyms : {&kQ, &kK, &kV, &kO, &kLse, &kCuQ, &kCuK, &kSeqlensQ, &kSeqlensK, &kBlockTable,
-                                   &kSinks, &kScale, &kSoftcap, &kQScale, &kKScale, &kVScale}) {
-    if (IsNameOf(*synonyms, name)) return synonyms->names;
-  }
-  return {name};
-}
-
 }  // namespace
 
 CaseInput CaseFromTensors(const TensorFile& file, std::string_view origin, const CaseHints& hints) {
   return Reader(file, origin, hints).Run();
-}
-
-CaseInput ReadCaseInput(const std::vector<NamedFile>& files, const CaseHints& hints) {
-  TensorFile all;
-  std::string origin;
-  std::vector<std::string> replaced;
-  // Whole files first, so that a named tensor replaces theirs wherever it stands.
-  for (const bool named : {false, true}) {
-    for (const NamedFile& file : files) {
-      if (named != !file.tensor.empty()) continue;
-      origin += (origin.empty() ? "" : ", ") + file.path;
-      if (named) {
-        Tensor tensor = data::ReadTensor(file.path);
-        bool replaces = false;
-        for (const std::string& name : AllNames(file.tensor)) replaces |= all.tensors.erase(name) > 0;
-        if (replaces) replaced.push_back(file.tensor);
-        all.tensors.emplace(file.tensor, std::move(tensor));
-        continue;
-      }
-      TensorFile content = data::ReadTensors(file.path);
-      for (auto& [name, tensor] : content.tensors) {
-        if (!all.tensors.emplace(name, std::move(tensor)).second) {
-          throw InputError(
-              fmt::format("{}: tensor {} is in an earlier file too: expected it once", file.path, Quoted(name)));
-        }
-      }
-      all.metadata.merge(content.metadata);
-    }
-  }
-  const auto was_named = [&](const Synonyms& synonyms) {
-    return std::any_of(files.begin(), files.end(), [&](const NamedFile& f) { return IsNameOf(synonyms, f.tensor); });
-  };
-  const bool other_o =
-      std::any_of(replaced.begin(), replaced.end(), [](const auto& name) { return IsNameOf(kO, name); });
-  bool left_out = false;
-  if (other_o && !was_named(kLse)) {
-    for (const std::string& name : kLse.names) left_out |= all.tensors.erase(name) > 0;
-  }
-  CaseInput input = CaseFromTensors(all, origin, hints);
-  for (const std::string& name : replaced) {
-    input.assumptions.push_back(fmt::format("{} is that of its own file instead of the one among the others", name));
-  }
-  if (left_out) input.assumptions.push_back("lse is left out: it came with the o that was replaced");
-  return input;
 }
 
 }  // namespace bitflash::verify

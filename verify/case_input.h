@@ -7,7 +7,8 @@
 //   seqlens_q [seqused_q], seqlens_k [seqused_k, cache_seqlens, seq_lens]   [batch], integers: the rows and keys in use
 //   block_table [block_tables, page_table]   [batch, pages a sequence], integers: the pages of k and v, in order
 //   sinks [s_aux]   [heads_q]
-//   softmax_scale [scale], softcap, q_scale [q_descale], k_scale [...], v_scale [...]   one number each
+//   softmax_scale [scale], softcap, q_scale [q_descale], k_scale [...], v_scale [...]   one number each, or all the
+//   same
 // __metadata__ of a .safetensors file may hold what case.h lists, and layout, kv_layout, dtype, o_dtype.
 #ifndef BITFLASH_VERIFY_CASE_INPUT_H_
 #define BITFLASH_VERIFY_CASE_INPUT_H_
@@ -42,7 +43,7 @@ struct CaseInput {
 };
 
 // The problem in bhsd, padded, and the outputs likewise. Throws InputError that begins with `origin` and names the
-// tensor, its shape and what was expected.
+// tensor, its shape and what was expected; UndecidedError for scales that differ within a tensor.
 CaseInput CaseFromTensors(const data::TensorFile& file, std::string_view origin, const CaseHints& hints = {});
 
 // A file, and which of its tensors is meant.

@@ -121,8 +121,14 @@ TEST_CASE("numbers come from scalar tensors, metadata or the caller") {
   CHECK(p.k_scale == 3);
   CHECK(p.v_scale == 1.5);
   CHECK(p.attention.scale() == 0.25);
-  file.tensors["q_descale"] = Tensor::Zeros(Format::kFp32, {2, 2});
-  CHECK(Message(file) == "FILE: q_scale has the shape (2, 2) of fp32: expected one number of a float format");
+  file.tensors["q_descale"] = Tensor::FromBits(Format::kFp32, {2, 2}, {0x40000000, 0x40000000, 0x40000000, 0x40000000});
+  CHECK(CaseFromTensors(file, "FILE").saved.problem.q_scale == 2);
+  file.tensors["q_descale"].SetBits({1, 0}, 0x3F800000);
+  CHECK_THROWS_WITH_AS(CaseFromTensors(file, "FILE"),
+                       "FILE: q_scale has the shape (2, 2) and unequal numbers: only one a tensor is modelled",
+                       data::UndecidedError);
+  file.tensors["q_descale"] = Tensor::Zeros(Format::kFp32, {0, 2});
+  CHECK(Message(file) == "FILE: q_scale has the shape (0, 2) of fp32: expected one number of a float format");
   file.tensors["q_descale"] = fp32(0);
   CHECK(Message(file) == "FILE: q_scale is 0.000000: expected a finite number above 0");
 }

@@ -49,7 +49,7 @@ class NameParser {
     a.mask = ParseMask(Next("a mask, causal or window-255-0"));
     if (Peek().starts_with("softcap")) a.softcap = static_cast<double>(Numbers("softcap", '-', 1, 1)[0]);
     spec.ragged = Take("ragged");
-    spec.sinks = Take("sinks");
+    spec.sinks = Take("learned-sinks");
     spec.distribution = data::ParseDistribution(Next("a distribution, hash-normal"));
     spec.seed = Seed(Next("a seed, seed7"));
     if (at_ < parts_.size()) Fail(parts_[at_], "nothing more");
@@ -140,7 +140,7 @@ std::string Name(const CaseSpec& spec) {
   return fmt::format("b{}_h{}-{}_s{}x{}_d{}{}_{}_{}{}{}{}_{}_seed{}", a.batch, a.heads_q, a.heads_kv, a.seqlen_q,
                      a.seqlen_k, a.head_dim, dim_v, data::Name(a.format), MaskName(a.mask),
                      a.softcap > 0 ? fmt::format("_softcap{}", std::llround(a.softcap)) : "",
-                     spec.ragged ? "_ragged" : "", spec.sinks ? "_sinks" : "", data::Name(spec.distribution),
+                     spec.ragged ? "_ragged" : "", spec.sinks ? "_learned-sinks" : "", data::Name(spec.distribution),
                      spec.seed);
 }
 

@@ -127,7 +127,7 @@ TEST_CASE("random changes of files are refused properly or are cases that read b
   FuzzCase({});
   constexpr uint8_t kTelling[] = {0, 1, 2, 0x7F, 0x80, 0xFF, '0', '1', '3', '9', '"', '[', ',', 'x'};
   int64_t cases = 0;
-  for (int round = 0; round < 20000; ++round) {
+  for (int round = 0; round < 6000; ++round) {
     CAPTURE(round);
     std::vector<uint8_t> bytes = seeds[static_cast<size_t>(round) % seeds.size()];
     for (uint64_t changes = 1 + random() % 3; changes > 0; --changes) {
@@ -138,8 +138,8 @@ TEST_CASE("random changes of files are refused properly or are cases that read b
     CHECK_NOTHROW(is_case = FuzzCase(bytes));
     cases += is_case;
   }
-  CHECK(cases > 1000);   // changes of values
-  CHECK(cases < 19000);  // changes of the header
+  CHECK(cases > 300);   // changes of values
+  CHECK(cases < 5700);  // changes of the header
 }
 
 }  // namespace

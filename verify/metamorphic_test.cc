@@ -59,7 +59,7 @@ TEST_CASE("a correct kernel passes every check on generated cases") {
   }
   for (const MetamorphicCheck& check : MetamorphicChecks()) {
     CAPTURE(check.id);
-    CHECK(passed[std::string(check.id)] >= 10);
+    CHECK(passed[std::string(check.id)] >= 5);
   }
 }
 

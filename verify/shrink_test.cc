@@ -17,7 +17,7 @@ bool Differs(Planted planted, const Problem& problem) {
 }
 
 TEST_CASE("a mistake at one length is shrunk to one row and the smallest such length") {
-  Problem p = Materialize(ParseCaseSpec("b3_h4-2_s5x193_d8_bf16_full_ragged_sinks_spiky_seed3"));
+  Problem p = Materialize(ParseCaseSpec("b3_h4-2_s5x193_d8_bf16_full_ragged_learned-sinks_hash-normal_seed3"));
   p.seqlens_q = {5, 5, 5};
   p.seqlens_k = {100, 193, 64};
   const auto fails = [](const Problem& problem) { return Differs(Planted::kTail, problem); };

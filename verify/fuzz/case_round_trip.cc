@@ -31,6 +31,8 @@ auto Parsed(Parse parse) -> std::optional<decltype(parse())> {
     Require(message.size() > std::string_view(kOrigin).size() + 2, "the message does not say what is wrong");
     Require(message.find('\n') == std::string_view::npos, "the message quotes a newline");
     return std::nullopt;
+  } catch (const data::UndecidedError&) {
+    return std::nullopt;
   }
 }
 
