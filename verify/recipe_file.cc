@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "data/error.h"
@@ -94,7 +95,8 @@ sim::Tiling ParseTiling(const json& object, const std::string& origin) {
   t.pack_gqa = fields.Flag("pack_gqa");
   t.fp32_scores = fields.Flag("fp32_scores");
   fields.RequireNoOthers();
-  for (const auto& [key, value] : {std::pair{"br", t.Br}, {"bc", t.Bc}}) {
+  const std::pair<const char*, int64_t> sizes[] = {{"br", t.Br}, {"bc", t.Bc}};
+  for (const auto& [key, value] : sizes) {
     if (value % 16 != 0) throw fields.Wrong(key, value, "a multiple of 16, the depth of a matrix instruction");
   }
   if (t.part_keys % t.Bc != 0) throw fields.Wrong("part_keys", t.part_keys, "a multiple of bc");

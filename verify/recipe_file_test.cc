@@ -46,7 +46,7 @@ TEST_CASE("what is written is read back, for every kernel and any choices") {
       const RecipeFile read = ParseRecipe(written.dump(), "test");
       CHECK(read.kernel.recipe == file.kernel.recipe);
       CHECK(read.kernel.name == kernel.name);
-      CHECK(read.kernel.Run == kernel.Run);
+      CHECK((read.kernel.Run == kernel.Run));
       CHECK(read.tiling == file.tiling);
       CHECK(read.arch == file.arch);
       CHECK(RecipeJson(read) == written);
