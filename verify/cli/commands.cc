@@ -59,6 +59,7 @@ const std::vector<Command>& Commands() {
       {"traffic", "Bytes of a kernel by memory level and tensor; sweeps, CSV, JSON, assertions", Traffic},
       {"run", "Run a kernel bit by bit: O and LSE as the GPU would write them, and their hashes", Run},
       {"verify", "Run a CUDA kernel and its simulated twin on the same inputs and compare every bit", Verify},
+      {"tolerance", "Which known mistakes a test with a given tolerance would let through", ToleranceCommand},
       {"gen", "Write inputs Q, K and V that every language can regenerate", Gen},
       {"diff", "Compare two tensor files bit by bit", Diff},
       {"mma", "A tensor core's dot product on bit patterns, line by line", Mma},

@@ -20,6 +20,7 @@ ExitCode Gen(const Arguments& arguments);
 ExitCode Diff(const Arguments& arguments);
 ExitCode Run(const Arguments& arguments);
 ExitCode Verify(const Arguments& arguments);
+ExitCode ToleranceCommand(const Arguments& arguments);  // tolerance.cc
 ExitCode Mma(const Arguments& arguments);
 ExitCode Sfu(const Arguments& arguments);
 
