@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "verify/problem.h"
+#include "verify/tensor_values.h"
 #include "verify/truth.h"
 
 namespace bitflash::verify {
@@ -78,9 +79,6 @@ class Evidence {
   std::optional<TensorEvidence> lse_;
   ErrorPlaces places_;
 };
-
-// Elements as numbers: exact.
-std::vector<double> ToDoubles(const data::Tensor& tensor);
 
 }  // namespace bitflash::verify
 

@@ -141,7 +141,8 @@ TEST_CASE("errors are placed in words") {
     for (int64_t h : {1, 5}) {
       for (int64_t row = 63; row < 256; row += 64) s.O(1, h, row, 1) = s.O(1, h, row, 5) = 9;
     }
-    CHECK(Statements(s) == Words{"row 63 of every 64", "query head 1 of every group of 4", "only sequence 1 of 2"});
+    CHECK(Statements(s) == Words{"row 63 of every 64", "query head 1 of every group of 4", "only sequence 1 of 2",
+                                 "only columns 1 and 5 of 8"});
   }
   {
     Setting s(Shape(1, 1, 1, 64, 8));

@@ -6,7 +6,9 @@
 #include <string>
 
 #include "data/error.h"
+#include "verify/criteria.h"
 #include "verify/identify.h"
+#include "verify/tensor_values.h"
 
 namespace bitflash::verify {
 namespace {
@@ -133,6 +135,44 @@ bool KeepsBits(const SimulatedKernel& kernel, const Problem& whole, const Part& 
   return kernel.tiling.splits == 1 || cut.attention.seqlen_k == whole.keys(part.sequence);
 }
 
+// FlashAttention's rule over all parts: what it sees of each row is collected, since its limit is known only at the
+// end.
+class FlashRuleMeter {
+ public:
+  void Add(const Problem& p, const Outputs& outputs, const Truth& truth) try {
+    const FlashAttentionRule rule = MakeFlashAttentionRule(p, truth.o);
+    const std::vector<double> o = ToDoubles(outputs.o);
+    low_precision_error_ = std::max(low_precision_error_, rule.low_precision_error);
+    const int64_t columns = p.attention.head_dim_v;
+    for (size_t begin = 0; begin < o.size(); begin += columns) {
+      double largest = 0;
+      for (int64_t c = 0; c < columns; ++c) {
+        const double error = std::abs(o[begin + c] - rule.ref[begin + c]);
+        result_.error = error > result_.error || std::isnan(error) ? error : result_.error;
+        largest = std::max(largest, std::abs(truth.o[begin + c]));
+      }
+      rows_.push_back(largest);
+    }
+  } catch (const data::UndecidedError&) {
+    undefined_ = true;  // formats and features that the rule is not defined for
+  }
+
+  std::optional<FlashRule> Result() const {
+    if (undefined_ || rows_.empty()) return std::nullopt;
+    FlashRule result = result_;
+    result.limit = 2 * low_precision_error_;
+    result.rows = static_cast<int64_t>(rows_.size());
+    result.blind_rows = std::ranges::count_if(rows_, [&](double largest) { return largest <= result.limit; });
+    return result;
+  }
+
+ private:
+  FlashRule result_;
+  double low_precision_error_ = 0;
+  bool undefined_ = false;
+  std::vector<double> rows_;  // largest |O| of each
+};
+
 std::string Count(int64_t n, const char* what) { return std::to_string(n) + " " + what + (n == 1 ? "" : "s"); }
 
 // The recipe that made the bits, if the search finds one that made all that it looked at.
@@ -237,6 +277,7 @@ Judgement Judge(const Problem& p, const Outputs& outputs, const JudgeOptions& op
     }
   }
   std::optional<Difference> named_o;
+  FlashRuleMeter rule;
   if (options.named) j.named.emplace().kernel = KernelText(*options.named);
   for (size_t n = 0; n < j.parts.size(); ++n) {
     const Part& part = j.parts[n];
@@ -244,7 +285,9 @@ Judgement Judge(const Problem& p, const Outputs& outputs, const JudgeOptions& op
     const Outputs mine = Extract(outputs, part);
     auto begin = std::chrono::steady_clock::now();
     const data::Format format = outputs.o.type().format().value();
-    j.evidence.Add(part, mine, ComputeTruth(cut, ArithmeticOf(cut, format)));
+    const Truth truth = ComputeTruth(cut, ArithmeticOf(cut, format));
+    j.evidence.Add(part, mine, truth);
+    rule.Add(cut, mine, truth);
     j.truth_seconds += Since(begin);
     if (j.named && KeepsBits(*options.named, p, part, cut)) {
       begin = std::chrono::steady_clock::now();
@@ -254,6 +297,7 @@ Judgement Judge(const Problem& p, const Outputs& outputs, const JudgeOptions& op
     if (options.progress) options.progress(static_cast<double>(n + 1) / static_cast<double>(j.parts.size()));
   }
   if (named_o) j.named->o = *named_o;
+  j.flash_rule = rule.Result();
   const bool exact = j.named && j.named->elements > 0 && j.named->differ == 0;
   if (options.variant_work > 0 && !exact && j.evidence.beyond() == 0 && j.evidence.o().elements > 0) {
     const auto begin = std::chrono::steady_clock::now();

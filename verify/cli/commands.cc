@@ -60,6 +60,7 @@ const std::vector<Command>& Commands() {
       {"run", "Run a kernel bit by bit: O and LSE as the GPU would write them, and their hashes", Run},
       {"verify", "Run a CUDA kernel and its simulated twin on the same inputs and compare every bit", Verify},
       {"identify", "Find the recipe, tile and tensor core that made given outputs, bit by bit", Identify},
+      {"tolerance", "Which known mistakes a test with a given tolerance would let through", ToleranceCommand},
       {"gen", "Write inputs Q, K and V that every language can regenerate", Gen},
       {"diff", "Compare two tensor files bit by bit", Diff},
       {"mma", "A tensor core's dot product on bit patterns, line by line", Mma},

@@ -21,6 +21,7 @@ ExitCode Diff(const Arguments& arguments);
 ExitCode Run(const Arguments& arguments);
 ExitCode Verify(const Arguments& arguments);
 ExitCode Identify(const Arguments& arguments);
+ExitCode ToleranceCommand(const Arguments& arguments);  // tolerance.cc
 ExitCode Mma(const Arguments& arguments);
 ExitCode Sfu(const Arguments& arguments);
 
