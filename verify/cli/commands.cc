@@ -10,6 +10,7 @@
 #include "verify/cli/output.h"
 #include "verify/cli/suggest.h"
 #include "verify/cli/text.h"
+#include "verify/plugin.h"
 
 namespace bitflash::verify {
 namespace {
@@ -94,6 +95,8 @@ ExitCode RunCommandLine(const Arguments& arguments) {
     return fail(ExitCode::kInput, error.what());
   } catch (const data::UndecidedError& error) {
     return fail(ExitCode::kUndecided, error.what());
+  } catch (const PluginError& error) {
+    return fail(ExitCode::kPlugin, error.what());
   } catch (const std::bad_alloc&) {
     return fail(ExitCode::kInternal, "not enough memory");
   } catch (const std::exception& error) {

@@ -15,7 +15,8 @@ namespace {
 
 constexpr size_t kFullCases = 3;     // failing cases that are told in full; of the others a line
 constexpr size_t kPrintedLines = 6;  // of what a plug-in printed
-constexpr int kLabel = 13;           // columns
+constexpr size_t kPrintedColumns = 100;
+constexpr int kLabel = 13;  // columns
 
 std::string Line(std::string_view label, std::string_view text) {
   return Pad(label, kLabel, Align::kLeft) + std::string(text) + "\n";
@@ -166,7 +167,9 @@ std::string CallsText(const CallFacts& c) {
   }
   std::erase(lines, "");
   for (size_t n = lines.size() > kPrintedLines ? lines.size() - kPrintedLines : 0; n < lines.size(); ++n) {
-    text += Line("printed", Shorten(Printable(lines[n])));
+    std::string line = Printable(lines[n]);
+    if (line.size() > kPrintedColumns) line = line.substr(0, kPrintedColumns) + "...";  // Printable is ASCII or UTF-8
+    text += Line("printed", line);
   }
   return text;
 }

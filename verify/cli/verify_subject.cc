@@ -88,7 +88,10 @@ std::vector<NamedProblem> Problems(const VerifyFlags& flags, std::vector<std::st
   if (!GivesShape(flags.workload)) return Generated(flags);
   if (flags.cases) throw UsageError("--cases contradicts a shape: give one or the other");
   const Workload workload = ResolveWorkload(flags.workload, {.seed = true});
-  assumed = workload.assumed;
+  for (const std::string& what : workload.assumed) {
+    // A plug-in is no kernel of bitflash, unless the user names one to compare with.
+    if (!flags.plugin || what.rfind("kernel = ", 0) != 0) assumed.push_back(what);
+  }
   return {{data::ToString(workload.attention()), [&flags, workload] { return ProblemOfShape(flags, workload); }}};
 }
 
