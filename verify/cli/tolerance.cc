@@ -42,7 +42,7 @@ ExitCode ToleranceCommand(const Arguments& arguments) {
        {"bitflash tolerance --atol 1e-3 --rtol 1e-3 --kernel pytorch-fa2 --dtype fp16 --heads-q 4 --heads-kv 2 "
         "--head-dim 128 --seqlen-q 1 --seqlen-k 2048 --splits 4 --json",
         "a decode step whose keys are split, as JSON"},
-       {"bitflash tolerance --atol 0.02 --rtol 0 --head-dim 64 --seqlen 1024 --causal --distribution sinks",
+       {"bitflash tolerance --atol 0.02 --rtol 0 --heads-q 1 --head-dim 64 --seqlen 1024 --causal --distribution sinks",
         "on data like that of models with attention sinks"}});
   WorkloadFlags workload_flags;
   InputFlags input_flags;

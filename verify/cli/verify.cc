@@ -37,6 +37,9 @@ ExitCode Verify(const Arguments& arguments) {
   const VerifyFlags flags = ParseVerifyFlags(arguments);
   const bool tensors = flags.o || flags.inputs.in || (flags.case_file && !flags.plugin && !flags.fault);
   if (flags.device && (flags.plugin || flags.fault)) throw UsageError("--device contradicts --plugin and --fault");
+  if (flags.device && (flags.o || flags.lse || flags.case_file)) {
+    throw UsageError("--o, --lse and --case contradict --device cuda: the kernel gives the outputs");
+  }
   if (flags.plugin && flags.fault)
     throw UsageError("--plugin contradicts --fault: a fault is put into a simulated kernel");
   if (flags.case_file && flags.inputs.FromFiles()) throw UsageError("--case contradicts --in, --q, --k and --v");
