@@ -246,11 +246,13 @@ struct StandardLoads {
     UseRows(l, kP, b, h, i, begin, end - begin);
   }
   void V(EnumeratedLaunch& l, int64_t b, int64_t h, int64_t j, int64_t col, int64_t cols) const {
-    if (!p.t.tma) return p.LoadKeys(l, kV, b, h, j, col, cols);
+    if (!p.t.tma) return p.LoadKeys(l, v(), b, h, j, col, cols);
+    const int64_t v_columns = p.a.v_is_in_k ? p.a.head_dim : p.a.head_dim_v;
     for (int64_t key = j * p.t.Bc; key < p.key_end(j); key += step())
-      CrossBox(p, l, {kV, p.a.seqlen_k, p.a.head_dim_v}, key, step(), col, p.a.head_dim_v > 64 ? 128 : 64);
-    UseKeys(l, kV, b, h, j, col, cols);
+      CrossBox(p, l, {v(), p.a.seqlen_k, v_columns}, key, step(), col, p.a.head_dim_v > 64 ? 128 : 64);
+    UseKeys(l, v(), b, h, j, col, cols);
   }
+  TensorId v() const { return p.a.v_is_in_k ? kK : kV; }
 
  private:
   // Tiles that are no multiple of 64 keys: the largest half of it, and so on, that divides them.
@@ -323,8 +325,8 @@ std::vector<Ledger> Standard(const Problem& p) {
           load.P(output, b, h, i, j);
           load.V(output, b, h, j, col, cols);
           output.SharedWrite(kP, t.Br * t.Bc * p.bytes);
-          output.SharedWrite(kV, t.Bc * p.Padded(cols) * p.bytes);
-          p.Mma(output, kO, kP, From::kShared, kV, t.Br, p.Padded(cols), t.Bc);
+          output.SharedWrite(load.v(), t.Bc * p.Padded(cols) * p.bytes);
+          p.Mma(output, kO, kP, From::kShared, load.v(), t.Br, p.Padded(cols), t.Bc);
         }
         p.MoveRows(output, kO, kWrite, b, h, i, col, cols, p.bytes);
       }

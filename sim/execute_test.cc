@@ -67,6 +67,36 @@ TEST_CASE("the ledger of an execution equals that of the count") {
   CHECK(ran > 200);
 }
 
+TEST_CASE("V inside K gives the bits of V as a copy of K's first columns, in every kernel") {
+  std::mt19937_64 rng(7);
+  int ran = 0;
+  for (int trial = 0; trial < 140; ++trial) {
+    const Kernel& kernel = Kernels()[trial % Kernels().size()];
+    RandomProblem p = MakeRandomProblem(rng, kernel, 150);
+    Attention& a = p.attention;
+    a.softcap = 0;
+    a.head_dim_v = std::min(a.head_dim, a.head_dim_v);
+    if (!Runs(kernel, a) || a.seqlen_k == 0) continue;
+    CAPTURE(kernel.name);
+    CAPTURE(data::ToString(a));
+    CAPTURE(ToString(p.tiling));
+    a.v_is_in_k = false;
+    Buffers apart(a, trial);
+    for (int64_t row = 0; row < a.batch * a.heads_kv * a.seqlen_k; ++row) {
+      std::memcpy(apart.v.data() + row * a.head_dim_v * 2, apart.k.data() + row * a.head_dim * 2, a.head_dim_v * 2);
+    }
+    Execute(kernel, a, p.tiling, "sm90", apart.in, apart.out);
+    a.v_is_in_k = true;
+    Buffers inside(a, trial);
+    inside.in.v = nullptr;
+    Execute(kernel, a, p.tiling, "sm90", inside.in, inside.out);
+    REQUIRE(inside.o == apart.o);
+    REQUIRE(inside.lse == apart.lse);
+    ++ran;
+  }
+  CHECK(ran > 80);
+}
+
 TEST_CASE("what the progress callback throws ends an execution of any number of threads") {
   const Kernel& kernel = FindKernel("fa2");
   const Attention a{

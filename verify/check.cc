@@ -50,7 +50,7 @@ void JudgeInto(CaseReport& report, const Problem& problem, const Outputs& output
   const Judgement& j = *report.judgement;
   report.outcome = Passes(j.rung) ? Outcome::kPass : j.rung == Rung::kUndecided ? Outcome::kUndecided : Outcome::kFail;
   report.reason = j.reason;
-  if (j.evidence.beyond() == 0) return;
+  if (j.evidence.beyond() == 0 || Passes(j.rung)) return;
   report.locality = Locate(problem.attention, j.evidence);
   if (!options.diagnose) return;
   DiagnoseOptions diagnose;

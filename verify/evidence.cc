@@ -34,7 +34,7 @@ void Count(TensorEvidence& e, const Element& x, uint64_t all_ones) {
   e.infinite += std::isinf(x.got);
   e.all_ones += x.bits == all_ones;
   e.largest_bound = std::isfinite(x.bound) ? std::max(e.largest_bound, x.bound) : e.largest_bound;
-  if (KindOf(x.got) != KindOf(x.truth)) {
+  if (KindOf(x.got) != KindOf(x.truth) && x.score() > 0) {
     ++e.kind_differs;
     if (!e.first_kind) e.first_kind = x;
   }
@@ -117,6 +117,8 @@ double Element::error() const { return std::abs(got - truth); }
 
 double Element::score() const {
   if (got == truth || (std::isnan(got) && std::isnan(truth))) return 0;
+  // Where a correct kernel may overflow, nothing is said of it.
+  if (std::isfinite(truth) && std::isinf(bound)) return 0;
   if (KindOf(got) != KindOf(truth)) return kInfinity;
   return error() / bound;  // both finite and different: a bound of 0 gives infinity
 }

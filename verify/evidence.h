@@ -21,7 +21,8 @@ struct Element {
   double got = 0, truth = 0, bound = 0;
 
   double error() const;  // |got - truth|
-  double score() const;  // error / bound; infinity where one is finite and the other is not, or the bound is 0
+  double score() const;  // error / bound; infinity where one is finite and the other is not, or the bound is 0; 0 where
+                         // the truth is finite and its bound infinite
 };
 
 // About O, or about LSE.

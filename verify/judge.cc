@@ -195,7 +195,7 @@ std::optional<BitAgreement> FindVariant(const Problem& p, const Outputs& outputs
   return std::nullopt;  // not modelled to the bit
 }
 
-void Conclude(Judgement& j) {
+void Conclude(data::Format format, Judgement& j) {
   const TensorEvidence& o = j.evidence.o();
   const std::string sample = j.sampled ? " of a sample" : "";
   if (o.elements == 0) {
@@ -208,11 +208,22 @@ void Conclude(Judgement& j) {
     j.reason = "all " + Count(j.named->elements, "element") + sample + " have the bits of " + j.named->kernel;
     return;
   }
-  if (j.evidence.beyond() > 0) {
+  const int64_t beyond = j.evidence.beyond();
+  const std::string all = Count(o.elements + (j.evidence.lse() ? j.evidence.lse()->elements : 0), "element") + sample;
+  if (beyond > 0 && !j.practice) {
     j.rung = Rung::kWrong;
-    j.reason = std::to_string(j.evidence.beyond()) + " of " +
-               Count(o.elements + (j.evidence.lse() ? j.evidence.lse()->elements : 0), "element") + sample +
-               " are further from the truth than a correct kernel can be";
+    j.reason = std::to_string(beyond) + " of " + all + " are further from the truth than a correct kernel can be";
+    return;
+  }
+  if (beyond > 0) {
+    j.rung = Rung::kBounded;
+    j.reason = std::to_string(beyond) + " of " + all +
+               " are beyond the bound of a kernel that keeps its scores in fp32, but within that of one that " +
+               Text(*j.practice->practice, format);
+    if (j.practice->examined < j.practice->rows) {
+      j.reason += " (" + std::to_string(j.practice->examined) + " of these " + Count(j.practice->rows, "row") +
+                  " were looked at)";
+    }
     return;
   }
   if (j.variant && j.variant->differ == 0) {
@@ -279,14 +290,19 @@ Judgement Judge(const Problem& p, const Outputs& outputs, const JudgeOptions& op
   std::optional<Difference> named_o;
   FlashRuleMeter rule;
   if (options.named) j.named.emplace().kernel = KernelText(*options.named);
+  std::vector<HeadRow> rows_beyond;
   for (size_t n = 0; n < j.parts.size(); ++n) {
     const Part& part = j.parts[n];
     const Problem cut = Extract(p, part);
     const Outputs mine = Extract(outputs, part);
     auto begin = std::chrono::steady_clock::now();
     const data::Format format = outputs.o.type().format().value();
-    const Truth truth = ComputeTruth(cut, ArithmeticOf(cut, format));
+    const Truth truth =
+        ComputeTruth(cut, options.named ? ArithmeticOf(cut, format, *options.named->kernel, options.named->tiling)
+                                        : ArithmeticOf(cut, format));
+    const int64_t beyond = j.evidence.beyond();
     j.evidence.Add(part, mine, truth);
+    if (j.evidence.beyond() > beyond) AddRowsBeyond(part, mine, truth, &rows_beyond);
     rule.Add(cut, mine, truth);
     j.truth_seconds += Since(begin);
     if (j.named && KeepsBits(*options.named, p, part, cut)) {
@@ -299,12 +315,17 @@ Judgement Judge(const Problem& p, const Outputs& outputs, const JudgeOptions& op
   if (named_o) j.named->o = *named_o;
   j.flash_rule = rule.Result();
   const bool exact = j.named && j.named->elements > 0 && j.named->differ == 0;
+  if (!exact && !rows_beyond.empty()) {
+    const auto begin = std::chrono::steady_clock::now();
+    j.practice = FindScorePractice(p, outputs, rows_beyond);
+    j.truth_seconds += Since(begin);
+  }
   if (options.variant_work > 0 && !exact && j.evidence.beyond() == 0 && j.evidence.o().elements > 0) {
     const auto begin = std::chrono::steady_clock::now();
     j.variant = FindVariant(p, outputs, options);
     j.simulation_seconds += Since(begin);
   }
-  Conclude(j);
+  Conclude(p.attention.format, j);
   return j;
 }
 

@@ -12,6 +12,7 @@
 #include "verify/evidence.h"
 #include "verify/faults.h"
 #include "verify/problem.h"
+#include "verify/score_practice.h"
 
 namespace bitflash::verify {
 
@@ -19,7 +20,8 @@ namespace bitflash::verify {
 enum class Rung : uint8_t {
   kExact,         // every bit is that of the kernel that was named
   kExactVariant,  // every bit is that of a correct variant: another recipe, tile, split or order
-  kBounded,       // every element is within the bound that every correct kernel keeps
+  kBounded,       // every element is within the bound that every correct kernel keeps, perhaps one that rounds its
+                  // scores as a published practice does (Judgement::practice)
   kWrong,         // some element is not: no correct kernel of these formats computes that
   kUndecided,     // nothing could be judged
 };
@@ -47,7 +49,9 @@ struct FlashRule {
 struct Judgement {
   Rung rung = Rung::kUndecided;
   std::string reason;  // one sentence: why this rung
-  Evidence evidence;
+  Evidence evidence;   // against the bound of a kernel that keeps its scores in fp32
+  // Elements are beyond that bound, and all of them within that of this practice (score_practice.h): kBounded.
+  std::optional<PracticeMatch> practice;
   std::vector<Part> parts;  // what was judged; all of the problem, or a sample that the reason speaks of
   bool sampled = false;
   std::optional<BitAgreement> named;    // with the kernel that was named

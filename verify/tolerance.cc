@@ -21,9 +21,7 @@ class Judge {
       : problem_(problem), tolerance_(tolerance) {
     const data::Format format =
         data::StorageBytes(problem.attention.format) == 1 ? data::Format::kFp16 : problem.attention.format;
-    reference::Arithmetic arithmetic = ArithmeticOf(problem, format);
-    // Key tiles below 32, which ArithmeticOf allows for, are rescaled more often.
-    arithmetic.rescales = std::max(arithmetic.rescales, problem.attention.seqlen_k / kernel.tiling.Bc + 3);
+    reference::Arithmetic arithmetic = ArithmeticOf(problem, format, *kernel.kernel, kernel.tiling);
     // The published standard kernel rounds its scores to the format of the inputs on their way through HBM.
     if (kernel.kernel->stores_scores && !kernel.tiling.fp32_scores) arithmetic.score_unit = arithmetic.p_unit;
     const Truth truth = ComputeTruth(problem, arithmetic);

@@ -81,13 +81,26 @@ Arithmetic ArithmeticOf(const Problem& problem, data::Format output_format) {
   const Attention& a = problem.attention;
   Arithmetic arithmetic = Arithmetic::ForFormat(a.format);
   arithmetic.SetOutput(output_format);
-  arithmetic.rescales = a.seqlen_k / 32 + 3;
+  arithmetic.rescales = a.seqlen_k / 16 + 3;
   arithmetic.keys_per_sum = a.seqlen_k;
   // A normalized P that is rounded to fp8 would be 0 nearly everywhere; kernels with fp8 do not do that.
   arithmetic.p_is_normalized = data::StorageBytes(a.format) > 1;
   // The scale becomes fp32, is multiplied by log2 e, which became fp32, and the product by the score.
   arithmetic.score_roundings = 4;
   if (problem.q_scale != 1 || problem.k_scale != 1) arithmetic.score_roundings += 2;
+  return arithmetic;
+}
+
+Arithmetic ArithmeticOf(const Problem& problem, data::Format output_format, const sim::Kernel& kernel,
+                        const sim::Tiling& tiling) {
+  Arithmetic arithmetic = ArithmeticOf(problem, output_format);
+  const int64_t tiles = problem.attention.seqlen_k / tiling.Bc + 3;
+  if (!kernel.keys_outside) {
+    arithmetic.rescales = std::max(arithmetic.rescales, tiles);
+  } else {
+    arithmetic.rescales = tiles;
+    arithmetic.state_unit = arithmetic.output_unit;
+  }
   return arithmetic;
 }
 

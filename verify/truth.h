@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "reference/error_bound.h"
+#include "sim/kernels/kernels.h"
 #include "verify/problem.h"
 
 namespace bitflash::verify {
@@ -19,8 +20,16 @@ struct Truth {
 };
 
 // The roundings of a kernel that is not known: those of its tensor core, its formats, and the most rescales and the
-// longest sums that a kernel with tiles of at least 32 keys makes.
+// longest sums that a kernel with tiles of at least 16 keys makes. Scores and O stay in fp32 until O is written.
+// Published kernels that round the query or the scores to 16 bits are not covered by a worst case, but followed:
+// score_practice.h.
 reference::Arithmetic ArithmeticOf(const Problem& problem, data::Format output_format);
+
+// The same for a simulated kernel: as many rescales as it has key tiles, and O in 16 bits between them where the kernel
+// keeps it in global memory (fa1, by Algorithm 1 of arXiv 2205.14135; its CUDA code had fp32 there). That costs a
+// rounding of O a key tile, which is why a kernel must be named for it.
+reference::Arithmetic ArithmeticOf(const Problem& problem, data::Format output_format, const sim::Kernel& kernel,
+                                   const sim::Tiling& tiling);
 
 // The formats are fp16, bf16, fp32, e4m3 and e5m2; scales, sinks, softcap and ragged lengths as Problem says. On all
 // threads; a problem of 8 heads x 4096 x 4096 x 128 takes a few seconds on two cores.

@@ -35,8 +35,10 @@ int64_t StepKeys(const Tiling& t) { return t.Bc <= kStepKeys ? t.Bc : std::gcd(t
 GlobalMatrix Loaded(const Tiling& t, const GlobalMatrix& m, int64_t rows, int64_t cols) {
   return t.tma ? InBoxes(m, {rows, cols, m.cols}) : m;
 }
-GlobalMatrix LoadedV(const Tiling& t, const GlobalMatrix& V) {
-  return Loaded(t, V, StepKeys(t), V.cols <= kOutputColumns / 2 ? kOutputColumns / 2 : kOutputColumns);
+// V that is part of K is its first columns, in rows of K's.
+GlobalMatrix LoadedV(const Attention& a, const Tiling& t, const Operands& g) {
+  return Loaded(t, a.v_is_in_k ? g.K : g.V, StepKeys(t),
+                a.head_dim_v <= kOutputColumns / 2 ? kOutputColumns / 2 : kOutputColumns);
 }
 GlobalMatrix LoadedP(const Tiling& t, const GlobalMatrix& P) {
   return t.tma ? InBoxes(P, {t.Br, StepKeys(t), CeilDiv(P.cols, kVector) * kVector}) : P;
@@ -137,10 +139,10 @@ void OutputBlock(Block& b, const Attention& a, const Tiling& t, const Operands& 
   const QueryTile i = QueryTileAt(a, t, at.i);
   const Range columns{at.j * kOutputColumns, std::min(kOutputColumns, a.head_dim_v - at.j * kOutputColumns)};
   const GlobalMatrix P = LoadedP(t, With(g.P, at.j == 0 ? Reuse::kOnce : Reuse::kAgain));
-  const GlobalMatrix V = LoadedV(t, g.V);
+  const GlobalMatrix V = LoadedV(a, t, g);
   const int64_t dv = PaddedDim(columns.count, a.format);
   const Tile Ps = b.Shared(TensorId::kP, a.format, t.Br, t.Bc, t.stages);
-  const Tile Vs = b.Shared(TensorId::kV, a.format, t.Bc, dv, t.stages);
+  const Tile Vs = b.Shared(V.tensor, a.format, t.Bc, dv, t.stages);
   const Tile O = b.Registers(TensorId::kO, t.Br, dv);
   b.Fill(O, 0);
   b.For(keys, [&](const KeyTile& j) {

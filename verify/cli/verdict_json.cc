@@ -70,6 +70,7 @@ Json JudgementJson(const Judgement& j) {
                {"tensors", Json::array()},
                {"named_kernel", AgreementJson(j.named)},
                {"variant", AgreementJson(j.variant)},
+               {"score_practice", j.practice ? Json(j.practice->practice->id) : Json(nullptr)},
                {"flash_rule", nullptr},
                {"truth_seconds", j.truth_seconds},
                {"simulation_seconds", j.simulation_seconds}};
