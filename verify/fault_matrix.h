@@ -21,13 +21,14 @@ std::string_view Name(Criterion criterion);  // "FA's rule", "allclose 1e-2", "N
 // One mistake on inputs of one family.
 struct MatrixCell {
   int64_t applied = 0;  // problems on which the mistake can show
-  int64_t within = 0;   // on which every element stayed within its bound: nobody can tell from the values
+  int64_t within = 0;   // on which every element stayed within the bound of a correct kernel: nobody can tell
   int64_t outside = 0;  // on which some did not
   // Of those outside:
-  int64_t wrong = 0;                      // the verdict says so
-  std::array<int64_t, kCriteria> seen{};  // the criterion fails, as it should
-  int64_t diagnosed = 0;                  // were diagnosed, with the kernel known; a part of `outside`
-  int64_t named = 0;                      // the mistake comes first, or its bits are those of the one that does
+  int64_t wrong = 0;                       // the verdict says so
+  std::array<int64_t, kCriteria> asked{};  // on which the criterion is defined
+  std::array<int64_t, kCriteria> seen{};   // and fails, as it should
+  int64_t diagnosed = 0;                   // were diagnosed, with the kernel known; a part of `outside`
+  int64_t named = 0;                       // the mistake comes first, or its bits are those of the one that does
   int64_t diagnosed_unknown = 0, named_unknown = 0;  // the same without being told which kernel it is; one a cell
   std::string confused_with;                         // what came first instead, the last time
 };

@@ -28,7 +28,7 @@ void Print(const FaultMatrix& matrix) {
               static_cast<long long>(total.outside), share(total.wrong, total.outside));
   for (int c = 0; c < kCriteria; ++c) {
     std::printf(", %s %.1f %%", std::string(Name(static_cast<Criterion>(c))).c_str(),
-                share(total.seen[c], total.outside));
+                share(total.seen[c], total.asked[c]));
   }
   std::printf("\nnamed first: %.1f %% of %lld with the kernel known, %.1f %% without\n",
               share(total.named, total.diagnosed), static_cast<long long>(total.diagnosed),
