@@ -14,10 +14,11 @@ int64_t GlobalTile::crossing_bytes() const {
       return rows.count * round_up(cols.count * element, kSectorBytes);
     case Crossing::kBoxes: {
       const Box& box = matrix.box;
-      const int64_t boxes = round_up(rows.count, box.rows) * round_up(cols.count, box.cols) * element;
-      // Tiles that cost the same may stand for one another here: only a ragged last one ends inside a sector.
-      const bool ends_in_sector = cols.end() == matrix.cols && box.extent * element % kSectorBytes != 0;
-      return boxes + (ends_in_sector ? rows.count * kSectorBytes : 0);
+      const int64_t columns = round_up(cols.count, box.cols);
+      // Where the last box reaches beyond the tensor (V inside K may have fewer columns than it has), and the tensor
+      // ends inside a sector, that sector comes twice: part from L2, part zeros.
+      const bool ends_in_sector = cols.begin + columns > box.extent && box.extent * element % kSectorBytes != 0;
+      return round_up(rows.count, box.rows) * columns * element + (ends_in_sector ? rows.count * kSectorBytes : 0);
     }
   }
   return bytes();

@@ -305,7 +305,7 @@ TEST_CASE("no false alarm on 300 correct cases") {
   CHECK(all >= 300);
 }
 
-TEST_CASE("no false alarm on 10,000 correct cases" * doctest::test_suite("slow")) {
+TEST_CASE("no false alarm on ten thousand correct cases" * doctest::test_suite("slow")) {
   int64_t all = Simulated(900, 50, 260, 5);
   all += Generated(1000, 6);
   all += Plain(3000, 150, 7);

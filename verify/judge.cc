@@ -6,7 +6,6 @@
 #include <string>
 
 #include "data/error.h"
-#include "verify/criteria.h"
 #include "verify/identify.h"
 #include "verify/tensor_values.h"
 
@@ -15,7 +14,7 @@ namespace {
 
 using data::Attention;
 
-constexpr int64_t kSliceRows = 16;                // rows of a sampled slice
+constexpr int64_t kLeastRows = 16;                // of a sequence that is sampled
 constexpr int64_t kPartPairs = int64_t{1} << 27;  // of a part: bounds the memory of its truth
 constexpr int64_t kMostStrays = 4;                // rows with NaN outside the sample that are judged as well
 
@@ -42,21 +41,6 @@ int64_t Pairs(const Problem& p) {
   int64_t pairs = 0;
   for (int64_t n = 0; n < p.attention.batch; ++n) pairs += p.attention.heads_q * p.queries(n) * p.keys(n);
   return pairs;
-}
-
-// The rows of a sequence that a sample takes: slices at the beginning, at the end and evenly between.
-std::vector<reference::Range> SampledRows(int64_t queries, int64_t rows) {
-  if (rows >= queries) return {{0, queries}};
-  const int64_t slices = std::max<int64_t>(2, rows / kSliceRows);
-  const int64_t length = std::max<int64_t>(1, rows / slices);
-  std::vector<reference::Range> ranges;
-  int64_t end = 0;
-  for (int64_t n = 0; n < slices; ++n) {
-    const int64_t begin = std::max(end, n * (queries - length) / (slices - 1));
-    end = std::min(queries, begin + length);
-    if (begin < end) ranges.push_back({begin, end});
-  }
-  return ranges;
 }
 
 // Rows outside the parts in which the kernel wrote something that is not finite, [sequence, head, row].
@@ -134,44 +118,6 @@ void AddAgreement(BitAgreement& agreement, std::optional<Difference>& o, const P
 bool KeepsBits(const SimulatedKernel& kernel, const Problem& whole, const Part& part, const Problem& cut) {
   return kernel.tiling.splits == 1 || cut.attention.seqlen_k == whole.keys(part.sequence);
 }
-
-// FlashAttention's rule over all parts: what it sees of each row is collected, since its limit is known only at the
-// end.
-class FlashRuleMeter {
- public:
-  void Add(const Problem& p, const Outputs& outputs, const Truth& truth) try {
-    const FlashAttentionRule rule = MakeFlashAttentionRule(p, truth.o);
-    const std::vector<double> o = ToDoubles(outputs.o);
-    low_precision_error_ = std::max(low_precision_error_, rule.low_precision_error);
-    const int64_t columns = p.attention.head_dim_v;
-    for (size_t begin = 0; begin < o.size(); begin += columns) {
-      double largest = 0;
-      for (int64_t c = 0; c < columns; ++c) {
-        const double error = std::abs(o[begin + c] - rule.ref[begin + c]);
-        result_.error = error > result_.error || std::isnan(error) ? error : result_.error;
-        largest = std::max(largest, std::abs(truth.o[begin + c]));
-      }
-      rows_.push_back(largest);
-    }
-  } catch (const data::UndecidedError&) {
-    undefined_ = true;  // formats and features that the rule is not defined for
-  }
-
-  std::optional<FlashRule> Result() const {
-    if (undefined_ || rows_.empty()) return std::nullopt;
-    FlashRule result = result_;
-    result.limit = 2 * low_precision_error_;
-    result.rows = static_cast<int64_t>(rows_.size());
-    result.blind_rows = std::ranges::count_if(rows_, [&](double largest) { return largest <= result.limit; });
-    return result;
-  }
-
- private:
-  FlashRule result_;
-  double low_precision_error_ = 0;
-  bool undefined_ = false;
-  std::vector<double> rows_;  // largest |O| of each
-};
 
 std::string Count(int64_t n, const char* what) { return std::to_string(n) + " " + what + (n == 1 ? "" : "s"); }
 
@@ -264,9 +210,9 @@ std::vector<Part> ChooseParts(const Problem& p, int64_t most_pairs) {
   for (int64_t n = 0; n < a.batch; ++n) {
     const int64_t queries = p.queries(n), keys = std::max<int64_t>(1, p.keys(n));
     if (queries == 0) continue;
-    const auto rows = std::max<int64_t>(kSliceRows, static_cast<int64_t>(share * static_cast<double>(queries)));
+    const auto rows = std::max<int64_t>(kLeastRows, static_cast<int64_t>(share * static_cast<double>(queries)));
     const std::vector<reference::Range> slices =
-        share < 1 ? SampledRows(queries, rows) : std::vector<reference::Range>{{0, queries}};
+        share < 1 ? SpreadRows(queries, rows) : std::vector<reference::Range>{{0, queries}};
     const int64_t groups = std::clamp<int64_t>(kPartPairs / (slices[0].size() * keys * a.group()), 1, a.heads_kv);
     for (int64_t kv = 0; kv < a.heads_kv; kv += groups) {
       const reference::Range heads = {kv * a.group(), std::min(a.heads_kv, kv + groups) * a.group()};
@@ -288,7 +234,9 @@ Judgement Judge(const Problem& p, const Outputs& outputs, const JudgeOptions& op
     }
   }
   std::optional<Difference> named_o;
-  FlashRuleMeter rule;
+  int64_t judged = 0;
+  for (const Part& part : j.parts) judged += part.heads.size() * part.rows.size() * p.keys(part.sequence);
+  FlashRuleMeter rule(judged);
   if (options.named) j.named.emplace().kernel = KernelText(*options.named);
   std::vector<HeadRow> rows_beyond;
   for (size_t n = 0; n < j.parts.size(); ++n) {

@@ -11,6 +11,7 @@
 #include "verify/compare.h"
 #include "verify/evidence.h"
 #include "verify/faults.h"
+#include "verify/flash_rule.h"
 #include "verify/problem.h"
 #include "verify/score_practice.h"
 
@@ -36,14 +37,6 @@ struct BitAgreement {
   int64_t differ = 0;    // whose bits are others
   Difference o;          // a: the kernel that is judged, b: the simulation
   std::optional<Difference> lse;
-};
-
-// FlashAttention's own rule: max |O - truth| <= 2 max |O' - truth| with O' the same attention in the low precision.
-// It sees one number for the whole tensor; blind rows are those that could be all zeros and pass.
-struct FlashRule {
-  double error = 0, limit = 0;
-  int64_t blind_rows = 0, rows = 0;
-  bool passes() const { return error <= limit; }  // false for NaN
 };
 
 struct Judgement {

@@ -119,6 +119,21 @@ int64_t FirstHead(const Problem& p, const Part& part) {
   return part.heads.begin / group * group;
 }
 
+std::vector<reference::Range> SpreadRows(int64_t queries, int64_t rows) {
+  constexpr int64_t kSliceRows = 16;
+  if (rows >= queries) return {{0, queries}};
+  const int64_t slices = std::max<int64_t>(2, rows / kSliceRows);
+  const int64_t length = std::max<int64_t>(1, rows / slices);
+  std::vector<reference::Range> ranges;
+  int64_t end = 0;
+  for (int64_t n = 0; n < slices; ++n) {
+    const int64_t begin = std::max(end, n * (queries - length) / (slices - 1));
+    end = std::min(queries, begin + length);
+    if (begin < end) ranges.push_back({begin, end});
+  }
+  return ranges;
+}
+
 Problem Extract(const Problem& p, const Part& part) {
   const Attention& a = p.attention;
   if (part.sequence < 0 || part.sequence >= a.batch) {

@@ -56,6 +56,10 @@ struct Part {
 // All rows of all heads of one sequence.
 Part WholeSequence(const Problem& problem, int64_t sequence);
 
+// `rows` of a sequence's queries, or a few less, in slices of 16 at the beginning, at the end and evenly between; all
+// of them where there are not more.
+std::vector<reference::Range> SpreadRows(int64_t queries, int64_t rows);
+
 // The part as a problem of its own, with batch 1: the whole groups of heads that the part touches, and the keys up to
 // the last one that a row of the part can see. Row r of the result is row part.rows.begin + r, its first head is
 // FirstHead(problem, part), and a kernel that treats rows alone gives the same bits for it, whatever the number of

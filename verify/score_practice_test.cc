@@ -12,6 +12,7 @@
 #include "verify/criteria.h"
 #include "verify/judge.h"
 #include "verify/simulated_subject.h"
+#include "verify/tensor_values.h"
 #include "verify/truth_testing.h"
 
 namespace bitflash::verify {
@@ -43,9 +44,7 @@ Attention Shape(Format format, const Mask& mask = Mask::Causal()) {
 Outputs Eager(const Problem& p, std::string_view practice) {
   const Attention& a = p.attention;
   const auto R = [&](float x) { return static_cast<float>(data::Decode(a.format, data::Encode(a.format, x))); };
-  const auto at = [&](const data::Tensor& t, std::vector<int64_t> index) {
-    return static_cast<float>(data::Decode(a.format, static_cast<uint32_t>(t.Bits(index))));
-  };
+  const std::vector<double> Q = ToDoubles(p.q), K = ToDoubles(p.k), V = ToDoubles(p.v);
   const bool scaled_query = practice.starts_with("scaled-query");
   const float log2e = practice == "scaled-query-log2" ? std::numbers::log2e_v<float> : 1;
   const auto scale = static_cast<float>(a.scale());
@@ -54,13 +53,15 @@ Outputs Eager(const Problem& p, std::string_view practice) {
   for (int64_t h = 0; h < a.heads_q; ++h) {
     for (int64_t i = 0; i < a.seqlen_q; ++i) {
       const reference::KeyRange keys = reference::VisibleKeys(a.mask, a.seqlen_q, a.seqlen_k, i);
+      std::vector<float> q(Q.begin() + (h * a.seqlen_q + i) * a.head_dim,
+                           Q.begin() + (h * a.seqlen_q + i + 1) * a.head_dim);
+      for (float& x : q) x = scaled_query ? R(x * (scale * log2e)) : x;
       std::vector<float> s;
       float m = -INFINITY, sum = 0;
       for (int64_t j = keys.begin; j < keys.end; ++j) {
         float dot = 0;
         for (int64_t c = 0; c < a.head_dim; ++c) {
-          const float q = at(p.q, {0, h, i, c});
-          dot += (scaled_query ? R(q * (scale * log2e)) : q) * at(p.k, {0, h / a.group(), j, c});
+          dot += q[c] * static_cast<float>(K[(h / a.group() * a.seqlen_k + j) * a.head_dim + c]);
         }
         if (practice == "product" || practice == "every-step" || practice == "scaled-query") dot = R(dot);
         dot *= scaled_query ? 1 / log2e : scale;
@@ -69,10 +70,12 @@ Outputs Eager(const Problem& p, std::string_view practice) {
         m = std::max(m, dot);
       }
       for (float& x : s) sum += x = std::exp(x - m);
+      for (float& x : s) x = R(x / sum);
       for (int64_t d = 0; d < a.head_dim_v && sum > 0; ++d) {
         float o = 0;
         for (size_t j = 0; j < s.size(); ++j) {
-          o += R(s[j] / sum) * at(p.v, {0, h / a.group(), keys.begin + static_cast<int64_t>(j), d});
+          o += s[j] * static_cast<float>(
+                          V[(h / a.group() * a.seqlen_k + keys.begin + static_cast<int64_t>(j)) * a.head_dim_v + d]);
         }
         out.o.SetBits({0, h, i, d}, data::Encode(a.format, o));
       }

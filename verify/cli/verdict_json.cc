@@ -77,11 +77,9 @@ Json JudgementJson(const Judgement& j) {
   json["tensors"].push_back(TensorJson("o", j.evidence.o(), false));
   if (j.evidence.lse()) json["tensors"].push_back(TensorJson("lse", *j.evidence.lse(), true));
   if (j.flash_rule) {
-    json["flash_rule"] = {{"passes", j.flash_rule->passes()},
-                          {"error", Number(j.flash_rule->error)},
-                          {"limit", Number(j.flash_rule->limit)},
-                          {"blind_rows", j.flash_rule->blind_rows},
-                          {"rows", j.flash_rule->rows}};
+    json["flash_rule"] = {{"passes", j.flash_rule->passes()},     {"error", Number(j.flash_rule->error)},
+                          {"limit", Number(j.flash_rule->limit)}, {"blind_rows", j.flash_rule->blind_rows},
+                          {"rows", j.flash_rule->rows},           {"sampled", j.flash_rule->sampled}};
   }
   return json;
 }
@@ -144,7 +142,7 @@ Json CaseJson(const CaseReport& c) {
                                  {"name", check.name},
                                  {"outcome", check.status == MetamorphicStatus::kPassed   ? "pass"
                                              : check.status == MetamorphicStatus::kFailed ? "fail"
-                                                              : "does-not-apply"},
+                                                                                          : "does-not-apply"},
                                  {"text", RelationText(check)}});
   }
   return json;

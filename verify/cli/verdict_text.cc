@@ -213,9 +213,10 @@ std::string FullText(const CaseReport& c, bool color) {
   text += RelationsText(c.metamorphic, color);
   if (c.judgement && c.judgement->flash_rule) {
     const FlashRule& rule = *c.judgement->flash_rule;
-    text += Line("FA's rule", fmt::format("{}: error {:.3g}, limit {:.3g}; {} of {} rows could be zeros and pass",
-                                          rule.passes() ? "passes" : "fails", rule.error, rule.limit,
-                                          Grouped(rule.blind_rows), Grouped(rule.rows)));
+    text += Line("FA's rule",
+                 fmt::format("{}: error {:.3g}, limit {:.3g}; {} of {} rows{} could be zeros and pass",
+                             rule.passes() ? "passes" : "fails", rule.error, rule.limit, Grouped(rule.blind_rows),
+                             Grouped(rule.rows), rule.sampled ? " of a sample" : ""));
   }
   for (size_t n = 0; n < c.advice.size(); ++n) text += Line(n == 0 ? "next" : "", c.advice[n]);
   if (!c.saved.empty()) text += Line("saved", Printable(c.saved));

@@ -1,0 +1,38 @@
+// How long a judgement takes: 8 heads x 4096 x 4096 x 128 in bf16, outputs of simulated fa2, no kernel named and no
+// variant searched. Aim on two cores: below 10 s.
+#include <benchmark/benchmark.h>
+
+#include "data/gpu.h"
+#include "verify/judge.h"
+#include "verify/simulate.h"
+#include "verify/simulated_subject.h"
+
+namespace bitflash::verify {
+namespace {
+
+struct Solved {
+  Problem problem;
+  Outputs outputs;
+};
+
+const Solved& Large() {
+  static const Solved solved = [] {
+    Solved s;
+    data::Attention& a = s.problem.attention;
+    a = {.heads_q = 8, .heads_kv = 8, .seqlen_q = 4096, .seqlen_k = 4096, .head_dim = 128, .head_dim_v = 128};
+    KernelInputs inputs = GenerateInputs(a, SelectHeads(a, 0, a.heads_q), data::Distribution::kHashNormal, 1);
+    s.problem.q = std::move(inputs.q), s.problem.k = std::move(inputs.k), s.problem.v = std::move(inputs.v);
+    s.outputs = RunSimulated(PublishedTilings(sim::FindKernel("fa2"), data::LoadGpu("h200"))(a), s.problem);
+    return s;
+  }();
+  return solved;
+}
+
+void JudgeLarge(benchmark::State& state) {
+  const Solved& s = Large();
+  for (auto _ : state) benchmark::DoNotOptimize(Judge(s.problem, s.outputs, {.variant_work = 0}));
+}
+BENCHMARK(JudgeLarge)->Unit(benchmark::kSecond)->UseRealTime()->Iterations(1);
+
+}  // namespace
+}  // namespace bitflash::verify
