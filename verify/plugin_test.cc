@@ -225,10 +225,10 @@ TEST_CASE("every way to fail is named, three times in a row, and nothing stays b
       {"kill-group", Kind::kCrash, "SIGKILL"},
       {"error-code", Kind::kErrorCode, "returned -42 from forward(): 'the device is on fire'"},
       {"init-error", Kind::kErrorCode, "init() returned -7"},
-      {"write-outside", Kind::kGuardPage, "wrote 0 bytes behind the end of O in forward() (SIGSEGV)"},
+      {"write-outside", Kind::kGuardPage, "wrote right behind the end of O in forward() (SIGSEGV)"},
       {"write-input", Kind::kWroteOutside, "wrote to the input Q, at byte 0 in forward()"},
       {"unprotect-input", Kind::kErrorCode, "returned -42"},
-      {"read-outside", Kind::kGuardPage, "read 0 bytes behind the end of K"},
+      {"read-outside", Kind::kGuardPage, "read right behind the end of K"},
       {"hang", Kind::kTimeout, "did not come back within 0.3 s in forward()"},
       {"babbles", Kind::kTimeout, "in forward(); it printed '"},
       {"init-hang", Kind::kTimeout, "did not come back within 0.3 s in init()"},
@@ -271,7 +271,7 @@ TEST_CASE("accesses before a tensor and beside an unaligned one are found by the
   Attention a = Small();
   a.batch = 1;
   a.heads_q = 2;  // LSE has 40 bytes: 8 bytes of slack at its end
-  CHECK(kind_of(Faulty("write-beside-lse"), MakeProblem(a)).find("to LSE, the first 0 bytes behind its end") !=
+  CHECK(kind_of(Faulty("write-beside-lse"), MakeProblem(a)).find("to LSE, the first right behind its end") !=
         std::string::npos);
   PluginOptions gaps = Faulty("write-between");
   gaps.row_padding = 8;
