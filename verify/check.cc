@@ -28,7 +28,10 @@ void Fail(CaseReport& report, const std::string& reason) {
 
 void Advise(CaseReport& report) {
   const Judgement& j = *report.judgement;
-  if (j.rung == Rung::kWrong && report.diagnosis && !report.diagnosis->finding()) {
+  const bool unwritten = report.calls && report.calls->unwritten_o + report.calls->unwritten_lse > 0;
+  if (unwritten) {
+    report.advice.push_back("elements that were never written: look at the blocks and rows of the last tile first");
+  } else if (j.rung == Rung::kWrong && report.diagnosis && !report.diagnosis->finding()) {
     report.advice.push_back(
         "no single known mistake explains it: shrink the case (fewer heads, rows, keys) until one part is wrong alone");
   }

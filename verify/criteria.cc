@@ -26,12 +26,6 @@ void RoundTo(Format format, std::vector<float>& values, std::vector<std::byte>& 
   data::ToFloat(format, scratch.data(), values.data(), count);
 }
 
-std::vector<float> ToFloat(const data::Tensor& tensor) {
-  std::vector<float> values(tensor.count());
-  data::ToFloat(*tensor.type().format(), tensor.ContiguousBytes().data(), values.data(), tensor.count());
-  return values;
-}
-
 // Rows [rows, columns] as columns [columns, rows].
 std::vector<float> Transposed(const float* rows, int64_t count, int64_t columns, int64_t stride) {
   std::vector<float> t(count * columns);
@@ -143,8 +137,8 @@ std::vector<float> LowPrecisionAttention(const Problem& p) {
         "FlashAttention's rule compares with attention in low precision: expected fp16 or bf16 without scales and "
         "sinks");
   }
-  const std::vector<float> q = ToFloat(p.q), k = ToFloat(p.k),
-                           own_v = a.v_is_in_k ? std::vector<float>() : ToFloat(p.v);
+  const std::vector<float> q = ToFloats(p.q), k = ToFloats(p.k),
+                           own_v = a.v_is_in_k ? std::vector<float>() : ToFloats(p.v);
   const float* v = a.v_is_in_k ? k.data() : own_v.data();
   const int64_t v_stride = a.v_is_in_k ? a.head_dim : a.head_dim_v;
   std::vector<float> o(a.batch * a.heads_q * a.seqlen_q * a.head_dim_v, 0.0f);

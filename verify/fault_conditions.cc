@@ -3,7 +3,7 @@
 #include <cmath>
 #include <vector>
 
-#include "data/convert_simd.h"
+#include "verify/tensor_values.h"
 
 namespace bitflash::verify {
 namespace {
@@ -53,8 +53,7 @@ bool SomeRowSeesNone(const Attention& a, const QueryTile& queries, Range keys) {
 
 double LargestNorm(const data::Tensor& tensor) {
   const int64_t columns = tensor.shape()[3];
-  std::vector<float> values(tensor.count());
-  data::ToFloat(*tensor.type().format(), tensor.ContiguousBytes().data(), values.data(), tensor.count());
+  const std::vector<float> values = ToFloats(tensor);
   double largest = 0;
   for (int64_t begin = 0; begin < tensor.count(); begin += columns) {
     double sum = 0;

@@ -6,31 +6,21 @@
 #include <span>
 #include <vector>
 
-#include "data/convert_simd.h"
 #include "sim/runs.h"
 #include "verify/fault_conditions.h"
+#include "verify/tensor_values.h"
 
 namespace bitflash::verify {
 namespace {
 
 using data::Tensor;
 
-std::vector<float> Values(const Tensor& tensor) {
-  std::vector<float> values(tensor.count());
-  data::ToFloat(*tensor.type().format(), tensor.ContiguousBytes().data(), values.data(), tensor.count());
-  return values;
-}
-
-void Store(Tensor& tensor, const std::vector<float>& values) {
-  data::FromFloat(*tensor.type().format(), values.data(), tensor.ContiguousBytes().data(), tensor.count());
-}
-
 // Element [sequence, kv head of head h, key, column] of V, decoded.
 class ValuesOf {
  public:
   explicit ValuesOf(const Problem& problem)
       : a_(problem.attention),
-        values_(Values(a_.v_is_in_k ? problem.k : problem.v)),
+        values_(ToFloats(a_.v_is_in_k ? problem.k : problem.v)),
         columns_(a_.v_is_in_k ? a_.head_dim : a_.head_dim_v),
         scale_(static_cast<float>(a_.v_is_in_k ? problem.k_scale : problem.v_scale)) {}
 
@@ -50,7 +40,7 @@ class ValuesOf {
 template <class Change>
 void ChangeRows(Outputs& outputs, const Problem& problem, const Change& change) {
   const auto& shape = outputs.o.shape();
-  std::vector<float> values = Values(outputs.o);
+  std::vector<float> values = ToFloats(outputs.o);
   for (int64_t b = 0; b < shape[0]; ++b) {
     for (int64_t h = 0; h < shape[1]; ++h) {
       for (int64_t r = 0; r < problem.queries(b); ++r) {
@@ -58,7 +48,7 @@ void ChangeRows(Outputs& outputs, const Problem& problem, const Change& change) 
       }
     }
   }
-  Store(outputs.o, values);
+  outputs.o = FromFloats(values, *outputs.o.type().format(), outputs.o.shape());
 }
 
 }  // namespace

@@ -33,7 +33,7 @@ std::string_view Name(FaultFamily family);
 
 struct Fault {
   std::string_view id;    // "mask-top-left": what the command line takes
-  std::string_view code;  // "M01", of the catalogue in verify/README.md
+  std::string_view code;  // "M01", of the catalogue in verify/faults.md
   FaultFamily family;
   std::string_view mistake;  // "the causal mask is aligned top-left instead of bottom-right"
   std::string_view reading;  // how a diagnosis says it: "a top-left causal mask"

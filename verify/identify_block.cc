@@ -5,9 +5,9 @@
 #include <cmath>
 #include <numeric>
 
-#include "data/convert_simd.h"
 #include "sim/execute.h"
 #include "sim/splits.h"
+#include "verify/tensor_values.h"
 
 namespace bitflash::verify {
 namespace {
@@ -99,10 +99,7 @@ int64_t Information(const Block& block) {
   const int64_t keys = a.seqlen_k, d = a.head_dim;
   constexpr int64_t kGroup = 16;
   const auto floats = [&](const data::Tensor& tensor, int64_t first, int64_t count) {
-    std::vector<float> values(count);
-    data::ToFloat(a.format, tensor.ContiguousBytes().data() + first * data::StorageBytes(a.format), values.data(),
-                  count);
-    return values;
+    return ToFloats(tensor.Reshaped({tensor.count()}).Slice(0, first, first + count));
   };
   int64_t changes = 0;
   for (int64_t head = block.head_begin; head < block.head_begin + block.part.heads.size(); ++head) {

@@ -12,6 +12,7 @@
 #include "verify/metamorphic_judge.h"
 #include "verify/metamorphic_problems.h"
 #include "verify/score_practice.h"
+#include "verify/tensor_values.h"
 #include "verify/truth.h"
 
 namespace bitflash::verify {
@@ -103,7 +104,8 @@ class Checks {
     Problem ones = p_;
     ones.v = Constant(p_.v, 1);
     const Answer answer = CallAndBound(ones);
-    CompareValues(p_, columns_, Values(answer.outputs.o), answer.truth.o, answer.truth.o_bound, "O with V = 1", result);
+    CompareValues(p_, columns_, ToDoubles(answer.outputs.o), answer.truth.o, answer.truth.o_bound, "O with V = 1",
+                  result);
   }
 
   // MM2
@@ -116,14 +118,14 @@ class Checks {
       const Answer with = CallAndBound(shifted.with);
       const std::string how =
           fmt::format("with all logits {} by {:.4g}", up ? "raised" : "lowered", std::fabs(shifted.shift));
-      CompareValues(p_, columns_, Values(with.outputs.o), Values(without->outputs.o),
+      CompareValues(p_, columns_, ToDoubles(with.outputs.o), ToDoubles(without->outputs.o),
                     Together(with.truth.o_bound, without->truth.o_bound, with.truth.o, without->truth.o), "O " + how,
                     result);
       if (with.outputs.lse && without->outputs.lse) {
-        std::vector<double> expected = Values(*without->outputs.lse);
+        std::vector<double> expected = ToDoubles(*without->outputs.lse);
         for (double& lse : expected) lse += shifted.shift;
         CompareValues(
-            p_, 1, Values(*with.outputs.lse), expected,
+            p_, 1, ToDoubles(*with.outputs.lse), expected,
             Together(with.truth.lse_bound, without->truth.lse_bound, with.truth.lse, without->truth.lse, shifted.shift),
             "LSE " + how, result);
       }
@@ -142,10 +144,10 @@ class Checks {
     if (p_.keys(LongestSequence(p_)) < 2) throw NotApplicable{"no sequence has two keys"};
     const Answer& base = BoundedBase();
     const Outputs permuted = Call(PermuteKeys(p_, 1));
-    CompareValues(p_, columns_, Values(permuted.o), Values(base.outputs.o), Sum(base.truth.o_bound, base.truth.o_bound),
-                  "O with the keys permuted", result);
+    CompareValues(p_, columns_, ToDoubles(permuted.o), ToDoubles(base.outputs.o),
+                  Sum(base.truth.o_bound, base.truth.o_bound), "O with the keys permuted", result);
     if (!permuted.lse || !base.outputs.lse) return;
-    CompareValues(p_, 1, Values(*permuted.lse), Values(*base.outputs.lse),
+    CompareValues(p_, 1, ToDoubles(*permuted.lse), ToDoubles(*base.outputs.lse),
                   Sum(base.truth.lse_bound, base.truth.lse_bound), "LSE with the keys permuted", result);
   }
 
@@ -183,11 +185,11 @@ class Checks {
       CompareBits(alone, other, answer.outputs, how, result);
     } else {
       const Truth& truth = answer.truth;
-      CompareValues(alone, columns_, Values(other.o), Values(answer.outputs.o), Sum(truth.o_bound, truth.o_bound),
+      CompareValues(alone, columns_, ToDoubles(other.o), ToDoubles(answer.outputs.o), Sum(truth.o_bound, truth.o_bound),
                     "O " + how, result);
       if (other.lse && answer.outputs.lse) {
-        CompareValues(alone, 1, Values(*other.lse), Values(*answer.outputs.lse), Sum(truth.lse_bound, truth.lse_bound),
-                      "LSE " + how, result);
+        CompareValues(alone, 1, ToDoubles(*other.lse), ToDoubles(*answer.outputs.lse),
+                      Sum(truth.lse_bound, truth.lse_bound), "LSE " + how, result);
       }
     }
     return SameBits(alone, other, answer.outputs);
@@ -198,15 +200,15 @@ class Checks {
     if (p_.attention.v_is_in_k) throw NotApplicable{"V is part of K"};
     const Answer& base = BoundedBase();
     const Answer first = CallAndBound(HalfOfV(p_, 0, false)), second = CallAndBound(HalfOfV(p_, 1, true));
-    std::vector<double> sum = Values(first.outputs.o);
-    const std::vector<double> minus = Values(second.outputs.o);
+    std::vector<double> sum = ToDoubles(first.outputs.o);
+    const std::vector<double> minus = ToDoubles(second.outputs.o);
     for (size_t i = 0; i < sum.size(); ++i) sum[i] -= minus[i];
     std::vector<double> bound = Sum(base.truth.o_bound, Sum(first.truth.o_bound, second.truth.o_bound));
     for (size_t i = 0; i < bound.size(); ++i) {
       bound[i] += std::fabs(base.truth.o[i] - (first.truth.o[i] - second.truth.o[i]));
       if (std::isnan(bound[i])) bound[i] = kInfinity;
     }
-    CompareValues(p_, columns_, sum, Values(base.outputs.o), bound, "O(V1) - O(-V2) and O(V1 + V2)", result);
+    CompareValues(p_, columns_, sum, ToDoubles(base.outputs.o), bound, "O(V1) - O(-V2) and O(V1 + V2)", result);
   }
 
   // MM6
@@ -216,8 +218,8 @@ class Checks {
     const Answer whole = CallAndBound(split.whole);
     if (!whole.outputs.lse) throw NotApplicable{"the kernel returns no LSE"};
     const Answer first = CallAndBound(split.first), second = CallAndBound(split.second);
-    const std::vector<double> o1 = Values(first.outputs.o), o2 = Values(second.outputs.o);
-    const std::vector<double> lse1 = Values(*first.outputs.lse), lse2 = Values(*second.outputs.lse);
+    const std::vector<double> o1 = ToDoubles(first.outputs.o), o2 = ToDoubles(second.outputs.o);
+    const std::vector<double> lse1 = ToDoubles(*first.outputs.lse), lse2 = ToDoubles(*second.outputs.lse);
     std::vector<double> o(o1.size()), lse(lse1.size()), o_bound(o1.size()), lse_bound(lse1.size());
     for (size_t row = 0; row < lse.size(); ++row) {
       const double largest = std::max(lse1[row], lse2[row]);
@@ -244,10 +246,10 @@ class Checks {
         if (std::isnan(o_bound[i])) o_bound[i] = kInfinity;
       }
     }
-    CompareValues(split.whole, 1, Values(*whole.outputs.lse), lse, lse_bound, "LSE of all keys and of two parts merged",
-                  result);
-    CompareValues(split.whole, columns_, Values(whole.outputs.o), o, o_bound, "O of all keys and of two parts merged",
-                  result);
+    CompareValues(split.whole, 1, ToDoubles(*whole.outputs.lse), lse, lse_bound,
+                  "LSE of all keys and of two parts merged", result);
+    CompareValues(split.whole, columns_, ToDoubles(whole.outputs.o), o, o_bound,
+                  "O of all keys and of two parts merged", result);
     if (result.status == MetamorphicStatus::kFailed && p_.attention.batch > 1) {
       result.note = fmt::format("sequence {} alone", LongestSequence(p_));
     }

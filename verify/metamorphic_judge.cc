@@ -6,7 +6,6 @@
 #include <functional>
 #include <limits>
 
-#include "data/convert_simd.h"
 #include "verify/compare.h"
 
 namespace bitflash::verify {
@@ -60,12 +59,6 @@ void ForEachDifference(const Problem& p, const data::Tensor& a, const data::Tens
 }
 
 }  // namespace
-
-std::vector<double> Values(const data::Tensor& tensor) {
-  std::vector<float> values(static_cast<size_t>(tensor.count()));
-  data::ToFloat(*tensor.type().format(), tensor.ContiguousBytes().data(), values.data(), tensor.count());
-  return {values.begin(), values.end()};
-}
 
 std::vector<double> Sum(const std::vector<double>& x, const std::vector<double>& y) {
   std::vector<double> sum(x.size());

@@ -9,9 +9,6 @@
 
 namespace bitflash::verify {
 
-// The elements of a contiguous tensor as doubles.
-std::vector<double> Values(const data::Tensor& tensor);
-
 // x[i] + y[i]; elementwise.
 std::vector<double> Sum(const std::vector<double>& x, const std::vector<double>& y);
 

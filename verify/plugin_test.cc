@@ -20,6 +20,7 @@
 #include "reference/golden.h"
 #include "verify/cli/shell.h"
 #include "verify/compare.h"
+#include "verify/leftovers_testing.h"
 
 namespace bitflash::verify {
 namespace {
@@ -118,51 +119,6 @@ void CheckClean(const PluginRun& run) {
   CHECK_FALSE(run.changed_fp_control);
   CHECK(run.stderr_tail == "");
 }
-
-// What a run could leave behind. Processes are recognised by a variable in their environment, whoever their parent is.
-class Leftovers {
- public:
-  Leftovers() {
-    if (const char* folder = getenv("TMPDIR")) former_ = folder;
-    setenv("TMPDIR", folder_.path().c_str(), 1);
-    setenv("BITFLASH_TEST_MARK", mark_.c_str(), 1);
-    descriptors_ = Descriptors();
-  }
-  ~Leftovers() {
-    former_ ? setenv("TMPDIR", former_->c_str(), 1) : unsetenv("TMPDIR");
-    unsetenv("BITFLASH_TEST_MARK");
-  }
-  void CheckNone() const {
-    CHECK(Processes() == 0);
-    CHECK(Descriptors() == descriptors_);
-    for (const auto& entry : fs::directory_iterator(".")) {
-      CHECK(entry.path().filename().string().find("core") != 0);
-    }
-    CHECK(fs::is_empty(folder_.path()));
-    for (const auto& entry : fs::directory_iterator("/dev/shm")) {
-      CHECK(entry.path().filename().string().find("bitflash") == std::string::npos);
-    }
-  }
-  int Processes() const {
-    int count = 0;
-    for (const auto& entry : fs::directory_iterator("/proc")) {
-      const std::string name = entry.path().filename();
-      if (name.find_first_not_of("0123456789") != std::string::npos || name == std::to_string(getpid())) continue;
-      count += ReadText(entry.path().string() + "/environ").find(mark_) != std::string::npos;
-    }
-    return count;
-  }
-
- private:
-  static int64_t Descriptors() {
-    return std::distance(fs::directory_iterator("/proc/self/fd"), fs::directory_iterator());
-  }
-
-  TemporaryFolder folder_;
-  std::string mark_ = folder_.path();
-  std::optional<std::string> former_;
-  int64_t descriptors_ = 0;
-};
 
 // True as soon as the condition is, within a time that is long enough on a busy machine.
 bool Eventually(const std::function<bool()>& condition) {
@@ -269,10 +225,10 @@ TEST_CASE("every way to fail is named, three times in a row, and nothing stays b
       {"kill-group", Kind::kCrash, "SIGKILL"},
       {"error-code", Kind::kErrorCode, "returned -42 from forward(): 'the device is on fire'"},
       {"init-error", Kind::kErrorCode, "init() returned -7"},
-      {"write-outside", Kind::kGuardPage, "wrote 0 bytes behind the end of O in forward() (SIGSEGV)"},
+      {"write-outside", Kind::kGuardPage, "wrote right behind the end of O in forward() (SIGSEGV)"},
       {"write-input", Kind::kWroteOutside, "wrote to the input Q, at byte 0 in forward()"},
       {"unprotect-input", Kind::kErrorCode, "returned -42"},
-      {"read-outside", Kind::kGuardPage, "read 0 bytes behind the end of K"},
+      {"read-outside", Kind::kGuardPage, "read right behind the end of K"},
       {"hang", Kind::kTimeout, "did not come back within 0.3 s in forward()"},
       {"babbles", Kind::kTimeout, "in forward(); it printed '"},
       {"init-hang", Kind::kTimeout, "did not come back within 0.3 s in init()"},
@@ -315,7 +271,7 @@ TEST_CASE("accesses before a tensor and beside an unaligned one are found by the
   Attention a = Small();
   a.batch = 1;
   a.heads_q = 2;  // LSE has 40 bytes: 8 bytes of slack at its end
-  CHECK(kind_of(Faulty("write-beside-lse"), MakeProblem(a)).find("to LSE, the first 0 bytes behind its end") !=
+  CHECK(kind_of(Faulty("write-beside-lse"), MakeProblem(a)).find("to LSE, the first right behind its end") !=
         std::string::npos);
   PluginOptions gaps = Faulty("write-between");
   gaps.row_padding = 8;

@@ -5,8 +5,8 @@
 #include <cstdio>
 #include <optional>
 
-#include "data/convert_simd.h"
 #include "verify/evidence.h"
+#include "verify/tensor_values.h"
 
 namespace bitflash::verify {
 namespace {
@@ -23,10 +23,8 @@ std::string Text(const char* format, double a, double b = 0, double c = 0) {
 }
 
 data::Tensor Rounded(const std::vector<double>& values, const data::Tensor& like) {
-  data::Tensor tensor = data::Tensor::Zeros(like.type(), like.shape());
   const std::vector<float> floats(values.begin(), values.end());
-  data::FromFloat(like.type().format().value(), floats.data(), tensor.ContiguousBytes().data(), tensor.count());
-  return tensor;
+  return FromFloats(floats, like.type().format().value(), like.shape());
 }
 
 Outputs Rounded(const std::vector<double>& o, const std::vector<double>& lse, const Outputs& like) {

@@ -46,8 +46,9 @@ struct CaseReport {
   std::optional<Diagnosis> diagnosis;  // likewise
   std::vector<std::string> advice;     // what to try next
 
-  std::string saved;    // the file that holds the case; empty: none
-  std::string command;  // repeats this case alone
+  std::string saved;          // the file that holds the case, or a smaller one that fails too; empty: none
+  std::string saved_problem;  // what it holds, as `problem`
+  std::string command;        // repeats this case alone
   double seconds = 0;
 };
 

@@ -4,9 +4,9 @@
 #include <cstring>
 #include <string>
 
-#include "data/convert_simd.h"
 #include "data/error.h"
 #include "sim/execute.h"
+#include "verify/tensor_values.h"
 
 namespace bitflash::verify {
 namespace {
@@ -31,21 +31,12 @@ void RequireModelled(const sim::Kernel& kernel, const Problem& problem) {
 }
 
 // fp8 as fp16: every e4m3 and e5m2 number is an fp16 number.
-Tensor Widened(const Tensor& tensor) {
-  const Format from = *tensor.type().format();
-  Tensor wide = Tensor::Zeros(Format::kFp16, tensor.shape());
-  std::vector<float> values(tensor.count());
-  data::ToFloat(from, tensor.ContiguousBytes().data(), values.data(), tensor.count());
-  data::FromFloat(Format::kFp16, values.data(), wide.ContiguousBytes().data(), tensor.count());
-  return wide;
-}
+Tensor Widened(const Tensor& tensor) { return FromFloats(ToFloats(tensor), Format::kFp16, tensor.shape()); }
 
-void MultiplyInPlace(Tensor& tensor, float factor) {
-  const Format format = *tensor.type().format();
-  std::vector<float> values(tensor.count());
-  data::ToFloat(format, tensor.ContiguousBytes().data(), values.data(), tensor.count());
+Tensor Scaled(const Tensor& tensor, float factor) {
+  std::vector<float> values = ToFloats(tensor);
   for (float& value : values) value *= factor;
-  data::FromFloat(format, values.data(), tensor.ContiguousBytes().data(), tensor.count());
+  return FromFloats(values, *tensor.type().format(), tensor.shape());
 }
 
 // Sequence `from` of a batch of 1 into sequence `index` of `to`, whose rows are as many or more.
@@ -81,7 +72,7 @@ Outputs RunDense(const SimulatedKernel& kernel, const Problem& problem, sim::Mac
       *kernel.kernel, a, kernel.tiling, kernel.arch,
       {q.ContiguousBytes().data(), k.ContiguousBytes().data(), a.v_is_in_k ? nullptr : v.ContiguousBytes().data()},
       {outputs.o.ContiguousBytes().data(), outputs.lse->Elements<float>().data()}, options);
-  if (!scales_before_rounding && v_scale != 1) MultiplyInPlace(outputs.o, v_scale);
+  if (!scales_before_rounding && v_scale != 1) outputs.o = Scaled(outputs.o, v_scale);
   if (At(executed.total.l2_to_sm, sim::TensorId::kLse).write == 0) outputs.lse.reset();
   return outputs;
 }

@@ -5,7 +5,7 @@
 #include <limits>
 #include <span>
 
-#include "data/convert_simd.h"
+#include "verify/tensor_values.h"
 
 namespace bitflash::verify {
 namespace {
@@ -14,20 +14,6 @@ using data::Attention;
 using reference::Arithmetic;
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
-
-std::vector<float> ToFloat(const data::Tensor& tensor, data::Format format) {
-  std::vector<float> values(tensor.count());
-  constexpr int64_t kPart = 1 << 16;
-  const int64_t parts = (tensor.count() + kPart - 1) / kPart;
-  const std::byte* bytes = tensor.ContiguousBytes().data();
-#pragma omp parallel for schedule(static)
-  for (int64_t part = 0; part < parts; ++part) {
-    const int64_t begin = part * kPart;
-    data::ToFloat(format, bytes + begin * data::StorageBytes(format), values.data() + begin,
-                  std::min(kPart, tensor.count() - begin));
-  }
-  return values;
-}
 
 // One sequence of a padded tensor [batch, heads, rows, columns].
 reference::Operand Sequence(const std::vector<float>& values, int64_t sequence, int64_t heads, int64_t rows,
@@ -108,8 +94,7 @@ Truth ComputeTruth(const Problem& p, const Arithmetic& arithmetic) {
   Validate(p);
   Attention a = p.attention;
   a.softmax_scale = a.scale() * p.q_scale * p.k_scale;
-  const std::vector<float> q = ToFloat(p.q, a.format), k = ToFloat(p.k, a.format),
-                           v = a.v_is_in_k ? std::vector<float>() : ToFloat(p.v, a.format);
+  const std::vector<float> q = ToFloats(p.q), k = ToFloats(p.k), v = a.v_is_in_k ? std::vector<float>() : ToFloats(p.v);
   // v_scale is V's also where V lies in K.
   const reference::RowEffects effects{p.v_scale, p.sinks};
   if (p.ragged()) return RaggedTruth(p, a, arithmetic, q, k, v, effects);

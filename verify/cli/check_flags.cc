@@ -2,14 +2,10 @@
 
 #include <fmt/format.h>
 
-#include <filesystem>
-#include <system_error>
-
 #include "data/error.h"
 #include "verify/cli/numbers.h"
 #include "verify/cli/simulation.h"
 #include "verify/cli/text.h"
-#include "verify/cli/verify_result.h"
 
 namespace bitflash::verify {
 namespace {
@@ -70,38 +66,66 @@ CheckOptions CheckOptionsOf(const VerifyFlags& flags) {
   return options;
 }
 
-std::optional<SimulatedKernel> NamedKernel(const VerifyFlags& flags, const Problem& problem,
-                                           const std::map<std::string, std::string>& notes,
-                                           std::vector<std::string>& assumed) {
-  WorkloadFlags workload = flags.workload;
-  const auto noted = notes.find("kernel");
-  if (!workload.kernel && noted != notes.end()) {
-    workload.kernel = noted->second;
-    assumed.push_back(fmt::format("kernel {}: the file says so", Printable(noted->second)));
+std::vector<NamedFile> FilesOf(const VerifyFlags& flags) {
+  std::vector<NamedFile> files;
+  const auto add = [&](const char* tensor, const std::optional<std::string>& path) {
+    if (path) files.push_back({tensor, *path});
+  };
+  add("", flags.case_file);
+  add("", flags.inputs.in);
+  add("q", flags.inputs.q);
+  add("k", flags.inputs.k);
+  add("v", flags.inputs.v);
+  add("o", flags.o);
+  add("lse", flags.lse);
+  return files;
+}
+
+void RequireSameShape(const WorkloadFlags& flags, const Attention& a) {
+  const struct {
+    const char* flag;
+    const std::optional<std::string>& text;
+    int64_t value;
+  } extents[] = {{"--heads-q", flags.heads_q, a.heads_q},    {"--heads-kv", flags.heads_kv, a.heads_kv},
+                 {"--head-dim", flags.head_dim, a.head_dim}, {"--head-dim-v", flags.head_dim_v, a.head_dim_v},
+                 {"--batch", flags.batch, a.batch},          {"--seqlen-q", flags.seqlen_q, a.seqlen_q},
+                 {"--seqlen-k", flags.seqlen_k, a.seqlen_k}};
+  for (const auto& extent : extents) {
+    if (!extent.text) continue;
+    constexpr int64_t kMost = int64_t{1} << 40;
+    if (ParseCount(extent.flag, *extent.text, 0, kMost) == extent.value) continue;
+    throw data::UsageError(
+        fmt::format("{} {} contradicts the tensors: expected {}", extent.flag, *extent.text, extent.value));
   }
-  if (!workload.kernel) return std::nullopt;
-  const Workload resolved = ResolveWorkload(WithProblem(workload, problem.attention), {});
-  if (resolved.kernels.size() != 1) throw data::UsageError("--kernel: tensors are compared with one kernel at a time");
-  const sim::Kernel& kernel = *resolved.kernels.front();
-  return SimulatedKernel{&kernel, ChooseTiling(resolved, kernel, resolved.attention()), resolved.gpu.arch};
 }
 
-std::string CommandText(const Arguments& arguments) {
-  static const std::vector<DroppedFlag> dropped = {
-      {"--json", false}, {"--junit", true}, {"--github", false}, {"--save", true}};
-  return "bitflash verify" + ShellWords(arguments, dropped);
+SimulatedKernel KernelOf(const WorkloadFlags& flags, const Attention& attention,
+                         const std::optional<RecipeFile>& recipe) {
+  const Workload resolved = ResolveWorkload(WithProblem(flags, attention), {});
+  if (resolved.kernels.size() != 1) throw data::UsageError("--kernel: verify compares with one kernel at a time");
+  if (recipe) RequireArchitecture(*recipe, resolved.gpu);
+  const sim::Kernel& kernel = recipe ? recipe->kernel : *resolved.kernels.front();
+  return {&kernel, ChooseTiling(resolved, kernel, resolved.attention()), resolved.gpu.arch};
 }
 
-std::string SaveCase(const std::string& folder, const std::string& name, Case saved) try {
-  std::error_code error;
-  std::filesystem::create_directories(folder, error);
-  if (error) throw OutputError(fmt::format("{}: {}", Printable(folder), error.message()));
-  const std::string path = (std::filesystem::path(folder) / (name + ".safetensors")).string();
-  saved.notes["producer"] = std::string("bitflash ") + BITFLASH_VERSION;
-  WriteCase(path, saved);
-  return path;
-} catch (const data::InputError& error) {
-  throw OutputError(error.what());
+std::optional<SimulatedKernel> NamedKernel(const WorkloadFlags& flags, const std::optional<RecipeFile>& recipe,
+                                           const Problem& problem, const std::map<std::string, std::string>& notes,
+                                           std::vector<std::string>& assumed) {
+  if (flags.kernel) return KernelOf(flags, problem.attention, recipe);
+  const auto noted = notes.find("kernel");
+  if (noted == notes.end()) return std::nullopt;
+  // Whoever wrote the file may mean another kernel than those of bitflash: then nothing is compared with it.
+  const std::string name = Printable(Shorten(noted->second));
+  try {
+    WorkloadFlags with_kernel = flags;
+    with_kernel.kernel = noted->second;
+    const SimulatedKernel kernel = KernelOf(with_kernel, problem.attention, std::nullopt);
+    assumed.push_back(fmt::format("kernel {}: the file says so", name));
+    return kernel;
+  } catch (const data::UsageError&) {
+    assumed.push_back(fmt::format("no kernel: the file says {}, which bitflash does not simulate for it", name));
+    return std::nullopt;
+  }
 }
 
 std::function<void(std::string_view, double)> CheckProgress::function() const {

@@ -11,6 +11,7 @@
 
 #include "verify/case_input.h"
 #include "verify/check.h"
+#include "verify/cli/recipe_flag.h"
 #include "verify/cli/verify_flags.h"
 
 namespace bitflash::verify {
@@ -18,17 +19,22 @@ namespace bitflash::verify {
 CaseHints HintsOf(const VerifyFlags& flags);
 CheckOptions CheckOptionsOf(const VerifyFlags& flags);
 
-// The kernel whose bits are expected: --kernel with its tile, else the one that the file's notes name (which is then
-// said in `assumed`). Empty when there is none.
-std::optional<SimulatedKernel> NamedKernel(const VerifyFlags& flags, const Problem& problem,
-                                           const std::map<std::string, std::string>& notes,
+// The files that the flags name, --case, --in and one for each tensor.
+std::vector<NamedFile> FilesOf(const VerifyFlags& flags);
+
+// Throws UsageError for a flag of the shape that the tensors contradict.
+void RequireSameShape(const WorkloadFlags& flags, const data::Attention& attention);
+
+// The one kernel of the flags, fa2 where there is none, with its tile for this problem. A recipe, which is kept by the
+// caller, has filled in the flags (ReadRecipe) and replaces the kernel. Throws as ResolveWorkload does.
+SimulatedKernel KernelOf(const WorkloadFlags& flags, const data::Attention& attention,
+                         const std::optional<RecipeFile>& recipe);
+
+// The kernel whose bits are expected: that of the flags, else the one that the file's notes name (which is then said in
+// `assumed`). Empty when there is none.
+std::optional<SimulatedKernel> NamedKernel(const WorkloadFlags& flags, const std::optional<RecipeFile>& recipe,
+                                           const Problem& problem, const std::map<std::string, std::string>& notes,
                                            std::vector<std::string>& assumed);
-
-// The command line that was given, as a shell takes it, without --json and the other files that it writes.
-std::string CommandText(const Arguments& arguments);
-
-// Writes DIR/NAME.safetensors, with the folder; returns its path. Throws OutputError.
-std::string SaveCase(const std::string& folder, const std::string& name, Case saved);
 
 // The progress line of one case.
 class CheckProgress {

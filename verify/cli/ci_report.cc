@@ -10,10 +10,16 @@
 namespace bitflash::verify {
 namespace {
 
-// XML 1.0 has no control characters, escaped or not: Printable has turned them into visible text.
+// XML 1.0 has no control characters, escaped or not: Printable has turned them into visible text. Nor has it U+FFFE and
+// U+FFFF (section 2.2).
 std::string Xml(std::string_view text) {
-  std::string escaped;
-  for (const char c : Printable(text)) {
+  std::string printable = Printable(text), escaped;
+  for (const std::string_view none : {"\xEF\xBF\xBE", "\xEF\xBF\xBF"}) {
+    for (size_t at = printable.find(none); at != std::string::npos; at = printable.find(none, at)) {
+      printable.replace(at, none.size(), "\xEF\xBF\xBD");
+    }
+  }
+  for (const char c : printable) {
     switch (c) {
       case '&':
         escaped += "&amp;";
@@ -61,9 +67,9 @@ std::vector<Check> ChecksOf(const CaseReport& c) {
     check("fresh", c.calls->stale_o, "do not depend on V");
   }
   for (const MetamorphicResult& relation : c.metamorphic) {
-    const Outcome outcome = relation.status == MetamorphicStatus::kPassed ? Outcome::kPass
+    const Outcome outcome = relation.status == MetamorphicStatus::kPassed   ? Outcome::kPass
                             : relation.status == MetamorphicStatus::kFailed ? Outcome::kFail
-                                                : Outcome::kUndecided;
+                                                                            : Outcome::kUndecided;
     checks.push_back({relation.id, outcome, RelationText(relation)});
   }
   if (c.outcome == Outcome::kBroken) checks.push_back({"plug-in", Outcome::kBroken, c.reason});
@@ -101,11 +107,12 @@ std::string Escaped(std::string_view text, bool property) {
   return escaped;
 }
 
-// A cell of a Markdown table.
+// A cell of a Markdown table, without markup of its own.
 std::string Cell(std::string_view text) {
+  constexpr std::string_view kMarkup = "|\\`<>*_[]&~#!";
   std::string cell;
   for (const char c : Printable(text)) {
-    if (c == '|' || c == '\\' || c == '`' || c == '<') cell += '\\';
+    if (kMarkup.find(c) != std::string_view::npos) cell += '\\';
     cell += c;
   }
   return cell;
@@ -137,17 +144,17 @@ std::string JUnitXml(const Report& r) {
       counts, Xml(r.subject), counts, cases);
 }
 
-std::string GithubAnnotations(const Report& r) {
-  std::string text;
+std::vector<std::string> GithubAnnotations(const Report& r) {
+  std::vector<std::string> lines;
   for (const CaseReport& c : r.cases) {
     if (c.outcome == Outcome::kPass) continue;
     std::string message = c.reason;
     if (c.diagnosis && c.diagnosis->finding()) message += "; looks like " + c.diagnosis->finding()->reading;
     if (!c.command.empty()) message += "; to repeat: " + c.command;
-    text += fmt::format("::{} title={}::{}\n", c.outcome == Outcome::kUndecided ? "warning" : "error",
-                        Escaped("bitflash verify: " + c.name, true), Escaped(message, false));
+    lines.push_back(fmt::format("::{} title={}::{}", c.outcome == Outcome::kUndecided ? "warning" : "error",
+                                Escaped("bitflash verify: " + c.name, true), Escaped(message, false)));
   }
-  return text;
+  return lines;
 }
 
 std::string GithubSummary(const Report& r) {

@@ -3,6 +3,7 @@
 #define BITFLASH_VERIFY_CLI_CI_REPORT_H_
 
 #include <string>
+#include <vector>
 
 #include "verify/report.h"
 
@@ -14,8 +15,8 @@ namespace bitflash::verify {
 std::string JUnitXml(const Report& report);
 
 // "::error title=...::..." for each case that does not pass, ::warning where nothing was decided; GitHub's "workflow
-// commands".
-std::string GithubAnnotations(const Report& report);
+// commands". One line each, without its end.
+std::vector<std::string> GithubAnnotations(const Report& report);
 
 // Markdown: a table of the cases, for $GITHUB_STEP_SUMMARY.
 std::string GithubSummary(const Report& report);

@@ -135,6 +135,7 @@ Json CaseJson(const CaseReport& c) {
                {"diagnosis", c.diagnosis ? DiagnosisJson(*c.diagnosis) : Json(nullptr)},
                {"advice", c.advice},
                {"saved", text(c.saved)},
+               {"saved_problem", text(c.saved_problem)},
                {"command", text(c.command)},
                {"seconds", c.seconds}};
   for (const MetamorphicResult& check : c.metamorphic) {

@@ -14,8 +14,9 @@ namespace bitflash::verify {
 namespace {
 
 constexpr size_t kFullCases = 3;     // failing cases that are told in full; of the others a line
+constexpr size_t kPassLines = 20;    // of passing cases; the others are counted
 constexpr size_t kPrintedLines = 6;  // of what a plug-in printed
-constexpr size_t kPrintedColumns = 100;
+constexpr int kPrintedColumns = 100;
 constexpr int kLabel = 13;  // columns
 
 std::string Line(std::string_view label, std::string_view text) {
@@ -144,6 +145,19 @@ std::string DiagnosisText(const Diagnosis& d, bool color) {
   return text;
 }
 
+// At most so many columns of it, and whether there is more.
+std::string Cut(const std::string& text, int columns) {
+  if (DisplayWidth(text) <= columns) return text;
+  size_t end = 0;
+  for (size_t next = 1; next <= text.size(); ++next) {
+    const bool continues = next < text.size() && (static_cast<unsigned char>(text[next]) & 0xC0) == 0x80;
+    if (continues) continue;
+    if (DisplayWidth(std::string_view(text).substr(0, next)) > columns) break;
+    end = next;
+  }
+  return text.substr(0, end) + "...";
+}
+
 std::string CallsText(const CallFacts& c) {
   std::string text;
   if (c.unwritten_o + c.unwritten_lse > 0) {
@@ -167,9 +181,7 @@ std::string CallsText(const CallFacts& c) {
   }
   std::erase(lines, "");
   for (size_t n = lines.size() > kPrintedLines ? lines.size() - kPrintedLines : 0; n < lines.size(); ++n) {
-    std::string line = Printable(lines[n]);
-    if (line.size() > kPrintedColumns) line = line.substr(0, kPrintedColumns) + "...";  // Printable is ASCII or UTF-8
-    text += Line("printed", line);
+    text += Line("printed", Cut(Printable(lines[n]), kPrintedColumns));
   }
   return text;
 }
@@ -181,9 +193,12 @@ std::string RelationsText(const std::vector<MetamorphicResult>& checks, bool col
   for (const MetamorphicResult& check : checks) {
     passed += check.status == MetamorphicStatus::kPassed;
     skipped += check.status == MetamorphicStatus::kNotApplicable;
-    if (check.status == MetamorphicStatus::kFailed) {
-      failed += Line("", Paint("failed ", Colour::kRed, color) + check.name + ": " + RelationText(check));
-    }
+    if (check.status != MetamorphicStatus::kFailed) continue;
+    // Where to look is said of the first one; most mistakes break several.
+    const std::string what =
+        failed.empty() ? RelationText(check)
+                       : fmt::format("{}: {} elements beyond their bounds", check.compared, Grouped(check.failures));
+    failed += Line("", Paint("failed ", Colour::kRed, color) + check.name + ": " + what);
   }
   return Line("relations", fmt::format("{} of {} hold, {} do not apply", passed, checks.size(), skipped)) + failed;
 }
@@ -218,8 +233,8 @@ std::string FullText(const CaseReport& c, bool color) {
                              rule.passes() ? "passes" : "fails", rule.error, rule.limit, Grouped(rule.blind_rows),
                              Grouped(rule.rows), rule.sampled ? " of a sample" : ""));
   }
-  for (size_t n = 0; n < c.advice.size(); ++n) text += Line(n == 0 ? "next" : "", c.advice[n]);
-  if (!c.saved.empty()) text += Line("saved", Printable(c.saved));
+  for (size_t n = 0; n < c.advice.size(); ++n) text += Line(n == 0 ? "next" : "", Printable(c.advice[n]));
+  if (!c.saved.empty()) text += Line("saved", fmt::format("{}: {}", Printable(c.saved), c.saved_problem));
   if (!c.command.empty()) text += Line("to repeat", Printable(c.command));
   return text;
 }
@@ -236,34 +251,30 @@ std::string Shortest(double value) {
 }
 
 std::string ReportText(const Report& r, bool color) {
-  std::string text;
-  size_t full = 0;
-  const bool many = r.cases.size() > 1;
-  if (many) text += fmt::format("{}, {} cases\n", Printable(r.subject), r.cases.size());
+  std::string text, full;
+  if (r.cases.size() > 1) text += fmt::format("{}, {} cases\n", Printable(r.subject), r.cases.size());
   Table table({{"case"}, {"verdict"}, {"largest error / bound", Align::kRight}, {"looks like"}});
-  bool short_lines = false;
+  size_t told = 0, rows = 0, passes = 0;
   for (const CaseReport& c : r.cases) {
-    const bool tell = !many || (c.outcome != Outcome::kPass && full < kFullCases);
-    if (tell) {
-      ++full;
+    const bool pass = c.outcome == Outcome::kPass;
+    if (r.cases.size() == 1 || (!pass && told < kFullCases)) {
+      ++told;
+      full += FullText(c, color) + "\n";
       continue;
     }
+    if (pass && ++passes > kPassLines) continue;
+    ++rows;
     const std::optional<Element> worst = c.judgement ? c.judgement->evidence.o().worst : std::nullopt;
     const Hypothesis* finding = c.diagnosis ? c.diagnosis->finding() : nullptr;
     table.Row({Printable(c.name), Paint(Verdict(c), ColourOf(c.outcome), color),
                worst ? fmt::format("{:.3g}", worst->score()) : "", finding ? finding->reading : ""});
-    short_lines = true;
   }
-  if (short_lines) text += table.ToString(color) + "\n";
-  full = 0;
-  for (const CaseReport& c : r.cases) {
-    const bool tell = !many || (c.outcome != Outcome::kPass && full < kFullCases);
-    if (!tell) continue;
-    ++full;
-    text += FullText(c, color) + "\n";
-  }
-  return text + fmt::format("RESULT pass={} fail={} undecided={}\n", r.Count(Outcome::kPass),
-                            r.Count(Outcome::kFail) + r.Count(Outcome::kBroken), r.Count(Outcome::kUndecided));
+  if (rows > 0) text += table.ToString(color);
+  if (passes > kPassLines) text += fmt::format("and {} more that pass\n", passes - kPassLines);
+  if (!text.empty()) text += "\n";
+  return text + full +
+         fmt::format("RESULT pass={} fail={} undecided={}\n", r.Count(Outcome::kPass),
+                     r.Count(Outcome::kFail) + r.Count(Outcome::kBroken), r.Count(Outcome::kUndecided));
 }
 
 }  // namespace bitflash::verify

@@ -31,24 +31,39 @@ ExitCode ExitCodeOf(const Report& report) {
   return report.Count(Outcome::kPass) == 0 ? ExitCode::kUndecided : ExitCode::kPass;
 }
 
+// Said before anything is read or runs. What only tensors or only a shape contradict is said where they are read.
+void RefuseContradictions(const VerifyFlags& flags, bool tensors) {
+  if (flags.device && (flags.plugin || flags.fault)) throw UsageError("--device contradicts --plugin and --fault");
+  if (flags.device && (flags.o || flags.lse || flags.case_file)) {
+    throw UsageError("--o, --lse and --case contradict --device cuda: the kernel gives the outputs");
+  }
+  if (flags.plugin && flags.fault) {
+    throw UsageError("--plugin contradicts --fault: a fault is put into a simulated kernel");
+  }
+  if (flags.case_file && flags.inputs.FromFiles()) throw UsageError("--case contradicts --in, --q, --k and --v");
+  if (flags.recipe && (flags.fault || flags.device)) {
+    throw UsageError("--recipe contradicts --fault and --device: it says which bits a kernel should give");
+  }
+  if ((flags.heads || flags.runs) && !flags.device) throw UsageError("--heads and --repeat need --device cuda");
+  if ((flags.init || flags.timeout) && !flags.plugin) throw UsageError("--init and --timeout need --plugin");
+  if (flags.device && (flags.junit || flags.github || flags.save || flags.cases || flags.pairs)) {
+    throw UsageError("--junit, --github, --save, --cases and --pairs contradict --device cuda: it compares bits, once");
+  }
+  if (flags.save == "" || flags.junit == "") throw UsageError("--save and --junit: '' is no file name");
+  if (!flags.device && !flags.plugin && !flags.fault && !tensors) {
+    throw UsageError(
+        "nothing to judge: give tensors (--in FILE, or --q, --k, --v and --o), a saved case (--case FILE), a kernel "
+        "(--plugin FILE.so, --device cuda) or a mistake (--fault NAME)");
+  }
+}
+
 }  // namespace
 
 ExitCode Verify(const Arguments& arguments) {
   const VerifyFlags flags = ParseVerifyFlags(arguments);
   const bool tensors = flags.o || flags.inputs.in || (flags.case_file && !flags.plugin && !flags.fault);
-  if (flags.device && (flags.plugin || flags.fault)) throw UsageError("--device contradicts --plugin and --fault");
-  if (flags.device && (flags.o || flags.lse || flags.case_file)) {
-    throw UsageError("--o, --lse and --case contradict --device cuda: the kernel gives the outputs");
-  }
-  if (flags.plugin && flags.fault)
-    throw UsageError("--plugin contradicts --fault: a fault is put into a simulated kernel");
-  if (flags.case_file && flags.inputs.FromFiles()) throw UsageError("--case contradicts --in, --q, --k and --v");
+  RefuseContradictions(flags, tensors);
   if (flags.device) return VerifyDevice(flags, arguments);
-  if (!flags.plugin && !flags.fault && !tensors) {
-    throw UsageError(
-        "nothing to judge: give tensors (--in FILE, or --q, --k, --v and --o), a saved case (--case FILE), a kernel "
-        "(--plugin FILE.so, --device cuda) or a mistake (--fault NAME)");
-  }
   Output output("verify", flags.output);
   const Report report =
       flags.plugin || flags.fault ? VerifySubject(flags, arguments, output) : VerifyTensors(flags, arguments, output);
@@ -57,7 +72,7 @@ ExitCode Verify(const Arguments& arguments) {
   if (flags.junit) WriteFile(*flags.junit, JUnitXml(report));
   output.Finish();
   if (flags.github) {
-    WriteError(GithubAnnotations(report));
+    for (const std::string& line : GithubAnnotations(report)) WriteError(line);
     WriteStepSummary(report);
   }
   return ExitCodeOf(report);

@@ -1,5 +1,7 @@
 #include "verify/cli/verify_flags.h"
 
+#include "verify/cli/recipe_flag.h"
+
 namespace bitflash::verify {
 
 VerifyFlags ParseVerifyFlags(const Arguments& arguments) {
@@ -27,6 +29,7 @@ VerifyFlags ParseVerifyFlags(const Arguments& arguments) {
         "a CUDA kernel of gpu/ against its simulated twin"}});
   AddWorkloadFlags(line, flags.workload, {.seed = true});
   AddInputFlags(line, flags.inputs);
+  AddRecipeFlag(line, flags.recipe);
   line.Group("What is judged");
   line.AddOption("--o", flags.o, "FILE", "The kernel's O, where --in does not hold it as tensor o");
   line.AddOption("--lse", flags.lse, "FILE", "The kernel's LSE, likewise");

@@ -19,7 +19,7 @@ struct VerifyFlags {
   WorkloadFlags workload;
   InputFlags inputs;
   OutputFlags output;
-  std::optional<std::string> device, plugin, fault, case_file;                 // what is judged
+  std::optional<std::string> device, plugin, fault, case_file, recipe;         // what is judged
   std::optional<std::string> o, lse, layout, kv_layout, output_dtype, v_in_k;  // tensors
   std::optional<std::string> softcap, q_scale, k_scale, v_scale;
   std::optional<std::string> init, timeout, cases;  // plug-ins

@@ -2,7 +2,6 @@
 // a file, one shape, or generated cases.
 #include <fmt/format.h>
 
-#include <cctype>
 #include <memory>
 #include <tuple>
 
@@ -11,10 +10,8 @@
 #include "verify/check.h"
 #include "verify/cli/check_flags.h"
 #include "verify/cli/numbers.h"
-#include "verify/cli/suggest.h"
-#include "verify/cli/text.h"
+#include "verify/cli/save_case.h"
 #include "verify/cli/verify_flags.h"
-#include "verify/cli/verify_result.h"
 #include "verify/plugin.h"
 #include "verify/shrink.h"
 #include "verify/simulate.h"
@@ -27,6 +24,7 @@ using data::UsageError;
 
 struct NamedProblem {
   std::string name;
+  std::string file;               // its name where it is saved
   std::function<Problem()> make;  // generated cases are made one at a time
 };
 
@@ -45,10 +43,15 @@ PluginOptions PluginOptionsOf(const VerifyFlags& flags) {
   return options;
 }
 
-Problem ProblemOfShape(const VerifyFlags& flags, const Workload& workload) {
-  const auto distribution = data::ParseDistribution(flags.inputs.distribution.value_or("hash-normal"));
-  const data::Attention& a = workload.attention();
-  KernelInputs inputs = GenerateInputs(a, SelectHeads(a, 0, a.heads_q), distribution, workload.seed);
+CaseSpec SpecOfShape(const VerifyFlags& flags, const Workload& workload) {
+  return {.attention = workload.attention(),
+          .distribution = data::ParseDistribution(flags.inputs.distribution.value_or("hash-normal")),
+          .seed = workload.seed};
+}
+
+Problem ProblemOf(const CaseSpec& spec) {
+  const data::Attention& a = spec.attention;
+  KernelInputs inputs = GenerateInputs(a, SelectHeads(a, 0, a.heads_q), spec.distribution, spec.seed);
   Problem problem;
   problem.attention = a;
   problem.q = std::move(inputs.q);
@@ -57,57 +60,62 @@ Problem ProblemOfShape(const VerifyFlags& flags, const Workload& workload) {
   return problem;
 }
 
-std::vector<NamedProblem> Generated(const VerifyFlags& flags) {
+// --cases takes a number, or the name of one generated case, as reports have it.
+std::vector<CaseSpec> Specs(const VerifyFlags& flags) {
+  const std::string cases = flags.cases.value_or("64");
+  if (cases.find('_') != std::string::npos) return {ParseCaseSpec(cases)};
   CaseOptions options;
-  options.budget = ParseCount("--cases", flags.cases.value_or("64"), 1, 1000000);
+  options.budget = ParseCount("--cases", cases, 1, 1000000);
   if (flags.workload.seed) options.seed = ParseSeed("--seed", *flags.workload.seed);
   if (flags.workload.dtype) options.formats = {data::ParseFormat(*flags.workload.dtype)};
   if (flags.workload.tile) std::tie(options.tile_q, options.tile_k) = ParseTile("--tile", *flags.workload.tile);
-  std::vector<NamedProblem> problems;
-  for (const CaseSpec& spec : GenerateCases(options)) {
-    problems.push_back({Name(spec), [spec] { return Materialize(spec); }});
-  }
-  return problems;
+  return GenerateCases(options);
 }
 
 std::vector<NamedProblem> Problems(const VerifyFlags& flags, std::vector<std::string>& assumed) {
   if (flags.case_file || flags.inputs.FromFiles()) {
-    std::vector<NamedFile> files;
-    const auto add = [&](const char* tensor, const std::optional<std::string>& path) {
-      if (path) files.push_back({tensor, *path});
-    };
-    add("", flags.case_file);
-    add("", flags.inputs.in);
-    add("q", flags.inputs.q);
-    add("k", flags.inputs.k);
-    add("v", flags.inputs.v);
+    const std::vector<NamedFile> files = FilesOf(flags);
     CaseInput input = ReadCaseInput(files, HintsOf(flags));
+    RequireSameShape(flags.workload, input.saved.problem.attention);
     assumed = input.assumptions;
-    return {{files.front().path, [problem = input.saved.problem] { return problem; }}};
+    const std::string& path = files.front().path;
+    return {{path, MinimalName(path), [problem = input.saved.problem] { return problem; }}};
   }
-  if (!GivesShape(flags.workload)) return Generated(flags);
+  if (!GivesShape(flags.workload)) {
+    std::vector<NamedProblem> problems;
+    for (const CaseSpec& spec : Specs(flags)) {
+      problems.push_back({Name(spec), Name(spec), [spec] { return Materialize(spec); }});
+    }
+    return problems;
+  }
   if (flags.cases) throw UsageError("--cases contradicts a shape: give one or the other");
   const Workload workload = ResolveWorkload(flags.workload, {.seed = true});
   for (const std::string& what : workload.assumed) {
-    // A plug-in is no kernel of bitflash, unless the user names one to compare with.
-    if (!flags.plugin || what.rfind("kernel = ", 0) != 0) assumed.push_back(what);
+    // A plug-in is no kernel of bitflash and runs where it likes, unless the user names a kernel to compare with.
+    const bool of_kernel = what.starts_with("kernel = ") || what.starts_with("gpu = ");
+    if (!of_kernel || !flags.plugin || flags.workload.kernel) assumed.push_back(what);
   }
-  return {{data::ToString(workload.attention()), [&flags, workload] { return ProblemOfShape(flags, workload); }}};
+  const CaseSpec spec = SpecOfShape(flags, workload);
+  return {{data::ToString(workload.attention()), Name(spec), [spec] { return ProblemOf(spec); }}};
 }
 
 // The smallest problem that still fails, as a file; with what the kernel gives for it.
-void SaveFailure(CaseReport& report, const VerifyFlags& flags, const Problem& problem, Subject& subject,
-                 const Arguments& arguments) {
-  const std::string folder = flags.save.value_or(flags.plugin ? kDefaultFolder : "none");
+void SaveFailure(CaseReport& report, const VerifyFlags& flags, const NamedProblem& named, const Problem& problem,
+                 Subject& subject, const Arguments& arguments) {
+  // A saved case that is judged again is there already.
+  const std::string folder = flags.save.value_or(flags.plugin && !flags.case_file ? kDefaultFolder : "none");
   if (folder == "none") return;
   Case saved{problem, std::nullopt, {{"case", report.name}}};
   if (report.outcome == Outcome::kFail) {
+    const bool wrong = report.judgement && report.judgement->rung == Rung::kWrong;
     const auto fails = [&](const Problem& candidate) {
       CheckOptions options;
       options.diagnose = false;
       options.judge.variant_work = 0;
-      options.metamorphic = report.judgement && report.judgement->rung != Rung::kWrong;
-      return CheckSubject("", candidate, subject, options).outcome == Outcome::kFail;
+      options.metamorphic = !wrong;
+      const CaseReport smaller = CheckSubject("", candidate, subject, options);
+      // Not another failure than the one that was found.
+      return smaller.outcome == Outcome::kFail && (!wrong || smaller.judgement->rung == Rung::kWrong);
     };
     saved.problem = Shrink(problem, fails).problem;
     try {
@@ -116,12 +124,19 @@ void SaveFailure(CaseReport& report, const VerifyFlags& flags, const Problem& pr
       // The inputs are enough to repeat it.
     }
   }
-  std::string name;
-  for (const char c : report.name.substr(report.name.find_last_of('/') + 1)) {
-    name += std::isalnum(static_cast<unsigned char>(c)) || c == '-' || c == '_' ? c : '_';
+  SaveCase(report, folder, named.file, std::move(saved), arguments);
+}
+
+std::unique_ptr<Subject> SimulatedWith(const Fault& fault, const WorkloadFlags& flags) {
+  const bool chosen = flags.arch || flags.tile || flags.warps || flags.stages || flags.splits || flags.chunk ||
+                      flags.page_size || flags.pack_gqa || flags.fp32_scores;
+  if (chosen) {
+    return std::make_unique<SimulatedSubject>(
+        [flags](const data::Attention& a) { return KernelOf(flags, a, std::nullopt); }, &fault);
   }
-  report.saved = SaveCase(folder, name, std::move(saved));
-  report.command = CommandText(arguments) + " --case " + ShellWords({report.saved}, {}).substr(1);
+  const sim::Kernel& kernel = sim::FindKernel(flags.kernel.value_or("fa2"));
+  return std::make_unique<SimulatedSubject>(PublishedTilings(kernel, data::LoadGpu(flags.gpu.value_or("h200"))),
+                                            &fault);
 }
 
 }  // namespace
@@ -136,12 +151,11 @@ Report VerifySubject(const VerifyFlags& flags, const Arguments& arguments, const
     subject = std::move(plugin);
   } else {
     const Fault& fault = FindFault(*flags.fault);
-    const WorkloadFlags& w = flags.workload;
-    const sim::Kernel& kernel = sim::FindKernel(w.kernel.value_or("fa2"));
-    const data::Gpu gpu = data::LoadGpu(w.gpu.value_or("h200"));
-    subject = std::make_unique<SimulatedSubject>(PublishedTilings(kernel, gpu), &fault);
-    name = fmt::format("{} with {}", kernel.name, fault.id);
+    subject = SimulatedWith(fault, flags.workload);
+    name = fmt::format("{} with {}", flags.workload.kernel.value_or("fa2"), fault.id);
   }
+  WorkloadFlags workload = flags.workload;
+  const std::optional<RecipeFile> recipe = ReadRecipe(flags.recipe, workload);
   std::vector<std::string> assumed;
   Report report{.subject = name, .cases = {}};
   const std::vector<NamedProblem> problems = Problems(flags, assumed);
@@ -152,14 +166,14 @@ Report VerifySubject(const VerifyFlags& flags, const Arguments& arguments, const
     CheckOptions options = CheckOptionsOf(flags);
     if (problems.size() > 1) options.judge.variant_work = 0;  // seconds a case
     std::vector<std::string> of_case = assumed;
-    if (flags.plugin) options.judge.named = NamedKernel(flags, problem, {}, of_case);
+    if (flags.plugin) options.judge.named = NamedKernel(workload, recipe, problem, {}, of_case);
     const CheckProgress line(output);
     if (!progress) options.progress = line.function();
     CaseReport c = CheckSubject(named.name, problem, *subject, options);
     c.assumed = of_case;
-    c.command = CommandText(arguments);
+    c.command = problems.size() == 1 ? CommandText(arguments) : GeneratedText(arguments, named.name);
     if (c.outcome == Outcome::kFail || c.outcome == Outcome::kBroken) {
-      SaveFailure(c, flags, problem, *subject, arguments);
+      SaveFailure(c, flags, named, problem, *subject, arguments);
     }
     report.cases.push_back(std::move(c));
     if (progress) progress->Advance(static_cast<int64_t>(report.cases.size()));

@@ -308,8 +308,9 @@ std::string PluginCall::Outside() {
     check_until(place.bytes);
     if (changed == 0) continue;
     const char* name = wire::kRegionNames[region];
-    const std::string where = first < 0 ? fmt::format("{} bytes before its start", -first)
-                              : first >= place.extent_bytes
+    const std::string where = first < 0                     ? fmt::format("{} bytes before its start", -first)
+                              : first == place.extent_bytes ? "right behind its end"
+                              : first > place.extent_bytes
                                   ? fmt::format("{} bytes behind its end", first - place.extent_bytes)
                                   : fmt::format("at byte {} of it, between its rows (strides {}, {}, {})", first,
                                                 tensor.stride[0], tensor.stride[1], tensor.stride[2]);

@@ -68,6 +68,7 @@ std::string Describe(const wire::Fault& fault) {
     case wire::Where::kBefore:
       return fmt::format("{} {} bytes before the start of {}", did, fault.distance, name);
     case wire::Where::kBehind:
+      if (fault.distance == 0) return fmt::format("{} right behind the end of {}", did, name);
       return fmt::format("{} {} bytes behind the end of {}", did, fault.distance, name);
     default:
       return fmt::format("wrote to the input {}, at byte {}", name, fault.distance);
