@@ -144,7 +144,7 @@ Json CaseJson(const CaseReport& c) {
                                  {"name", check.name},
                                  {"outcome", check.status == MetamorphicStatus::kPassed   ? "pass"
                                              : check.status == MetamorphicStatus::kFailed ? "fail"
-                                                              : "does-not-apply"},
+                                                                                          : "does-not-apply"},
                                  {"text", RelationText(check)}});
   }
   return json;
