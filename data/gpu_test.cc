@@ -98,7 +98,8 @@ TEST_CASE("rates are consistent with clock, SMs and the FLOP per clock that the 
   const std::map<std::string, double> flop_per_clock = {{"t4", 1024},     {"a100-80gb", 2048}, {"h100", 4096},
                                                         {"h200", 4096},   {"b200", 8192},      {"l40s", 1024},
                                                         {"rtx-4090", 512}};
-  for (const auto& [name, flop] : flop_per_clock) {
+  for (const auto& [key, flop] : flop_per_clock) {
+    const std::string name = key;  // clang 14 captures no structured bindings
     CAPTURE(name);
     const Gpu gpu = LoadGpu(name);
     const double derived = static_cast<double>(gpu.sms) * flop * gpu.clock_mhz * 1e6;

@@ -36,15 +36,15 @@ int64_t Attribute(cudaDeviceAttr attribute, int ordinal) {
 
 }  // namespace
 
-void Check(int error, const char* what, std::source_location at) {
+void Check(int error, const char* what, CallSite at) {
   if (error == cudaSuccess) return;
   const auto code = static_cast<cudaError_t>(error);
-  throw CudaError(std::string(FromRoot(at.file_name())) + ":" + std::to_string(at.line()) + ": " + what + ": " +
+  throw CudaError(std::string(FromRoot(at.file)) + ":" + std::to_string(at.line) + ": " + what + ": " +
                       cudaGetErrorName(code) + " (" + cudaGetErrorString(code) + ")",
                   error);
 }
 
-void CheckLaunch(const char* kernel, std::source_location at) { Check(cudaGetLastError(), kernel, at); }
+void CheckLaunch(const char* kernel, CallSite at) { Check(cudaGetLastError(), kernel, at); }
 
 int DeviceCount() {
   int count = 0;
@@ -89,7 +89,7 @@ Device CurrentDevice() {
   return device;
 }
 
-Buffer::Buffer(int64_t bytes, std::source_location at) : bytes_(bytes) {
+Buffer::Buffer(int64_t bytes, CallSite at) : bytes_(bytes) {
   if (bytes == 0) return;
   const std::string what = "cudaMalloc of " + std::to_string(bytes) + " bytes";
   Check(cudaMalloc(&data_, static_cast<size_t>(bytes)), what.c_str(), at);
@@ -110,9 +110,7 @@ Stream::Stream() { Check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocki
 
 Stream::~Stream() { cudaStreamDestroy(stream_); }
 
-void Stream::Synchronize(std::source_location at) {
-  Check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize", at);
-}
+void Stream::Synchronize(CallSite at) { Check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize", at); }
 
 void Stream::ToDevice(const Buffer& to, const void* from, int64_t bytes, int64_t offset) {
   if (bytes == 0) return;

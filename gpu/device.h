@@ -3,7 +3,6 @@
 #define BITFLASH_GPU_DEVICE_H_
 
 #include <cstdint>
-#include <source_location>
 #include <stdexcept>
 #include <string>
 
@@ -19,10 +18,19 @@ struct CudaError : std::runtime_error {
   int code;  // cudaError_t
 };
 
+// Where a call stands. std::source_location needs clang 16 (__builtin_source_location); these builtins do not.
+struct CallSite {
+  const char* file;
+  int line;
+  static constexpr CallSite Here(const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+    return {file, line};
+  }
+};
+
 // Throws CudaError unless `error` (a cudaError_t) is success. `what` names the call and its values.
-void Check(int error, const char* what, std::source_location at = std::source_location::current());
+void Check(int error, const char* what, CallSite at = CallSite::Here());
 // The same for the kernel launched just before.
-void CheckLaunch(const char* kernel, std::source_location at = std::source_location::current());
+void CheckLaunch(const char* kernel, CallSite at = CallSite::Here());
 
 // What the runtime says about a device. Sizes in bytes.
 struct Device {
@@ -59,7 +67,7 @@ Device CurrentDevice();
 class Buffer {
  public:
   Buffer() = default;
-  explicit Buffer(int64_t bytes, std::source_location at = std::source_location::current());
+  explicit Buffer(int64_t bytes, CallSite at = CallSite::Here());
   ~Buffer();
   Buffer(Buffer&& other) noexcept;
   Buffer& operator=(Buffer&& other) noexcept;
@@ -86,7 +94,7 @@ class Stream {
 
   CUstream_st* get() const { return stream_; }
   // Waits; throws CudaError when anything in the stream failed.
-  void Synchronize(std::source_location at = std::source_location::current());
+  void Synchronize(CallSite at = CallSite::Here());
 
   // Copies wait for the bytes; `bytes` of 0 copy nothing.
   void ToDevice(const Buffer& to, const void* from, int64_t bytes, int64_t offset = 0);

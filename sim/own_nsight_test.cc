@@ -79,7 +79,8 @@ TEST_CASE("all launches of a kernel together: within 0.1 % of Nsight's counter")
     call.counted += Sum(CountOf(row, recording.gpu).ledger.l2_to_sm).read;
     call.measured += Number(row, "xbar_read_bytes");
   }
-  for (const auto& [name, call] : calls) {
+  for (const auto& [key, call] : calls) {
+    const std::string name = key;  // clang 14 captures no structured bindings
     CAPTURE(name);
     const double percent = Percent(call.measured, call.counted);
     std::printf("%-60s %8.4f %%\n", name.c_str(), percent);

@@ -76,7 +76,8 @@ TEST_CASE("the twin runs with the tile that the CUDA kernel is built for") {
 TEST_CASE("splits become the keys of a part, in whole tiles") {
   const gpu::Kernel split = Fake("split-kv");
   const Attention a = Problem();  // 700 keys: 11 tiles of 64
-  for (const auto& [splits, keys] : {std::pair{1, 704}, {2, 384}, {3, 256}, {10, 128}, {11, 64}, {50, 64}}) {
+  for (const auto& row : {std::pair{1, 704}, {2, 384}, {3, 256}, {10, 128}, {11, 64}, {50, 64}}) {
+    const auto splits = row.first, keys = row.second;  // clang 14 captures no structured bindings
     CAPTURE(splits);
     const DevicePlan plan = Plan(split, a, {.splits = splits});
     CHECK(plan.options.chunk == keys);

@@ -142,7 +142,8 @@ std::map<std::string_view, int> ChangesOf(int most) {
     CAPTURE(kernel.kernel->name);
     CAPTURE(ToString(kernel.tiling));
     std::map<std::string_view, int> runs;
-    for (const auto& [name, problem] : Cases()) {
+    for (const auto& [key, problem] : Cases()) {
+      const std::string name = key;  // clang 14 captures no structured bindings
       CAPTURE(name);
       std::optional<Outputs> right;
       for (const Fault& fault : Faults()) {

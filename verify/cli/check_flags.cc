@@ -81,6 +81,17 @@ std::vector<NamedFile> FilesOf(const VerifyFlags& flags) {
   return files;
 }
 
+void RefuseProblemFlags(const VerifyFlags& flags) {
+  const std::pair<const char*, bool> idle[] = {
+      {"--model", flags.workload.model.has_value()}, {"--layers", flags.workload.layers.has_value()},
+      {"--phase", flags.workload.phase.has_value()}, {"--seqlen", flags.workload.seqlen.has_value()},
+      {"--seed", flags.workload.seed.has_value()},   {"--distribution", flags.inputs.distribution.has_value()},
+      {"--cases", flags.cases.has_value()}};
+  for (const auto& [flag, given] : idle) {
+    if (given) throw data::UsageError(fmt::format("{} contradicts tensors from files: they hold the problem", flag));
+  }
+}
+
 void RequireSameShape(const WorkloadFlags& flags, const Attention& a) {
   const struct {
     const char* flag;

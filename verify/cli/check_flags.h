@@ -22,6 +22,9 @@ CheckOptions CheckOptionsOf(const VerifyFlags& flags);
 // The files that the flags name, --case, --in and one for each tensor.
 std::vector<NamedFile> FilesOf(const VerifyFlags& flags);
 
+// Throws UsageError for flags that make problems: files hold them.
+void RefuseProblemFlags(const VerifyFlags& flags);
+
 // Throws UsageError for a flag of the shape that the tensors contradict.
 void RequireSameShape(const WorkloadFlags& flags, const data::Attention& attention);
 

@@ -259,6 +259,7 @@ constexpr Case kCases[] = {
     {"bitflash gen " H "-o x.npz --dtype fp16 >/dev/null && bitflash verify --in x.npz --q-scale 1", 3, "no tensor o"},
     {"bitflash gen " H "-o x.npz --dtype fp16 >/dev/null && bitflash verify --in x.npz --heads-q 9", 2,
      "--heads-q 9 contradicts the tensors: expected 8"},
+    {"bitflash verify --fault zeros --in a.npz --seed 1", 2, "--seed contradicts tensors from files"},
     {"bitflash verify --fault zeros --recipe r.json", 2, "--recipe contradicts --fault and --device"},
     {"bitflash verify --fault zeros --cases b1_h1-1", 2, "is no name of a case"},
     {"bitflash verify " H "--device cuda --junit x.xml", 2, "contradict --device cuda: it compares bits, once"},

@@ -160,6 +160,17 @@ TEST_CASE("verify: annotations and the step summary of GitHub") {
   CHECK(Shell(stale + "--junit no/such/file.xml", folder).exit_code == 6);
 }
 
+TEST_CASE("verify --plugin: inputs from a file, whatever its name") {
+  const TemporaryFolder folder;
+  const std::string name = "$(printf 'a\\n\\033[31m\\377<&\"|%%::,b').npz";
+  REQUIRE(Shell("bitflash gen --quiet -o in.npz" + std::string(kShape) + "&& mv in.npz \"" + name + "\"", folder).err ==
+          "");
+  const Judged judged = RunVerify(Faulty("stale") + "--no-relations --in \"" + name + "\" --save cases", folder);
+  CHECK(judged.exit_code == 1);
+  CHECK(judged.only()["saved"] == "cases/a___31m_________b-minimal.safetensors");
+  CHECK(RunVerify(Options(judged.only()["command"]), folder).exit_code == 1);
+}
+
 TEST_CASE("verify --plugin: what it printed is shown, cut and harmless") {
   const TemporaryFolder folder;
   const Judged judged = RunVerify(Faulty("prints") + kShape + "--no-relations", folder);

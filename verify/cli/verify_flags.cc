@@ -49,7 +49,8 @@ VerifyFlags ParseVerifyFlags(const Arguments& arguments) {
   line.Group("Plug-in");
   line.AddOption("--init", flags.init, "JSON", "Given to the plug-in when it starts (default: {})");
   line.AddOption("--timeout", flags.timeout, "SECONDS", "For one call (default: 60)");
-  line.AddOption("--cases", flags.cases, "N", "Generated cases, when no shape is given (default: 64)");
+  line.AddOption("--cases", flags.cases, "N|NAME",
+                 "Generated cases, when no shape is given (default: 64), or the one of this name");
   line.Group("Judgement");
   line.AddOption("--pairs", flags.pairs, "N|all",
                  "Query-key pairs to judge: larger problems are sampled, every head of them (default: 1073741824)");
@@ -58,7 +59,8 @@ VerifyFlags ParseVerifyFlags(const Arguments& arguments) {
   line.AddOption("--heads", flags.heads, "A:B", "--device: simulate and compare query heads A to B - 1 only");
   line.AddOption("--repeat", flags.runs, "N", "--device: runs, which must all give the same bits (default: 2)");
   line.Group("Output");
-  line.AddOption("--save", flags.save, "DIR", "Failing cases as files (plug-ins: bitflash-cases; none: do not)");
+  line.AddOption("--save", flags.save, "DIR",
+                 "The smallest failing cases as files (plug-ins: bitflash-cases; none: do not)");
   line.AddOption("--junit", flags.junit, "FILE", "JUnit XML");
   line.AddFlag("--github", flags.github, "Annotations on standard error, and the step summary of GitHub Actions");
   AddOutputFlags(line, flags.output);

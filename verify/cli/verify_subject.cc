@@ -11,6 +11,7 @@
 #include "verify/cli/check_flags.h"
 #include "verify/cli/numbers.h"
 #include "verify/cli/save_case.h"
+#include "verify/cli/text.h"
 #include "verify/cli/verify_flags.h"
 #include "verify/plugin.h"
 #include "verify/shrink.h"
@@ -74,6 +75,7 @@ std::vector<CaseSpec> Specs(const VerifyFlags& flags) {
 
 std::vector<NamedProblem> Problems(const VerifyFlags& flags, std::vector<std::string>& assumed) {
   if (flags.case_file || flags.inputs.FromFiles()) {
+    RefuseProblemFlags(flags);
     const std::vector<NamedFile> files = FilesOf(flags);
     CaseInput input = ReadCaseInput(files, HintsOf(flags));
     RequireSameShape(flags.workload, input.saved.problem.attention);
@@ -105,7 +107,7 @@ void SaveFailure(CaseReport& report, const VerifyFlags& flags, const NamedProble
   // A saved case that is judged again is there already.
   const std::string folder = flags.save.value_or(flags.plugin && !flags.case_file ? kDefaultFolder : "none");
   if (folder == "none") return;
-  Case saved{problem, std::nullopt, {{"case", report.name}}};
+  Case saved{problem, std::nullopt, {{"case", Printable(report.name)}}};
   if (report.outcome == Outcome::kFail) {
     const bool wrong = report.judgement && report.judgement->rung == Rung::kWrong;
     const auto fails = [&](const Problem& candidate) {

@@ -14,19 +14,6 @@ namespace bitflash::verify {
 namespace {
 
 using data::InputError;
-using data::UsageError;
-
-// What cannot mean anything beside tensors.
-void RefuseIdleFlags(const VerifyFlags& flags) {
-  const std::pair<const char*, bool> idle[] = {
-      {"--model", flags.workload.model.has_value()}, {"--layers", flags.workload.layers.has_value()},
-      {"--phase", flags.workload.phase.has_value()}, {"--seqlen", flags.workload.seqlen.has_value()},
-      {"--seed", flags.workload.seed.has_value()},   {"--distribution", flags.inputs.distribution.has_value()},
-      {"--cases", flags.cases.has_value()}};
-  for (const auto& [flag, given] : idle) {
-    if (given) throw UsageError(fmt::format("{} contradicts tensors from files: they hold the problem", flag));
-  }
-}
 
 // Where another layout fits the shapes as well, the verdict may be about the wrong reading.
 void TryOtherLayouts(CaseReport& report, const VerifyFlags& flags, const std::vector<NamedFile>& files,
@@ -62,7 +49,7 @@ Case Smallest(const Problem& problem, const Outputs& outputs, const Evidence& ev
 }  // namespace
 
 Report VerifyTensors(const VerifyFlags& flags, const Arguments& arguments, const Output& output) {
-  RefuseIdleFlags(flags);
+  RefuseProblemFlags(flags);
   WorkloadFlags workload = flags.workload;
   const std::optional<RecipeFile> recipe = ReadRecipe(flags.recipe, workload);
   const std::vector<NamedFile> files = FilesOf(flags);

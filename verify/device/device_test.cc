@@ -291,7 +291,8 @@ TEST_CASE("tensors with more than 2^31 elements: the last head is what it is alo
   };
   for (const auto& [name, a] : cases) {
     const gpu::Kernel* kernel = gpu::FindKernel(name);
-    CAPTURE(std::string(name) + ": " + data::ToString(a));
+    const std::string problem = std::string(name) + ": " + data::ToString(a);
+    CAPTURE(problem);  // clang 14 captures no structured bindings
     const LargeTensor q(stream, block, a.q_bytes() / 2), k(stream, block, a.k_bytes() / 2),
         v(stream, block, a.v_bytes() / 2);
     const gpu::Buffer o(a.o_bytes()), lse(a.lse_bytes()), workspace(kernel->WorkspaceBytes(a, {}));
