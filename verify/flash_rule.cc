@@ -10,7 +10,7 @@
 namespace bitflash::verify {
 namespace {
 
-constexpr double kMostPairs = 0x1p25;
+constexpr double kMostPairs = 0x1p24;
 
 }  // namespace
 

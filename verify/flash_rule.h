@@ -24,7 +24,7 @@ struct FlashRule {
 // Low precision costs more than the truth, so of a large problem rows spread over each part are taken, of all heads.
 class FlashRuleMeter {
  public:
-  // About 2^25 query-key pairs are looked at, about a second on two cores.
+  // About 2^24 query-key pairs are looked at, a second or two on two cores.
   explicit FlashRuleMeter(int64_t all_pairs);
 
   // A part as a problem of its own, as for Evidence::Add.

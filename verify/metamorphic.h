@@ -46,7 +46,8 @@ struct MetamorphicCheck {
 // MM1 to MM8, in their order:
 //   MM1  V = 1 gives O = 1 (less with sinks)
 //   MM2  a constant added to all logits of a row leaves O, and moves LSE by it: exact, as a column of Q and K of powers
-//        of two. Compared with the problem without that column.
+//        of two. Compared with the problem without that column. Does not apply where it fails and a practice of
+//        score_practice.h explains the raised logits.
 //   MM3  permuted keys change nothing (full mask)
 //   MM4  a sequence does not depend on its neighbours, nor on its place in the batch
 //   MM5  O is linear in V: V = V1 + V2, each with the other's keys zero, and O = O(V1) - O(-V2)

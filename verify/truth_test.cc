@@ -48,7 +48,6 @@ void SimulatedKernelsStayInside(uint64_t seed, int problems, int64_t longest) {
     a.heads_kv = 1;
     a.heads_q = std::min<int64_t>(a.heads_q, 2);
     a.softcap = 0;
-    if (kernel.stores_scores) a.v_is_in_k = false;  // not modelled to the bit
     a.head_dim = std::min<int64_t>(a.head_dim, 64);
     a.head_dim_v = std::min<int64_t>(a.head_dim_v, 64);
     if (a.format != Format::kFp16) a.format = Format::kBf16;
@@ -59,12 +58,8 @@ void SimulatedKernelsStayInside(uint64_t seed, int problems, int64_t longest) {
     Outputs outputs;
     if (!Run(kernel, random.tiling, arch, p, &outputs)) continue;
     ++ran;
-    reference::Arithmetic arithmetic = ArithmeticOf(p, a.format);
-    arithmetic.rescales = a.seqlen_k / 16 + random.tiling.splits + 3;  // tiles have 16 keys and more here
-    if (kernel.name == "fa1") {
-      outputs.lse.reset();                        // it writes none
-      arithmetic.state_unit = arithmetic.p_unit;  // and keeps O in global memory
-    }
+    reference::Arithmetic arithmetic = ArithmeticOf(p, a.format, kernel, random.tiling);
+    if (kernel.name == "fa1") outputs.lse.reset();  // it writes none
     if (kernel.stores_scores && !random.tiling.fp32_scores) {
       arithmetic.score_unit = arithmetic.p_unit;
       arithmetic.score_max = arithmetic.output_max;
