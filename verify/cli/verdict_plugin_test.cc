@@ -16,7 +16,8 @@ using Json = nlohmann::json;
 
 constexpr const char* kShape = " --heads-q 2 --head-dim 16 --seqlen 20 --dtype fp16 ";
 
-std::string Library(const std::string& name) { return "--plugin " BITFLASH_BINARY_DIR "/" + name + ".so "; }
+// Quoted: the build may lie under a folder with a space in its name.
+std::string Library(const std::string& name) { return "--plugin '" BITFLASH_BINARY_DIR "/" + name + ".so' "; }
 std::string Faulty(const std::string& fault) {
   return Library("plugin_faulty") + "--init '{\"fault\": \"" + fault + "\"}' ";
 }
