@@ -71,6 +71,17 @@ int64_t FmaLoop() {
   return ran ? 10 * kRounds * kLanes : 0;
 }
 
+float ReadAll(const float* x, int64_t count) {
+  const D d;
+  V s0 = hn::Zero(d), s1 = s0, s2 = s0, s3 = s0;
+  for (int64_t i = 0; i < count; i += 4 * kLanes) {
+    if (i % 16 == 0) hwy::Prefetch(x + std::min(i + 512, count - 1));
+    s0 = hn::Add(s0, hn::LoadU(d, x + i)), s1 = hn::Add(s1, hn::LoadU(d, x + i + kLanes));
+    s2 = hn::Add(s2, hn::LoadU(d, x + i + 2 * kLanes)), s3 = hn::Add(s3, hn::LoadU(d, x + i + 3 * kLanes));
+  }
+  return hn::GetLane(hn::SumOfLanes(d, hn::Add(hn::Add(s0, s1), hn::Add(s2, s3))));
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace bitflash::reference
 HWY_AFTER_NAMESPACE();
@@ -89,6 +100,7 @@ HWY_EXPORT(NormalizeRow);
 HWY_EXPORT(Exp2All);
 HWY_EXPORT(TanhAll);
 HWY_EXPORT(FmaLoop);
+HWY_EXPORT(ReadAll);
 
 }  // namespace
 
@@ -117,6 +129,7 @@ float FinishRow(const ScoreRule& rule, int64_t head_dim_v, float m, const float*
 }
 void Exp2Span(std::span<const float> x, std::span<float> y) { HWY_DYNAMIC_DISPATCH(Exp2All)(x, y); }
 void TanhSpan(std::span<const float> x, std::span<float> y) { HWY_DYNAMIC_DISPATCH(TanhAll)(x, y); }
+float SumOf(const float* x, int64_t count) { return HWY_DYNAMIC_DISPATCH(ReadAll)(x, count); }
 int64_t RunFmaLoop() { return HWY_DYNAMIC_DISPATCH(FmaLoop)(); }
 
 }  // namespace bitflash::reference

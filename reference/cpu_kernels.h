@@ -100,6 +100,9 @@ void TanhSpan(std::span<const float> x, std::span<float> y);
 // Does some microseconds of independent fp32 multiply-adds in registers and returns how many; for benchmarks.
 int64_t RunFmaLoop();
 
+// The sum of `count` floats, a multiple of 64, read as fast as the machine can; for benchmarks.
+float SumOf(const float* x, int64_t count);
+
 }  // namespace bitflash::reference
 
 #endif  // BITFLASH_REFERENCE_CPU_KERNELS_H_

@@ -69,8 +69,9 @@ HWY_INLINE void Multiply(const float* HWY_RESTRICT a, int64_t a_row, const float
   const float *HWY_RESTRICT a0 = a, *HWY_RESTRICT a1 = a0 + a_row, *HWY_RESTRICT a2 = a1 + a_row;
   const float *HWY_RESTRICT a3 = a2 + a_row, *HWY_RESTRICT a4 = a3 + a_row, *HWY_RESTRICT a5 = a4 + a_row;
   BITFLASH_START(0)
-  BITFLASH_START(1) BITFLASH_START(2) BITFLASH_START(3) BITFLASH_START(4)
-      BITFLASH_START(5) for (int64_t k = 0; k < depth; ++k, b += b_row) {
+  BITFLASH_START(1)
+  BITFLASH_START(2)
+  BITFLASH_START(3) BITFLASH_START(4) BITFLASH_START(5) for (int64_t k = 0; k < depth; ++k, b += b_row) {
     const V b0 = hn::Load(d, b);
     [[maybe_unused]] const V b1 = kVectors > 1 ? hn::Load(d, b + kLanes) : b0;
     [[maybe_unused]] const V b2 = kVectors > 2 ? hn::Load(d, b + 2 * kLanes) : b0;
