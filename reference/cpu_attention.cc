@@ -164,10 +164,24 @@ KeyRange CpuJob::VisibleToAll(int64_t n) const {
   return all.begin < all.end ? all : KeyRange{};
 }
 
-const std::byte* CpuJob::KeyRow(const CpuTensor& tensor, int64_t n, int64_t h_kv, int64_t j) const {
-  if (paged.page_size == 0) return tensor.Row(n, h_kv, j);
-  const int64_t page = paged.block_table[n * paged.pages_per_sequence + j / paged.page_size];
-  return tensor.Row(page, h_kv, j % paged.page_size);
+void CpuJob::KeyRows(const CpuTensor& tensor, int64_t n, int64_t h_kv, int64_t first, int64_t count,
+                     const void** rows) const {
+  const int64_t step = tensor.strides.row * tensor.element_bytes;
+  // As many at a time as lie at equal distances.
+  for (int64_t j = 0; j < count;) {
+    const int64_t key = first + j;
+    const std::byte* row;
+    int64_t run = count - j;
+    if (paged.page_size == 0) {
+      row = tensor.Row(n, h_kv, key);
+    } else {
+      const int64_t page = paged.block_table[n * paged.pages_per_sequence + key / paged.page_size];
+      row = tensor.Row(page, h_kv, key % paged.page_size);
+      run = std::min(run, paged.page_size - key % paged.page_size);
+    }
+    for (int64_t i = 0; i < run; ++i) rows[j + i] = row + i * step;
+    j += run;
+  }
 }
 
 void CpuJob::LoadQuery(int64_t n, int64_t h, int64_t i, float* out) const {

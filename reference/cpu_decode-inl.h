@@ -28,8 +28,9 @@ inline constexpr bool kConvertsFp16 = true;
 inline constexpr bool kConvertsFp16 = false;
 #endif
 
-// Rows ahead of the one in use whose cache lines are asked for: a few KiB.
-inline constexpr int64_t kPrefetchRows = 8;
+// P V takes this many keys at a time, and asks for as many rows of the next tile's K meanwhile: memory must not idle
+// while the units compute. (The rows of V are asked for while the scores are computed.)
+inline constexpr int64_t kValueRows = 16;
 
 HWY_INLINE void PrefetchRow(const void* row, int64_t bytes) {
   for (int64_t n = 0; n < bytes; n += 64) hwy::Prefetch(static_cast<const char*>(row) + n);
@@ -207,6 +208,7 @@ class DecodeTile {
         rows_(part.heads * part.queries),
         q_columns_(RoundUp(part.head_dim, kRowPadding)),
         columns_(RoundUp(part.head_dim_v, kRowPadding)),
+        k_bytes_(part.head_dim * data::StorageBytes(part.K.format)),
         S_(part.scratch),
         r_(S_ + rows_ * kTileKeys),
         k_copy_(r_ + RoundUp(rows_, kRowPadding)),
@@ -227,7 +229,7 @@ class DecodeTile {
     ReadRows(p_.V, begin, keys, p_.head_dim_v, v_copy_, v_rows_);
     for (int64_t i = 0; i < p_.queries; ++i) {
       const KeyRange seen = Seen(i, first, keys);
-      if (seen.begin < seen.end) Accumulate(i, seen);
+      if (seen.begin < seen.end) Accumulate(i, begin, seen);
     }
   }
 
@@ -239,15 +241,10 @@ class DecodeTile {
   }
 
   HWY_INLINE void Scores(int64_t begin, int64_t seen_begin, int64_t seen_end) {
-    const int64_t k_bytes = p_.head_dim * data::StorageBytes(p_.K.format);
-    const int64_t v_bytes = p_.head_dim_v * data::StorageBytes(p_.V.format);
-    const int64_t last = p_.keys - 1;
+    const int64_t v_bytes = p_.head_dim_v * data::StorageBytes(p_.V.format), last = p_.keys - 1;
     for (int64_t j = seen_begin / 4 * 4; j < seen_end; j += 4) {
       const int64_t keys = std::min<int64_t>(4, seen_end - j);
-      for (int64_t n = 0; n < 4; ++n) {
-        PrefetchRow(p_.K.rows[std::min(begin + j + n + kPrefetchRows, last)], k_bytes);
-        PrefetchRow(p_.V.rows[std::min(begin + j + n, last)], v_bytes);
-      }
+      for (int64_t n = 0; n < 4; ++n) PrefetchRow(p_.V.rows[std::min(begin + j + n, last)], v_bytes);
       const float* k[4];
       ReadRows(p_.K, begin + j, keys, p_.head_dim, k_copy_, k);
       for (int64_t n = keys; n < 4; ++n) k[n] = k[0];  // their scores are hidden below
@@ -257,7 +254,7 @@ class DecodeTile {
     }
   }
 
-  HWY_INLINE void Accumulate(int64_t i, KeyRange seen) {
+  HWY_INLINE void Accumulate(int64_t i, int64_t begin, KeyRange seen) {
     const Columns used = {seen.begin / kPartialSums * kPartialSums, RoundUp(seen.end, kPartialSums)};
     const int64_t row0 = i * p_.heads;
     for (int64_t row = row0; row < row0 + p_.heads; ++row) {
@@ -268,28 +265,41 @@ class DecodeTile {
       if (used.begin != seen.begin || used.end != seen.end) MaskScores(used, seen.begin, seen.end, S);
     }
     Softmax(p_.rule, p_.heads, used, S_ + row0 * kTileKeys, p_.state.m + row0, p_.state.l + row0 * kPartialSums, r_);
+    for (int64_t k = seen.begin; k < seen.end; k += kValueRows) {
+      const int64_t end = std::min(k + kValueRows, seen.end);
+      if (i == 0) {
+        for (int64_t n = k; n < end; ++n) {
+          if (begin + kTileKeys + n < p_.keys) PrefetchRow(p_.K.rows[begin + kTileKeys + n], k_bytes_);
+        }
+      }
+      AddRows(row0, k, end);
+      std::fill_n(r_, p_.heads, 1.0f);
+    }
+  }
+
+  // O = r O + P V for the heads of one query and keys [begin, end) of the tile.
+  HWY_INLINE void AddRows(int64_t row0, int64_t begin, int64_t end) {
     const auto rows = [&](int64_t h) { return S_ + (row0 + h) * kTileKeys; };
     const auto out = [&](int64_t h) { return p_.state.O + (row0 + h) * columns_; };
     int64_t h = 0;
     for (; h + 4 <= p_.heads; h += 4) {
-      AddAllColumns<4, 2>(rows(h), v_rows_, seen.begin, seen.end, columns_, r_ + h, out(h));
+      AddAllColumns<4, 2>(rows(h), v_rows_, begin, end, columns_, r_ + h, out(h));
     }
     for (; h + 2 <= p_.heads; h += 2) {
-      AddAllColumns<2, 4>(rows(h), v_rows_, seen.begin, seen.end, columns_, r_ + h, out(h));
+      AddAllColumns<2, 4>(rows(h), v_rows_, begin, end, columns_, r_ + h, out(h));
     }
-    for (; h < p_.heads; ++h) {
-      AddAllColumns<1, 4>(rows(h), v_rows_, seen.begin, seen.end, columns_, r_ + h, out(h));
-    }
+    for (; h < p_.heads; ++h) AddAllColumns<1, 4>(rows(h), v_rows_, begin, end, columns_, r_ + h, out(h));
   }
 
   const DecodePart& p_;
-  int64_t rows_, q_columns_, columns_;
+  int64_t rows_, q_columns_, columns_, k_bytes_;
   float *S_, *r_, *k_copy_, *v_copy_;
   const float* v_rows_[kTileKeys];
 };
 
 inline void Decode(const DecodePart& p) {
-  const int64_t rows = p.heads * p.queries;
+  const int64_t rows = p.heads * p.queries, k_bytes = p.head_dim * data::StorageBytes(p.K.format);
+  for (int64_t j = 0; j < std::min(kTileKeys, p.keys); ++j) PrefetchRow(p.K.rows[j], k_bytes);
   std::fill_n(p.state.m, rows, kMinusInfinity);
   std::fill_n(p.state.l, rows * kPartialSums, 0.0f);
   std::fill_n(p.state.O, rows * RoundUp(p.head_dim_v, kRowPadding), 0.0f);

@@ -59,10 +59,8 @@ void Run(const CpuJob& job, const Part& part, const RowState& state, Workspace& 
     }
   }
   const int64_t keys = part.end - part.first_key;
-  for (int64_t j = 0; j < keys; ++j) {
-    w.k_rows[j] = job.KeyRow(job.K, part.n, part.h_kv, part.first_key + j);
-    w.v_rows[j] = job.KeyRow(job.V, part.n, part.h_kv, part.first_key + j);
-  }
+  job.KeyRows(job.K, part.n, part.h_kv, part.first_key, keys, w.k_rows.data());
+  job.KeyRows(job.V, part.n, part.h_kv, part.first_key, keys, w.v_rows.data());
   RunDecode({.rule = job.rule,
              .head_dim = a.head_dim,
              .head_dim_v = a.head_dim_v,

@@ -36,8 +36,8 @@ struct CpuJob {
   // The keys that any row of a sequence sees; empty when there is no row.
   KeyRange VisibleToAll(int64_t n) const;
 
-  // Rows of K or V.
-  const std::byte* KeyRow(const CpuTensor& tensor, int64_t n, int64_t h_kv, int64_t j) const;
+  // Where the rows of K or V for keys [first, first + count) lie.
+  void KeyRows(const CpuTensor& tensor, int64_t n, int64_t h_kv, int64_t first, int64_t count, const void** rows) const;
   // Writes one row of Q as fp32, padded with zeros to a multiple of kRowPadding.
   void LoadQuery(int64_t n, int64_t h, int64_t i, float* out) const;
   // Stores one row of results; rounds O.

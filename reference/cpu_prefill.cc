@@ -103,13 +103,14 @@ void Pack(const CpuJob& job, const Head& head, int64_t tile, float* K, float* V,
   const int64_t keys = std::min(kTileKeys, job.keys(head.n) - first_key);
   const float* rows[kTileKeys] = {};
   const auto read = [&](const CpuTensor& tensor, int64_t columns) {
+    const void* stored[kTileKeys];
+    job.KeyRows(tensor, head.n, head.h_kv, first_key, keys, stored);
     for (int64_t j = 0; j < keys; ++j) {
-      const std::byte* row = job.KeyRow(tensor, head.n, head.h_kv, first_key + j);
       if (tensor.format == data::Format::kFp32) {
-        rows[j] = reinterpret_cast<const float*>(row);
+        rows[j] = static_cast<const float*>(stored[j]);
       } else {
         float* converted = w.converted.get() + j * columns;
-        data::ToFloat(tensor.format, row, converted, columns);
+        data::ToFloat(tensor.format, stored[j], converted, columns);
         rows[j] = converted;
       }
     }
