@@ -108,40 +108,48 @@ struct Verdict {
   double worst_O = 0, worst_LSE = 0;  // largest error / bound
 };
 
-inline Verdict Judge(const CpuProblem& p, const CpuResult& result) {
-  Verdict verdict;
+// The golden attention of every sequence alone: it knows no seqlens_q.
+inline std::vector<BoundedGolden> GoldenOf(const CpuProblem& p) {
   const data::Attention& a = p.a;
-  const auto judge = [&](double got, double golden, double bound, double& worst) {
-    ++verdict.judged;
-    if (std::isfinite(golden) && std::isfinite(bound)) {
-      const double error = std::abs(got - golden);
-      verdict.wrong += !(error <= bound);
-      if (bound > 0) worst = std::max(worst, error / bound);
-    } else if (!std::isfinite(golden)) {
-      verdict.wrong += std::isnan(golden) ? !std::isnan(got) : got != golden;
-    }
-  };
+  std::vector<BoundedGolden> golden(a.batch);
   for (int64_t n = 0; n < a.batch; ++n) {
-    // The golden attention of one sequence alone: it knows no seqlens_q.
     data::Attention one = a;
     one.batch = 1;
     one.seqlen_q = p.queries(n);
     one.seqlen_k = p.keys(n);
+    if (one.seqlen_q == 0) continue;
     const auto view = [&](const CpuTensorData& t) {
       const int64_t head = t.rows * t.columns;
       return Operand{.elements = std::span<const float>(t.values).subspan(n * t.heads * head),
                      .strides = Strides{0, head, t.columns}};
     };
-    BoundedGolden b;
-    if (one.seqlen_q > 0) {
-      GoldenInputs inputs = {.Q = view(p.Q), .K = view(p.K), .V = {}, .seqlens_k = {}};
-      if (!a.v_is_in_k) inputs.V = view(p.V);
-      b = BoundAttention(one, inputs, {}, CpuAttentionArithmetic(a, p.output));
+    GoldenInputs inputs = {.Q = view(p.Q), .K = view(p.K), .V = {}, .seqlens_k = {}};
+    if (!a.v_is_in_k) inputs.V = view(p.V);
+    golden[n] = BoundAttention(one, inputs, {}, CpuAttentionArithmetic(a, p.output));
+  }
+  return golden;
+}
+
+inline Verdict Judge(const CpuProblem& p, const std::vector<BoundedGolden>& golden, const CpuResult& result) {
+  Verdict verdict;
+  const data::Attention& a = p.a;
+  const auto judge = [&](double got, double want, double bound, double& worst) {
+    ++verdict.judged;
+    if (std::isfinite(want) && std::isfinite(bound)) {
+      const double error = std::abs(got - want);
+      verdict.wrong += !(error <= bound);
+      if (bound > 0) worst = std::max(worst, error / bound);
+    } else if (!std::isfinite(want)) {
+      verdict.wrong += std::isnan(want) ? !std::isnan(got) : got != want;
     }
+  };
+  for (int64_t n = 0; n < a.batch; ++n) {
+    const BoundedGolden& b = golden[n];
+    const int64_t queries = p.queries(n);
     for (int64_t h = 0; h < a.heads_q; ++h) {
       for (int64_t i = 0; i < a.seqlen_q; ++i) {
-        const bool used = i < one.seqlen_q;
-        const int64_t row = (n * a.heads_q + h) * a.seqlen_q + i, from = h * one.seqlen_q + i;
+        const bool used = i < queries;
+        const int64_t row = (n * a.heads_q + h) * a.seqlen_q + i, from = h * queries + i;
         judge(result.LSE[row], used ? b.golden.LSE[from] : -INFINITY, used ? b.bound.LSE[from] : 0, verdict.worst_LSE);
         for (int64_t c = 0; c < a.head_dim_v; ++c) {
           const int64_t at = from * a.head_dim_v + c;
@@ -152,6 +160,8 @@ inline Verdict Judge(const CpuProblem& p, const CpuResult& result) {
   }
   return verdict;
 }
+
+inline Verdict Judge(const CpuProblem& p, const CpuResult& result) { return Judge(p, GoldenOf(p), result); }
 
 }  // namespace bitflash::reference
 

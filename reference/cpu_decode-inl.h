@@ -117,7 +117,7 @@ HWY_INLINE void AddProducts(const float* HWY_RESTRICT q, const float* HWY_RESTRI
 
 // Halves added until four lanes are left.
 template <class DX>
-HWY_INLINE auto HalveTo4(DX d, hn::Vec<DX> x) {
+HWY_INLINE auto HalveTo4([[maybe_unused]] DX d, hn::Vec<DX> x) {
   if constexpr (hn::MaxLanes(DX()) == 4) {
     return x;
   } else {
