@@ -125,7 +125,7 @@ inline std::vector<BoundedGolden> GoldenOf(const CpuProblem& p) {
     };
     GoldenInputs inputs = {.Q = view(p.Q), .K = view(p.K), .V = {}, .seqlens_k = {}};
     if (!a.v_is_in_k) inputs.V = view(p.V);
-    golden[n] = BoundAttention(one, inputs, {}, CpuAttentionArithmetic(a, p.output));
+    golden[n] = BoundAttention(one, inputs, {}, CpuAttentionArithmetic(a, p.output), {}, {.threads = 1, .isa = {}});
   }
   return golden;
 }
