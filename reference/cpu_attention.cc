@@ -216,9 +216,10 @@ Arithmetic CpuAttentionArithmetic(const data::Attention& a, data::Format output)
   Arithmetic r = Arithmetic::ForFormat(data::Format::kFp32);
   r.input_unit = 0x1p-24;  // the product's own rounding where there is no fused multiply-add
   r.p_floor = 0x1p-124;    // weights that count as 0
-  const int64_t tiles = (a.seqlen_k + kTileKeys - 1) / kTileKeys;
+  const int64_t tile = a.seqlen_q <= kDecodeQueries ? kTileKeys / 2 : kTileKeys;  // decode: at least that
+  const int64_t tiles = (a.seqlen_k + tile - 1) / tile;
   r.rescales = tiles + 1 + (a.seqlen_k + kDecodePartKeys - 1) / kDecodePartKeys;
-  r.keys_per_sum = tiles * (kTileKeys / kPartialSums + 1) + 4;
+  r.keys_per_sum = tiles * (tile / kPartialSums + 1) + 4;
   r.score_roundings = a.softcap > 0 ? 5 : 3;
   r.exponential_error = 1.2 * 0x1p-23;
   r.tanh_unit = 0x1p-22;

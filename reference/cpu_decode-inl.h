@@ -200,6 +200,9 @@ HWY_INLINE void AddAllColumns(const float* P, const float* const* v, int64_t beg
   for (; c < columns; c += kLanes) AddValues<kRows, 1>(P, v, begin, end, c, r, O, columns);
 }
 
+// Keys of a tile, at most kTileKeys: those whose K and V, about 32 KiB, the first-level cache can hold.
+inline int64_t TileOfDecode(const DecodePart& p) { return p.head_dim + p.head_dim_v > 128 ? 32 : kTileKeys; }
+
 // One tile of a part.
 class DecodeTile {
  public:
@@ -269,7 +272,8 @@ class DecodeTile {
       const int64_t end = std::min(k + kValueRows, seen.end);
       if (i == 0) {
         for (int64_t n = k; n < end; ++n) {
-          if (begin + kTileKeys + n < p_.keys) PrefetchRow(p_.K.rows[begin + kTileKeys + n], k_bytes_);
+          const int64_t next = begin + TileOfDecode(p_) + n;
+          if (next < p_.keys) PrefetchRow(p_.K.rows[next], k_bytes_);
         }
       }
       AddRows(row0, k, end);
@@ -305,7 +309,8 @@ inline void Decode(const DecodePart& p) {
   std::fill_n(p.state.O, rows * RoundUp(p.head_dim_v, kRowPadding), 0.0f);
   std::fill_n(p.scratch, rows * kTileKeys, 0.0f);
   DecodeTile tile(p);
-  for (int64_t j = 0; j < p.keys; j += kTileKeys) tile.Run(j, std::min(j + kTileKeys, p.keys));
+  const int64_t step = TileOfDecode(p);
+  for (int64_t j = 0; j < p.keys; j += step) tile.Run(j, std::min(j + step, p.keys));
 }
 
 // As MergeStates of cpu_kernels.h.
