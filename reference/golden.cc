@@ -9,7 +9,7 @@
 #include <string>
 
 #include "data/error.h"
-#include "reference/aligned_doubles.h"
+#include "reference/aligned_array.h"
 #include "reference/golden_block.h"
 #include "reference/golden_isa.h"
 #include "reference/golden_magnitudes.h"

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <functional>
 
-#include "reference/aligned_doubles.h"
+#include "reference/aligned_array.h"
 #include "reference/golden.h"
 #include "reference/golden_block.h"
 #include "reference/visible.h"

@@ -1,0 +1,168 @@
+// Problems for the tests of CpuAttention: values in any format and layout, and the golden attention's verdict.
+#ifndef BITFLASH_REFERENCE_CPU_ATTENTION_TESTING_H_
+#define BITFLASH_REFERENCE_CPU_ATTENTION_TESTING_H_
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "data/convert_simd.h"
+#include "reference/cpu_attention.h"
+#include "reference/golden_testing.h"
+
+namespace bitflash::reference {
+
+// A tensor [batch, heads, rows, columns] in a format; `values` is what it means, row-major.
+struct CpuTensorData {
+  data::Format format;
+  int64_t batch, heads, rows, columns;
+  Strides strides;
+  std::vector<std::byte> bytes;
+  std::vector<float> values;
+
+  CpuOperand view() const { return {.format = format, .bytes = bytes, .strides = strides}; }
+  float* row(int64_t n, int64_t h, int64_t i) { return values.data() + ((n * heads + h) * rows + i) * columns; }
+
+  // Writes `values`, rounded to the format, into the bytes and back.
+  void Encode() {
+    const int64_t size = data::StorageBytes(format);
+    for (int64_t n = 0; n < batch; ++n) {
+      for (int64_t h = 0; h < heads; ++h) {
+        for (int64_t i = 0; i < rows; ++i) {
+          std::byte* to = bytes.data() + size * (n * strides.batch + h * strides.head + i * strides.row);
+          data::FromFloat(format, row(n, h, i), to, columns);
+          data::ToFloat(format, to, row(n, h, i), columns);
+        }
+      }
+    }
+  }
+};
+
+// `layout` 0: row-major; 1: [batch, rows, heads, columns]; 2: gaps everywhere.
+inline CpuTensorData MakeTensor(data::Format format, int64_t batch, int64_t heads, int64_t rows, int64_t columns,
+                                int layout, const std::vector<double>& values) {
+  CpuTensorData t = {.format = format, .batch = batch, .heads = heads, .rows = rows, .columns = columns};
+  const int64_t row = columns + (layout == 2 ? 3 : 0);
+  if (layout == 1) {
+    t.strides = {rows * heads * columns, columns, heads * columns};
+  } else {
+    t.strides = {heads * rows * row + (layout == 2 ? 5 : 0), rows * row + (layout == 2 ? 1 : 0), row};
+  }
+  const int64_t elements =
+      batch * heads * rows * columns == 0
+          ? 0
+          : (batch - 1) * t.strides.batch + (heads - 1) * t.strides.head + (rows - 1) * t.strides.row + columns;
+  t.bytes.resize(elements * data::StorageBytes(format), std::byte{0xFF});  // gaps are NaN
+  t.values.assign(values.begin(), values.end());
+  t.Encode();
+  return t;
+}
+
+struct CpuProblem {
+  data::Attention a;
+  CpuTensorData Q, K, V;
+  std::vector<int64_t> seqlens_q, seqlens_k;
+  data::Format output = data::Format::kFp32;
+
+  int64_t queries(int64_t n) const { return seqlens_q.empty() ? a.seqlen_q : seqlens_q[n]; }
+  int64_t keys(int64_t n) const { return seqlens_k.empty() ? a.seqlen_k : seqlens_k[n]; }
+  CpuAttentionInputs inputs() const {
+    return {.Q = Q.view(), .K = K.view(), .V = V.view(), .seqlens_q = seqlens_q, .seqlens_k = seqlens_k, .paged = {}};
+  }
+};
+
+inline CpuProblem FromProblem(const Problem& p, data::Format q, data::Format kv, data::Format output, int layout) {
+  const data::Attention& a = p.a;
+  CpuProblem c = {.a = a,
+                  .Q = MakeTensor(q, a.batch, a.heads_q, a.seqlen_q, a.head_dim, layout, p.Q),
+                  .K = MakeTensor(kv, a.batch, a.heads_kv, a.seqlen_k, a.head_dim, layout, p.K),
+                  .V = {},
+                  .seqlens_q = {},
+                  .seqlens_k = p.seqlens_k,
+                  .output = output};
+  if (!a.v_is_in_k) c.V = MakeTensor(kv, a.batch, a.heads_kv, a.seqlen_k, a.head_dim_v, layout, p.V);
+  return c;
+}
+
+struct CpuResult {
+  std::vector<std::byte> O_bytes;
+  std::vector<float> O, LSE;  // O decoded
+};
+
+inline CpuResult RunCpu(const CpuProblem& p, const CpuAttentionInputs& inputs, int threads = 0) {
+  const int64_t rows = p.a.batch * p.a.heads_q * p.a.seqlen_q, elements = rows * p.a.head_dim_v;
+  CpuResult r = {.O_bytes = std::vector<std::byte>(elements * data::StorageBytes(p.output), std::byte{0xFF}),
+                 .O = std::vector<float>(elements),
+                 .LSE = std::vector<float>(rows, 1e30f)};
+  CpuAttention(p.a, inputs, {.format = p.output, .O = r.O_bytes, .strides = {}, .LSE = r.LSE}, threads);
+  data::ToFloat(p.output, r.O_bytes.data(), r.O.data(), elements);
+  return r;
+}
+
+inline CpuResult RunCpu(const CpuProblem& p, int threads = 0) { return RunCpu(p, p.inputs(), threads); }
+
+// How the result stands against the golden attention.
+struct Verdict {
+  int64_t judged = 0, wrong = 0;
+  double worst_O = 0, worst_LSE = 0;  // largest error / bound
+};
+
+// The golden attention of every sequence alone: it knows no seqlens_q.
+inline std::vector<BoundedGolden> GoldenOf(const CpuProblem& p) {
+  const data::Attention& a = p.a;
+  std::vector<BoundedGolden> golden(a.batch);
+  for (int64_t n = 0; n < a.batch; ++n) {
+    data::Attention one = a;
+    one.batch = 1;
+    one.seqlen_q = p.queries(n);
+    one.seqlen_k = p.keys(n);
+    if (one.seqlen_q == 0) continue;
+    const auto view = [&](const CpuTensorData& t) {
+      const int64_t head = t.rows * t.columns;
+      return Operand{.elements = std::span<const float>(t.values).subspan(n * t.heads * head),
+                     .strides = Strides{0, head, t.columns}};
+    };
+    GoldenInputs inputs = {.Q = view(p.Q), .K = view(p.K), .V = {}, .seqlens_k = {}};
+    if (!a.v_is_in_k) inputs.V = view(p.V);
+    golden[n] = BoundAttention(one, inputs, {}, CpuAttentionArithmetic(a, p.output), {}, {.threads = 1, .isa = {}});
+  }
+  return golden;
+}
+
+inline Verdict Judge(const CpuProblem& p, const std::vector<BoundedGolden>& golden, const CpuResult& result) {
+  Verdict verdict;
+  const data::Attention& a = p.a;
+  const auto judge = [&](double got, double want, double bound, double& worst) {
+    ++verdict.judged;
+    if (std::isfinite(want) && std::isfinite(bound)) {
+      const double error = std::abs(got - want);
+      verdict.wrong += !(error <= bound);
+      if (bound > 0) worst = std::max(worst, error / bound);
+    } else if (!std::isfinite(want)) {
+      verdict.wrong += std::isnan(want) ? !std::isnan(got) : got != want;
+    }
+  };
+  for (int64_t n = 0; n < a.batch; ++n) {
+    const BoundedGolden& b = golden[n];
+    const int64_t queries = p.queries(n);
+    for (int64_t h = 0; h < a.heads_q; ++h) {
+      for (int64_t i = 0; i < a.seqlen_q; ++i) {
+        const bool used = i < queries;
+        const int64_t row = (n * a.heads_q + h) * a.seqlen_q + i, from = h * queries + i;
+        judge(result.LSE[row], used ? b.golden.LSE[from] : -INFINITY, used ? b.bound.LSE[from] : 0, verdict.worst_LSE);
+        for (int64_t c = 0; c < a.head_dim_v; ++c) {
+          const int64_t at = from * a.head_dim_v + c;
+          judge(result.O[row * a.head_dim_v + c], used ? b.golden.O[at] : 0, used ? b.bound.O[at] : 0, verdict.worst_O);
+        }
+      }
+    }
+  }
+  return verdict;
+}
+
+inline Verdict Judge(const CpuProblem& p, const CpuResult& result) { return Judge(p, GoldenOf(p), result); }
+
+}  // namespace bitflash::reference
+
+#endif  // BITFLASH_REFERENCE_CPU_ATTENTION_TESTING_H_

@@ -1,0 +1,60 @@
+// 2^x and tanh x of vectors of fp32, per SIMD target. Included once per target by cpu_kernels.cc.
+#if defined(BITFLASH_REFERENCE_CPU_EXP_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef BITFLASH_REFERENCE_CPU_EXP_INL_H_
+#undef BITFLASH_REFERENCE_CPU_EXP_INL_H_
+#else
+#define BITFLASH_REFERENCE_CPU_EXP_INL_H_
+#endif
+
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace bitflash::reference {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+// 2^x for x <= 0: 0 below -125, NaN for NaN, 1 for 0. No operation here has a subnormal operand or result.
+// x = n + f with n the nearest integer; 2^f by a polynomial of least relative error (2.0e-9, Lawson's iteration) whose
+// constant term is exactly 1.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V Exp2(D d, V x) {
+  const hn::RebindToUnsigned<D> du;
+  const auto below = hn::Lt(x, hn::Set(d, -125.0f));
+  x = hn::IfThenZeroElse(below, x);
+  // Adding 1.5 2^23 rounds to an integer, which then stands in the low bits; 127 more makes it an exponent field.
+  const V shift = hn::Set(d, 0x1.8p23f + 127);
+  const V shifted = hn::Add(x, shift);
+  const V f = hn::Sub(x, hn::Sub(shifted, shift));
+  V p = hn::MulAdd(hn::Set(d, 0x1.41fbbcp-13f), f, hn::Set(d, 0x1.5f3e52p-10f));
+  p = hn::MulAdd(p, f, hn::Set(d, 0x1.3b2d4cp-7f));
+  p = hn::MulAdd(p, f, hn::Set(d, 0x1.c6aee8p-5f));
+  p = hn::MulAdd(p, f, hn::Set(d, 0x1.ebfbdcp-3f));
+  p = hn::MulAdd(p, f, hn::Set(d, 0x1.62e430p-1f));
+  p = hn::MulAdd(p, f, hn::Set(d, 1.0f));
+  // A product, not an addition to the exponent field: a NaN stays one.
+  const V power = hn::BitCast(d, hn::ShiftLeft<23>(hn::BitCast(du, shifted)));
+  return hn::IfThenZeroElse(below, hn::Mul(p, power));
+}
+
+// tanh x = (1 - e) / (1 + e) with e = exp(-2 |x|); below 0.625, where that cancels, an odd polynomial of least relative
+// error (4.4e-9).
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V Tanh(D d, V x) {
+  const V one = hn::Set(d, 1.0f), y = hn::Abs(x);
+  const V e = Exp2(d, hn::Mul(y, hn::Set(d, -0x1.715476p1f)));
+  const V far = hn::Div(hn::Sub(one, e), hn::Add(one, e));
+  const auto is_near = hn::Lt(y, hn::Set(d, 0.625f));
+  const V z = hn::Mul(y, y);
+  V p = hn::MulAdd(hn::Set(d, -0x1.75e1cep-8f), z, hn::Set(d, 0x1.52269cp-6f));
+  p = hn::MulAdd(p, z, hn::Set(d, -0x1.b83c5ap-5f));
+  p = hn::MulAdd(p, z, hn::Set(d, 0x1.110726p-3f));
+  p = hn::MulAdd(p, z, hn::Set(d, -0x1.555532p-2f));
+  const V near = hn::MulAdd(hn::Mul(y, z), p, y);
+  return hn::CopySignToAbs(hn::IfThenElse(is_near, near, far), x);
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace bitflash::reference
+HWY_AFTER_NAMESPACE();
+
+#endif  // BITFLASH_REFERENCE_CPU_EXP_INL_H_

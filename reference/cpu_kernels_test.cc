@@ -1,0 +1,102 @@
+// The exponential and tanh of the SIMD attention against the C library's in fp64, on every SIMD target.
+#include "reference/cpu_kernels.h"
+
+#include <bit>
+#include <cmath>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "doctest/doctest.h"
+#include "reference/simd_targets.h"
+
+namespace bitflash::reference {
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+// Calls visit(x, f(x)) for every step-th float from `from` to `to`, both positive, times `sign`.
+template <class Function, class Visit>
+void Sweep(const Function& f, float from, float to, float sign, uint32_t step, const Visit& visit) {
+  std::vector<float> x, y;
+  const uint32_t end = std::bit_cast<uint32_t>(to);
+  for (uint64_t bits = std::bit_cast<uint32_t>(from); bits <= end; bits += step) {
+    x.push_back(sign * std::bit_cast<float>(static_cast<uint32_t>(bits)));
+    if (x.size() < 65536 && bits + step <= end) continue;
+    y.resize(x.size());
+    f(x, y);
+    for (size_t i = 0; i < x.size(); ++i) visit(x[i], y[i]);
+    x.clear();
+  }
+}
+
+double UlpOf(double value) { return std::ldexp(1.0, std::ilogb(value) - 23); }
+
+// The largest error of 2^x, in units in the last place of the exact value, over -125 <= x <= -from.
+double WorstExp2(float from, uint32_t step) {
+  double worst = 0;
+  Sweep(Exp2Span, from, 125.0f, -1.0f, step, [&](float x, float y) {
+    const double exact = std::exp2(static_cast<double>(x));
+    worst = std::max(worst, std::abs(y - exact) / UlpOf(exact));
+  });
+  return worst;
+}
+
+TEST_CASE("2^x is within 1.2 ulp, 1 with fused multiply-add, exactly 1 at 0, 0 below -125, NaN at NaN") {
+  for (const int64_t target : UsableTargets()) {
+    const UseTarget use(target);
+    CAPTURE(std::string(hwy::TargetName(target)));
+    const double worst = WorstExp2(0x1p-30f, 97);
+    MESSAGE(std::string(hwy::TargetName(target)) << ": largest error of 2^x " << worst << " ulp");
+    const bool fused = (target & (HWY_AVX2 | HWY_AVX3 | HWY_AVX3_DL)) != 0;
+    CHECK(worst < (fused ? 1.0 : 1.2));
+    CHECK(worst > 0.4);  // a smaller error than rounding's would be a mistake of this test
+    const float nan = std::bit_cast<float>(0x7FFFFFFFu);  // what GPUs return: all bits set
+    const std::vector<float> x = {
+        0.0f,   -0.0f,      -0x1p-149f, -125.0f, std::nextafter(-125.0f, -126.0f), -126.3f, -300.0f,
+        -1e30f, -kInfinity, nan,        -nan,    std::bit_cast<float>(0x7F800001u)};
+    std::vector<float> y(x.size());
+    Exp2Span(x, y);
+    for (int i = 0; i < 3; ++i) CHECK(y[i] == 1.0f);
+    CHECK(y[3] == 0x1p-125f);
+    for (int i = 4; i < 9; ++i) CHECK(std::bit_cast<uint32_t>(y[i]) == 0);
+    for (int i = 9; i < 12; ++i) CHECK(std::isnan(y[i]));
+  }
+}
+
+TEST_CASE("tanh is within 2^-22, odd, exact at infinity") {
+  for (const int64_t target : UsableTargets()) {
+    const UseTarget use(target);
+    CAPTURE(std::string(hwy::TargetName(target)));
+    double worst = 0;
+    Sweep(TanhSpan, 0x1p-40f, 50.0f, 1.0f, 997, [&](float x, float y) {
+      const double exact = std::tanh(static_cast<double>(x));
+      worst = std::max(worst, std::abs(y - exact) / exact);
+    });
+    MESSAGE(std::string(hwy::TargetName(target)) << ": largest relative error of tanh 2^" << std::log2(worst));
+    CHECK(worst < 0x1p-22);
+    const std::vector<float> x = {0.0f, 0x1p-149f, 0.3f, 2.0f, kInfinity, std::nanf("")};
+    std::vector<float> minus_x, y(x.size()), minus_y(x.size());
+    for (const float value : x) minus_x.push_back(-value);
+    TanhSpan(x, y);
+    TanhSpan(minus_x, minus_y);
+    for (size_t i = 0; i + 1 < x.size(); ++i)
+      CHECK(std::bit_cast<uint32_t>(minus_y[i]) == std::bit_cast<uint32_t>(-y[i]));
+    CHECK(y[0] == 0);
+    CHECK(y[1] == 0x1p-149f);
+    CHECK(y[4] == 1);
+    CHECK(std::isnan(y[5]));
+  }
+}
+
+}  // namespace
+
+TEST_SUITE("slow") {
+  TEST_CASE("2^x is within 1.2 ulp for every float from -125 to -2^-30, on the best target") {
+    const double worst = WorstExp2(0x1p-30f, 1);
+    MESSAGE("largest error " << worst << " ulp");
+    CHECK(worst < 1.2);
+  }
+}
+
+}  // namespace bitflash::reference
