@@ -62,4 +62,8 @@ std::string Quoted(std::string_view text) {
   return "'" + Escaped(text.substr(0, kMost - kEnd)) + "..." + Escaped(text.substr(text.size() - kEnd)) + "'";
 }
 
+std::string Counted(int64_t n, std::string_view what) {
+  return std::to_string(n) + " " + std::string(what) + (n == 1 ? "" : "s");
+}
+
 }  // namespace bitflash::data

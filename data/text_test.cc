@@ -31,5 +31,11 @@ TEST_CASE("quoting keeps text and disarms the rest") {
   CHECK(quoted.ends_with("end'"));
 }
 
+TEST_CASE("counted things have their plural") {
+  CHECK(Counted(0, "element") == "0 elements");
+  CHECK(Counted(1, "element") == "1 element");
+  CHECK(Counted(-1, "element") == "-1 elements");
+}
+
 }  // namespace
 }  // namespace bitflash::data

@@ -9,10 +9,10 @@
 #include <vector>
 
 #include "data/error.h"
+#include "data/simd_targets.h"
 #include "doctest/doctest.h"
 #include "hwy/targets.h"
 #include "reference/cpu_attention_testing.h"
-#include "reference/simd_targets.h"
 
 namespace bitflash::reference {
 namespace {
@@ -47,8 +47,8 @@ bool SameBits(const CpuResult& a, const CpuResult& b) {
 
 void CheckOnEveryTarget(const CpuProblem& p) {
   const std::vector<BoundedGolden> golden = GoldenOf(p);
-  for (const int64_t target : UsableTargets()) {
-    const UseTarget use(target);
+  for (const int64_t target : data::UsableTargets()) {
+    const data::UseTarget use(target);
     CAPTURE(std::string(hwy::TargetName(target)));
     const Verdict verdict = Judge(p, golden, RunCpu(p, 1));
     CHECK(verdict.judged > 0);
@@ -62,8 +62,8 @@ TEST_CASE("random problems are within the bound on every target") {
     CAPTURE(seed);
     const CpuProblem p = RandomCpuProblem(seed);
     const std::vector<BoundedGolden> golden = GoldenOf(p);
-    for (const int64_t target : UsableTargets()) {
-      const UseTarget use(target);
+    for (const int64_t target : data::UsableTargets()) {
+      const data::UseTarget use(target);
       CAPTURE(std::string(hwy::TargetName(target)));
       const Verdict verdict = Judge(p, golden, RunCpu(p, 1));
       CHECK(verdict.wrong == 0);
@@ -116,8 +116,8 @@ TEST_CASE("bits depend neither on the number of threads nor on the width of the 
   for (const CpuProblem& p : problems) {
     CAPTURE(data::ToString(p.a));
     std::vector<CpuResult> fused;  // of targets with fused multiply-add
-    for (const int64_t target : UsableTargets()) {
-      const UseTarget use(target);
+    for (const int64_t target : data::UsableTargets()) {
+      const data::UseTarget use(target);
       CAPTURE(std::string(hwy::TargetName(target)));
       const CpuResult one = RunCpu(p, 1);
       CHECK(SameBits(one, RunCpu(p, 2)));

@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "data/simd_targets.h"
 #include "doctest/doctest.h"
-#include "reference/simd_targets.h"
 
 namespace bitflash::reference {
 namespace {
@@ -43,8 +43,8 @@ double WorstExp2(float from, uint32_t step) {
 }
 
 TEST_CASE("2^x is within 1.2 ulp, 1 with fused multiply-add, exactly 1 at 0, 0 below -125, NaN at NaN") {
-  for (const int64_t target : UsableTargets()) {
-    const UseTarget use(target);
+  for (const int64_t target : data::UsableTargets()) {
+    const data::UseTarget use(target);
     CAPTURE(std::string(hwy::TargetName(target)));
     const double worst = WorstExp2(0x1p-30f, 97);
     MESSAGE(std::string(hwy::TargetName(target)) << ": largest error of 2^x " << worst << " ulp");
@@ -65,8 +65,8 @@ TEST_CASE("2^x is within 1.2 ulp, 1 with fused multiply-add, exactly 1 at 0, 0 b
 }
 
 TEST_CASE("tanh is within 2^-22, odd, exact at infinity") {
-  for (const int64_t target : UsableTargets()) {
-    const UseTarget use(target);
+  for (const int64_t target : data::UsableTargets()) {
+    const data::UseTarget use(target);
     CAPTURE(std::string(hwy::TargetName(target)));
     double worst = 0;
     Sweep(TanhSpan, 0x1p-40f, 50.0f, 1.0f, 997, [&](float x, float y) {

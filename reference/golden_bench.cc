@@ -27,16 +27,21 @@ void ReportFlops(benchmark::State& state, double flops) {
       benchmark::Counter(flops * 1e-9, benchmark::Counter::kIsIterationInvariantRate, benchmark::Counter::kIs1000);
 }
 
+constexpr int64_t kHeads = 8;
+
+Problem Heads(const data::Mask& mask) {
+  return NormalProblem({.heads_q = kHeads,
+                        .heads_kv = kHeads,
+                        .seqlen_q = kSeqlen,
+                        .seqlen_k = kSeqlen,
+                        .head_dim = kHeadDim,
+                        .head_dim_v = kHeadDim,
+                        .mask = mask},
+                       1);
+}
+
 void GoldenHeads(benchmark::State& state, std::string isa, data::Mask mask) {
-  constexpr int64_t kHeads = 8;
-  const Problem p = NormalProblem({.heads_q = kHeads,
-                                   .heads_kv = kHeads,
-                                   .seqlen_q = kSeqlen,
-                                   .seqlen_k = kSeqlen,
-                                   .head_dim = kHeadDim,
-                                   .head_dim_v = kHeadDim,
-                                   .mask = mask},
-                                  1);
+  const Problem p = Heads(mask);
   const GoldenExecution execution = {.threads = static_cast<int>(state.range(0)), .isa = isa};
   for (auto _ : state) benchmark::DoNotOptimize(GoldenAttention(p.a, p.inputs(), {}, execution).O.data());
   const double visible = mask == data::Mask::Full() ? 1 : 0.5 * (kSeqlen + 1) / kSeqlen;
@@ -45,15 +50,7 @@ void GoldenHeads(benchmark::State& state, std::string isa, data::Mask mask) {
 
 // The golden attention with its error bounds: five products in place of two.
 void BoundedHeads(benchmark::State& state, std::string isa, data::Mask mask) {
-  constexpr int64_t kHeads = 8;
-  const Problem p = NormalProblem({.heads_q = kHeads,
-                                   .heads_kv = kHeads,
-                                   .seqlen_q = kSeqlen,
-                                   .seqlen_k = kSeqlen,
-                                   .head_dim = kHeadDim,
-                                   .head_dim_v = kHeadDim,
-                                   .mask = mask},
-                                  1);
+  const Problem p = Heads(mask);
   const GoldenExecution execution = {.threads = static_cast<int>(state.range(0)), .isa = isa};
   const Arithmetic arithmetic = Arithmetic::ForFormat(data::Format::kBf16);
   for (auto _ : state) {

@@ -6,10 +6,10 @@
 
 #include "data/convert_simd.h"
 #include "data/random.h"
+#include "data/simd_targets.h"
 #include "hwy/targets.h"
 #include "sim/count.h"
 #include "sim/execute.h"
-#include "sim/simd_targets.h"
 
 namespace bitflash::sim {
 namespace {
@@ -24,7 +24,7 @@ std::vector<uint16_t> Generate(Format format, uint64_t seed, int64_t count) {
 
 // Arguments: threads, SIMD target (0: the best).
 void Forward(benchmark::State& state, const char* name, Format format, int64_t seqlen) {
-  std::optional<UseTarget> target;
+  std::optional<data::UseTarget> target;
   if (state.range(1) != 0) {
     if ((hwy::SupportedTargets() & HWY_TARGETS & state.range(1)) == 0) {
       state.SkipWithError("this CPU does not have the target");

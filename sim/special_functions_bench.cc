@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "sim/simd_targets.h"
+#include "data/simd_targets.h"
 #include "sim/special_functions.h"
 #include "sim/tensor_core_cases.h"
 
@@ -26,7 +26,7 @@ std::vector<float> Inputs(Function function) {
 }
 
 void Span(benchmark::State& state, int64_t target, Function function) {
-  const UseTarget use(target);
+  const data::UseTarget use(target);
   const std::vector<float> x = Inputs(function);
   std::vector<float> y(x.size());
   for (auto _ : state) {
@@ -49,7 +49,7 @@ void OneByOne(benchmark::State& state, Function function) {
 [[maybe_unused]] const bool kRegistered = [] {
   for (const Function function : AllFunctions()) {
     const std::string name(Name(function));
-    for (const int64_t target : UsableTargets()) {
+    for (const int64_t target : data::UsableTargets()) {
       benchmark::RegisterBenchmark((name + "/" + hwy::TargetName(target)).c_str(), Span, target, function);
     }
     benchmark::RegisterBenchmark((name + "/definition").c_str(), OneByOne, function);

@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "data/fingerprint_testing.h"
+#include "data/simd_targets.h"
 #include "sim/gpu_float.h"
-#include "sim/simd_targets.h"
 #include "sim/tensor_core_cases.h"
 
 namespace bitflash::sim {
@@ -111,8 +111,8 @@ TEST_CASE("errors lie where the unit's do, against the C library in double") {
 
 TEST_CASE("vectors give the bits of the definition on every target") {
   const std::vector<float> inputs = StratifiedInputs();
-  for (const int64_t target : UsableTargets()) {
-    const UseTarget use(target);
+  for (const int64_t target : data::UsableTargets()) {
+    const data::UseTarget use(target);
     CAPTURE(std::string(hwy::TargetName(target)));
     for (const Function function : AllFunctions()) {
       std::vector<float> outputs(inputs.size());
@@ -147,8 +147,8 @@ TEST_CASE("division, reciprocal and fused multiply-add round once and make the G
   c.push_back(1);
   Random random(3);
   for (size_t i = 0; i < b.size(); i += 2) b[i] = FromBits(static_cast<uint32_t>(random.Next()));
-  for (const int64_t target : UsableTargets()) {
-    const UseTarget use(target);
+  for (const int64_t target : data::UsableTargets()) {
+    const data::UseTarget use(target);
     CAPTURE(std::string(hwy::TargetName(target)));
     int64_t differ = 0;
     Divide(a, b, result);

@@ -4,8 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "data/simd_targets.h"
 #include "sim/fma_peak.h"
-#include "sim/simd_targets.h"
 #include "sim/tensor_core_cases.h"
 #include "sim/tensor_core_scalar.h"
 #include "sim/tensor_core_simd.h"
@@ -52,7 +52,7 @@ enum class Packing { kOnce, kEveryTime };
 // One tile product of an attention kernel: 128 query rows, 128 keys, head_dim 128; K arrives row-major, so packed
 // transposed.
 void Tile(benchmark::State& state, int64_t target, Format format, Packing packing) {
-  const UseTarget use(target);
+  const data::UseTarget use(target);
   const TensorCore& core = FindTensorCore("sm90", format);
   const int64_t m = 128, n = 128, k = 128;
   const auto a = Operands16(format, m * k, 1), b = Operands16(format, k * n, 2);
@@ -77,7 +77,7 @@ void Tile(benchmark::State& state, int64_t target, Format format, Packing packin
 
 // Random bit patterns: exponents everywhere, so hardly any step takes the fast path.
 void TileOfAnyBits(benchmark::State& state, int64_t target) {
-  const UseTarget use(target);
+  const data::UseTarget use(target);
   const int64_t m = 128, n = 128, k = 128;
   Random random(1);
   std::vector<uint16_t> a, b;
@@ -101,7 +101,7 @@ void TileOfAnyBits(benchmark::State& state, int64_t target) {
 enum class Operand { kRows, kColumns, kTransposedColumns };
 
 void Pack(benchmark::State& state, int64_t target, Operand operand) {
-  const UseTarget use(target);
+  const data::UseTarget use(target);
   const int64_t m = 128, k = 128;
   const auto a = Operands16(Format::kBf16, m * k, 1);
   const MatrixView view = MatrixView::RowMajor(a.data(), Format::kBf16, m, k);
@@ -117,14 +117,14 @@ void Pack(benchmark::State& state, int64_t target, Operand operand) {
 }
 
 void FmaPeak(benchmark::State& state, int64_t target) {
-  const UseTarget use(target);
+  const data::UseTarget use(target);
   int64_t multiply_adds = 0;
   for (auto _ : state) multiply_adds += RunFmaLoop();
   state.counters["multiply_adds"] = benchmark::Counter(static_cast<double>(multiply_adds), benchmark::Counter::kIsRate);
 }
 
 [[maybe_unused]] const bool kRegistered = [] {
-  for (const int64_t target : UsableTargets()) {
+  for (const int64_t target : data::UsableTargets()) {
     const std::string name = hwy::TargetName(target);
     benchmark::RegisterBenchmark(("fp32_fma_peak/" + name).c_str(), FmaPeak, target);
     benchmark::RegisterBenchmark(("tile_of_any_bits/bf16/" + name).c_str(), TileOfAnyBits, target);

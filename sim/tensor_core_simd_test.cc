@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "data/error.h"
-#include "sim/simd_targets.h"
+#include "data/simd_targets.h"
 #include "sim/tensor_core_cases.h"
 #include "sim/tensor_core_scalar.h"
 
@@ -22,8 +22,8 @@ using data::Format;
 
 // Runs `body` once per SIMD target that this CPU has and the library is compiled for.
 void OnEveryTarget(const std::function<void()>& body) {
-  for (const int64_t target : UsableTargets()) {
-    const UseTarget use(target);
+  for (const int64_t target : data::UsableTargets()) {
+    const data::UseTarget use(target);
     CAPTURE(std::string(hwy::TargetName(target)));
     body();
   }

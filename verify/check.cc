@@ -1,18 +1,13 @@
 #include "verify/check.h"
 
 #include <algorithm>
-#include <chrono>
 
 #include "data/error.h"
+#include "data/text.h"
+#include "verify/stopwatch.h"
 
 namespace bitflash::verify {
 namespace {
-
-double Since(std::chrono::steady_clock::time_point begin) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-}
-
-std::string Counted(int64_t n, const std::string& what) { return std::to_string(n) + " " + what + (n == 1 ? "" : "s"); }
 
 // "3 to 17" of lengths that differ, "5" otherwise.
 std::string Span(const std::vector<int64_t>& lengths) {
@@ -79,12 +74,12 @@ void AddCalls(CaseReport& report, const PluginRun& run) {
                            .printed = run.stderr_tail,
                            .seconds = run.seconds};
   const auto elements = [](int64_t o, int64_t lse) {
-    return Counted(o, "element") + " of O and " + std::to_string(lse) + " of LSE";
+    return data::Counted(o, "element") + " of O and " + std::to_string(lse) + " of LSE";
   };
   if (run.unwritten_o + run.unwritten_lse > 0) {
     Fail(report, elements(run.unwritten_o, run.unwritten_lse) + " were never written");
   }
-  if (run.stale_o > 0) Fail(report, Counted(run.stale_o, "element") + " of O did not change when V was negated");
+  if (run.stale_o > 0) Fail(report, data::Counted(run.stale_o, "element") + " of O did not change when V was negated");
   if (run.differing_o + run.differing_lse > 0) {
     Fail(report, elements(run.differing_o, run.differing_lse) + " changed from one call to the next");
   }
@@ -104,17 +99,17 @@ std::string Describe(const Problem& p) {
 
 CaseReport CheckOutputs(const std::string& name, const Problem& problem, const Outputs& outputs,
                         const CheckOptions& options) {
-  const auto begin = std::chrono::steady_clock::now();
+  const Stopwatch watch;
   CaseReport report{.name = name, .problem = Describe(problem)};
   JudgeInto(report, problem, outputs, options);
   Advise(report);
-  report.seconds = Since(begin);
+  report.seconds = watch.seconds();
   return report;
 }
 
 CaseReport CheckSubject(const std::string& name, const Problem& problem, Subject& subject,
                         const CheckOptions& options) {
-  const auto begin = std::chrono::steady_clock::now();
+  const Stopwatch watch;
   CaseReport report{.name = name, .problem = Describe(problem)};
   try {
     // Outputs are copied before anything that is expected of them is computed.
@@ -141,7 +136,7 @@ CaseReport CheckSubject(const std::string& name, const Problem& problem, Subject
     report.outcome = Outcome::kUndecided;
     report.reason = error.what();
   }
-  report.seconds = Since(begin);
+  report.seconds = watch.seconds();
   return report;
 }
 

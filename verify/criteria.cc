@@ -129,10 +129,15 @@ CriterionResult Cosine(std::span<const double> out, std::span<const double> expe
   return result;
 }
 
+bool HasFlashAttentionRule(const Problem& p) {
+  const Format format = p.attention.format;
+  return (format == Format::kBf16 || format == Format::kFp16) && p.sinks.empty() && p.q_scale == 1 && p.k_scale == 1 &&
+         p.v_scale == 1;
+}
+
 std::vector<float> LowPrecisionAttention(const Problem& p) {
   const Attention& a = p.attention;
-  if ((a.format != Format::kBf16 && a.format != Format::kFp16) || !p.sinks.empty() || p.q_scale != 1 ||
-      p.k_scale != 1 || p.v_scale != 1) {
+  if (!HasFlashAttentionRule(p)) {
     throw data::UndecidedError(
         "FlashAttention's rule compares with attention in low precision: expected fp16 or bf16 without scales and "
         "sinks");

@@ -46,8 +46,11 @@ struct FlashAttentionRule {
   double limit_fa3() const { return 2 * low_precision_error + fwd_atol; }
 };
 
-// `exact_o` is O in exact arithmetic, of the shape of Outputs::o. Throws UndecidedError unless the format is fp16 or
-// bf16 without scales and sinks. On all threads.
+// False for formats other than fp16 and bf16, scales and sinks: the rule is not defined there.
+bool HasFlashAttentionRule(const Problem& problem);
+
+// `exact_o` is O in exact arithmetic, of the shape of Outputs::o. Throws UndecidedError unless it has
+// the rule. On all threads.
 FlashAttentionRule MakeFlashAttentionRule(const Problem& problem, std::span<const double> exact_o);
 
 // pt: the scale is applied to Q; Q, the scores, P and O are rounded to the problem's format, sums are fp32. O, as

@@ -6,9 +6,9 @@
 
 #include "data/error.h"
 #include "data/gpu.h"
-#include "sim/count.h"
 #include "verify/compare.h"
 #include "verify/refit.h"
+#include "verify/simulated_subject.h"
 #include "verify/truth.h"
 
 namespace bitflash::verify {
@@ -43,7 +43,6 @@ struct Sample {
   Truth truth;
   std::vector<double> o, lse;
   double penalty_o = 0, penalty_lse = 0;  // of the kernel against the truth
-  bool whole = false;
 };
 
 double TotalPenalty(const std::vector<double>& a, const std::vector<double>& b, const std::vector<double>& bound) {
@@ -131,12 +130,11 @@ std::vector<SimulatedKernel> LikelyKernels(const Attention& a) {
   std::vector<SimulatedKernel> kernels;
   const data::Gpu gpu = data::LoadGpu("h200");
   const auto add = [&](std::string_view name, const sim::TilingChoice& choice) {
-    const sim::Kernel& kernel = sim::FindKernel(name);
-    if (std::ranges::find(kernel.formats, a.format) == kernel.formats.end()) return;
-    if (a.seqlen_q < kernel.min_seqlen_q) return;
-    const sim::Tiling tiling = sim::ResolveTiling(kernel, a, gpu, choice);
-    if (!sim::Infeasible(kernel, a, tiling, gpu).empty()) return;
-    kernels.push_back({&kernel, tiling, gpu.arch});
+    try {
+      kernels.push_back(PublishedKernel(sim::FindKernel(name), a, gpu, choice));
+    } catch (const data::UndecidedError&) {
+      // Not a kernel of this problem.
+    }
   };
   add("fa2", {});
   add("cudnn-9.19-sm90", {});  // keys ascending
@@ -150,7 +148,7 @@ std::vector<SimulatedKernel> LikelyKernels(const Attention& a) {
 Diagnosis Diagnose(const Problem& p, const Outputs& outputs, const Evidence& evidence, const DiagnoseOptions& options) {
   Diagnosis diagnosis;
   if (evidence.beyond() == 0) return diagnosis;
-  Sample sample = {.problem = p, .outputs = outputs, .whole = true};
+  Sample sample = {.problem = p, .outputs = outputs};
   if (Pairs(p) > options.most_pairs) {
     sample = CutSample(p, outputs, evidence, options.most_pairs);
     diagnosis.left_out.push_back(

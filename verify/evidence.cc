@@ -50,19 +50,13 @@ void Count(TensorEvidence& e, const Element& x, uint64_t all_ones) {
   const double error = x.got - x.truth;
   e.sum_squared_error += error * error;
   e.sum_squared_truth += x.truth * x.truth;
-  // A sum until Evidence::Add divides it.
-  if (x.bound > 0 && std::isfinite(x.bound)) e.mean_signed_score += error / x.bound;
+  if (x.bound > 0 && std::isfinite(x.bound)) e.sum_signed_score += error / x.bound;
   if (!e.farthest || std::abs(error) > e.farthest->error()) e.farthest = x;
 }
 
 // Of two tensors' evidence, in order.
 void Merge(TensorEvidence& a, const TensorEvidence& b) {
-  const int64_t elements = a.elements + b.elements;
-  const auto weight = [&](const TensorEvidence& e) {
-    return elements ? static_cast<double>(e.elements) / static_cast<double>(elements) : 0.0;
-  };
-  a.mean_signed_score = a.mean_signed_score * weight(a) + b.mean_signed_score * weight(b);
-  a.elements = elements;
+  a.elements += b.elements;
   a.nan += b.nan;
   a.infinite += b.infinite;
   a.all_ones += b.all_ones;
@@ -74,6 +68,7 @@ void Merge(TensorEvidence& a, const TensorEvidence& b) {
   if (b.worst && (!a.worst || b.worst->score() > a.worst->score())) a.worst = b.worst;
   if (b.farthest && (!a.farthest || b.farthest->error() > a.farthest->error())) a.farthest = b.farthest;
   a.largest_bound = std::max(a.largest_bound, b.largest_bound);
+  a.sum_signed_score += b.sum_signed_score;
   a.sum_squared_error += b.sum_squared_error;
   a.sum_squared_truth += b.sum_squared_truth;
   for (size_t n = 0; n < a.by_score.size(); ++n) a.by_score[n] += b.by_score[n];
@@ -107,7 +102,6 @@ TensorEvidence Judge(const HeadRows& h, const Tensor& tensor, const std::vector<
       if (places && e.beyond > before) ++places->by_row[row], ++places->by_column[column];
     }
   }
-  if (e.elements > 0) e.mean_signed_score /= static_cast<double>(e.elements);
   return e;
 }
 

@@ -41,7 +41,7 @@ struct TensorEvidence {
   double largest_bound = 0;             // of all elements
   double sum_squared_error = 0;         // of finite elements
   double sum_squared_truth = 0;
-  double mean_signed_score = 0;  // mean of (got - truth) / bound over finite elements: 0 without a bias
+  double sum_signed_score = 0;  // of (got - truth) / bound of finite elements; its mean is 0 without a bias
   // Elements by score: up to 1/16, 1/8, 1/4, 1/2, 1, 2, 16, and above (other kinds included).
   static constexpr std::array<double, 7> kScoreSteps = {0.0625, 0.125, 0.25, 0.5, 1, 2, 16};
   std::array<int64_t, 8> by_score{};

@@ -1,12 +1,10 @@
 #include "verify/fault_matrix.h"
 
 #include <algorithm>
-#include <cstdio>
 
 #include "data/error.h"
 #include "verify/criteria.h"
 #include "verify/diagnose.h"
-#include "verify/evidence.h"
 #include "verify/judge.h"
 #include "verify/simulate.h"
 #include "verify/truth.h"
@@ -31,13 +29,7 @@ Attention Shape(int64_t queries, int64_t keys, const Mask& mask) {
           .mask = mask};
 }
 
-Problem Generate(const Attention& a, data::Distribution family) {
-  KernelInputs inputs = GenerateInputs(a, SelectHeads(a, 0, a.heads_q), family, 7);
-  Problem p;
-  p.attention = a;
-  p.q = std::move(inputs.q), p.k = std::move(inputs.k), p.v = std::move(inputs.v);
-  return p;
-}
+Problem Generate(const Attention& a, data::Distribution family) { return GenerateProblem(a, family, 7); }
 
 // Between them they have what every fault needs: tails, empty rows, ragged lengths, every mask, groups, scales.
 std::vector<Problem> Problems(data::Distribution family) {
@@ -79,46 +71,22 @@ std::vector<SimulatedKernel> Kernels() {
 struct Setting {
   Problem problem;
   Truth truth;
-  std::vector<std::pair<Part, Truth>> parts;  // the same, sequence by sequence
   std::optional<FlashAttentionRule> rule;
 
   explicit Setting(Problem p) : problem(std::move(p)) {
     const Format output = problem.attention.format == Format::kE4m3 ? Format::kFp16 : problem.attention.format;
     truth = ComputeTruth(problem, ArithmeticOf(problem, output));
-    for (int64_t n = 0; n < problem.attention.batch; ++n) {
-      const Part part = WholeSequence(problem, n);
-      const Problem cut = Extract(problem, part);
-      parts.emplace_back(part, ComputeTruth(cut, ArithmeticOf(cut, output)));
-    }
-    try {
-      rule = MakeFlashAttentionRule(problem, truth.o);
-    } catch (const data::UndecidedError&) {
-      // Not defined for the format.
-    }
+    if (HasFlashAttentionRule(problem)) rule = MakeFlashAttentionRule(problem, truth.o);
   }
 
-  // Rows of O that are no padding.
-  std::vector<double> OwnRows(const std::vector<double>& o) const {
-    const Attention& a = problem.attention;
-    std::vector<double> own;
-    for (int64_t n = 0; n < a.batch * a.heads_q; ++n) {
-      const auto begin = o.begin() + n * a.seqlen_q * a.head_dim_v;
-      own.insert(own.end(), begin, begin + problem.queries(n / a.heads_q) * a.head_dim_v);
-    }
-    return own;
-  }
-
-  Evidence Judged(const Outputs& outputs) const {
-    Evidence evidence(problem);
-    for (const auto& [part, truth_of_part] : parts) evidence.Add(part, Extract(outputs, part), truth_of_part);
-    return evidence;
-  }
+  // O without padding.
+  std::vector<double> Own(std::span<const double> o) const { return OwnRows(problem, o, problem.attention.head_dim_v); }
 };
 
 bool Sees(Criterion criterion, const Setting& s, const std::vector<double>& o, const std::vector<double>& truth) {
   switch (criterion) {
     case Criterion::kFlashAttention2: {
-      const std::vector<double> ref = s.OwnRows({s.rule->ref.begin(), s.rule->ref.end()});
+      const std::vector<double> ref = s.Own(std::vector<double>(s.rule->ref.begin(), s.rule->ref.end()));
       return !MaxAbs(o, ref, s.rule->limit_fa2()).passes;
     }
     case Criterion::kAllClose:
@@ -164,15 +132,14 @@ void Run(const Setting& s, const SimulatedKernel& kernel, const Fault& fault, co
     return;  // nor at all
   }
   ++cell.applied;
-  const Evidence evidence = s.Judged(outputs);
-  // Beyond the bound of a kernel with fp32 scores, but perhaps as a correct one with 16-bit scores would be.
-  if (evidence.beyond() == 0 || FindScorePractice(s.problem, outputs)) {
+  const Judgement judgement = Judge(s.problem, outputs, {.variant_work = 0});
+  if (judgement.evidence.beyond() == 0 || judgement.practice) {
     ++cell.within;
     return;
   }
   ++cell.outside;
-  cell.wrong += Judge(s.problem, outputs, {.variant_work = 0}).rung == Rung::kWrong;
-  const std::vector<double> o = s.OwnRows(ToDoubles(outputs.o)), truth = s.OwnRows(s.truth.o);
+  cell.wrong += judgement.rung == Rung::kWrong;
+  const std::vector<double> o = s.Own(ToDoubles(outputs.o)), truth = s.Own(s.truth.o);
   for (int c = 0; c < kCriteria; ++c) {
     const auto criterion = static_cast<Criterion>(c);
     if (criterion == Criterion::kFlashAttention2 && !s.rule) continue;
@@ -180,7 +147,7 @@ void Run(const Setting& s, const SimulatedKernel& kernel, const Fault& fault, co
     cell.seen[c] += Sees(criterion, s, o, truth);
   }
   if (cell.diagnosed < options.most_diagnosed) {
-    Diagnose(s, kernel, fault, outputs, evidence, options.unknown, cell);
+    Diagnose(s, kernel, fault, outputs, judgement.evidence, options.unknown, cell);
   }
 }
 

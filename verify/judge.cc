@@ -1,12 +1,13 @@
 #include "verify/judge.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <string>
 
 #include "data/error.h"
+#include "data/text.h"
 #include "verify/identify.h"
+#include "verify/stopwatch.h"
 #include "verify/tensor_values.h"
 
 namespace bitflash::verify {
@@ -17,10 +18,6 @@ using data::Attention;
 constexpr int64_t kLeastRows = 16;                // of a sequence that is sampled
 constexpr int64_t kPartPairs = int64_t{1} << 27;  // of a part: bounds the memory of its truth
 constexpr int64_t kMostStrays = 4;                // rows with NaN outside the sample that are judged as well
-
-double Since(std::chrono::steady_clock::time_point begin) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-}
 
 void RequireOutputs(const Problem& p, const Outputs& outputs) {
   const Attention& a = p.attention;
@@ -119,8 +116,6 @@ bool KeepsBits(const SimulatedKernel& kernel, const Problem& whole, const Part& 
   return kernel.tiling.splits == 1 || cut.attention.seqlen_k == whole.keys(part.sequence);
 }
 
-std::string Count(int64_t n, const char* what) { return std::to_string(n) + " " + what + (n == 1 ? "" : "s"); }
-
 // The recipe that made the bits, if the search finds one that made all that it looked at.
 std::optional<BitAgreement> FindVariant(const Problem& p, const Outputs& outputs, const JudgeOptions& options) try {
   IdentifyOptions search;
@@ -151,11 +146,12 @@ void Conclude(data::Format format, Judgement& j) {
   }
   if (j.named && j.named->differ == 0 && j.named->elements > 0) {
     j.rung = Rung::kExact;
-    j.reason = "all " + Count(j.named->elements, "element") + sample + " have the bits of " + j.named->kernel;
+    j.reason = "all " + data::Counted(j.named->elements, "element") + sample + " have the bits of " + j.named->kernel;
     return;
   }
   const int64_t beyond = j.evidence.beyond();
-  const std::string all = Count(o.elements + (j.evidence.lse() ? j.evidence.lse()->elements : 0), "element") + sample;
+  const std::string all =
+      data::Counted(o.elements + (j.evidence.lse() ? j.evidence.lse()->elements : 0), "element") + sample;
   if (beyond > 0 && !j.practice) {
     j.rung = Rung::kWrong;
     j.reason = std::to_string(beyond) + " of " + all + " are further from the truth than a correct kernel can be";
@@ -167,14 +163,15 @@ void Conclude(data::Format format, Judgement& j) {
                " are beyond the bound of a kernel that keeps its scores in fp32, but within that of one that " +
                Text(*j.practice->practice, format);
     if (j.practice->examined < j.practice->rows) {
-      j.reason += " (" + std::to_string(j.practice->examined) + " of these " + Count(j.practice->rows, "row") +
+      j.reason += " (" + std::to_string(j.practice->examined) + " of these " + data::Counted(j.practice->rows, "row") +
                   " were looked at)";
     }
     return;
   }
   if (j.variant && j.variant->differ == 0) {
     j.rung = Rung::kExactVariant;
-    j.reason = "all " + Count(j.variant->elements, "element") + sample + " have the bits of " + j.variant->kernel;
+    j.reason =
+        "all " + data::Counted(j.variant->elements, "element") + sample + " have the bits of " + j.variant->kernel;
     return;
   }
   j.rung = Rung::kBounded;
@@ -243,7 +240,7 @@ Judgement Judge(const Problem& p, const Outputs& outputs, const JudgeOptions& op
     const Part& part = j.parts[n];
     const Problem cut = Extract(p, part);
     const Outputs mine = Extract(outputs, part);
-    auto begin = std::chrono::steady_clock::now();
+    Stopwatch watch;
     const data::Format format = outputs.o.type().format().value();
     const Truth truth =
         ComputeTruth(cut, options.named ? ArithmeticOf(cut, format, *options.named->kernel, options.named->tiling)
@@ -252,11 +249,11 @@ Judgement Judge(const Problem& p, const Outputs& outputs, const JudgeOptions& op
     j.evidence.Add(part, mine, truth);
     if (j.evidence.beyond() > beyond) AddRowsBeyond(part, mine, truth, &rows_beyond);
     rule.Add(cut, mine, truth);
-    j.truth_seconds += Since(begin);
+    j.truth_seconds += watch.seconds();
     if (j.named && KeepsBits(*options.named, p, part, cut)) {
-      begin = std::chrono::steady_clock::now();
+      watch = Stopwatch();
       AddAgreement(*j.named, named_o, part, mine, RunSimulated(*options.named, cut));
-      j.simulation_seconds += Since(begin);
+      j.simulation_seconds += watch.seconds();
     }
     if (options.progress) options.progress(static_cast<double>(n + 1) / static_cast<double>(j.parts.size()));
   }
@@ -264,14 +261,14 @@ Judgement Judge(const Problem& p, const Outputs& outputs, const JudgeOptions& op
   j.flash_rule = rule.Result();
   const bool exact = j.named && j.named->elements > 0 && j.named->differ == 0;
   if (!exact && !rows_beyond.empty()) {
-    const auto begin = std::chrono::steady_clock::now();
+    const Stopwatch watch;
     j.practice = FindScorePractice(p, outputs, rows_beyond);
-    j.truth_seconds += Since(begin);
+    j.truth_seconds += watch.seconds();
   }
   if (options.variant_work > 0 && !exact && j.evidence.beyond() == 0 && j.evidence.o().elements > 0) {
-    const auto begin = std::chrono::steady_clock::now();
+    const Stopwatch watch;
     j.variant = FindVariant(p, outputs, options);
-    j.simulation_seconds += Since(begin);
+    j.simulation_seconds += watch.seconds();
   }
   Conclude(p.attention.format, j);
   return j;

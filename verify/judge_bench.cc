@@ -18,10 +18,9 @@ struct Solved {
 const Solved& Large() {
   static const Solved solved = [] {
     Solved s;
-    data::Attention& a = s.problem.attention;
-    a = {.heads_q = 8, .heads_kv = 8, .seqlen_q = 4096, .seqlen_k = 4096, .head_dim = 128, .head_dim_v = 128};
-    KernelInputs inputs = GenerateInputs(a, SelectHeads(a, 0, a.heads_q), data::Distribution::kHashNormal, 1);
-    s.problem.q = std::move(inputs.q), s.problem.k = std::move(inputs.k), s.problem.v = std::move(inputs.v);
+    const data::Attention a{
+        .heads_q = 8, .heads_kv = 8, .seqlen_q = 4096, .seqlen_k = 4096, .head_dim = 128, .head_dim_v = 128};
+    s.problem = GenerateProblem(a, data::Distribution::kHashNormal, 1);
     s.outputs = RunSimulated(PublishedTilings(sim::FindKernel("fa2"), data::LoadGpu("h200"))(a), s.problem);
     return s;
   }();

@@ -18,11 +18,7 @@ using data::Mask;
 
 Problem Generate(const Attention& a, uint64_t seed = 1,
                  data::Distribution distribution = data::Distribution::kHashNormal) {
-  KernelInputs inputs = GenerateInputs(a, SelectHeads(a, 0, a.heads_q), distribution, seed);
-  Problem p;
-  p.attention = a;
-  p.q = std::move(inputs.q), p.k = std::move(inputs.k), p.v = std::move(inputs.v);
-  return p;
+  return GenerateProblem(a, distribution, seed);
 }
 
 SimulatedKernel Published(const char* name, const Attention& a) {

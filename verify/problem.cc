@@ -110,6 +110,16 @@ void Validate(const Problem& p) {
   RequireScale("v_scale", p.v_scale);
 }
 
+std::vector<double> OwnRows(const Problem& p, std::span<const double> padded, int64_t columns) {
+  const Attention& a = p.attention;
+  std::vector<double> rows;
+  for (int64_t n = 0; n < a.batch * a.heads_q; ++n) {
+    const auto own = padded.subspan(n * a.seqlen_q * columns, p.queries(n / a.heads_q) * columns);
+    rows.insert(rows.end(), own.begin(), own.end());
+  }
+  return rows;
+}
+
 Part WholeSequence(const Problem& p, int64_t sequence) {
   return {sequence, {0, p.attention.heads_q}, {0, p.queries(sequence)}};
 }

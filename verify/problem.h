@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "data/attention.h"
@@ -45,6 +46,9 @@ struct Outputs {
 // Throws UsageError: what data::Validate refuses, tensors of another shape or type than the problem says, lengths out
 // of range, scales that are not finite and positive.
 void Validate(const Problem& problem);
+
+// The values of a tensor [batch, heads_q, seqlen_q, columns] that belong to rows of the sequences, without padding.
+std::vector<double> OwnRows(const Problem& problem, std::span<const double> padded, int64_t columns);
 
 // Rows [rows.begin, rows.end) of query heads [heads.begin, heads.end) of one sequence, without its padding.
 struct Part {

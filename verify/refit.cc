@@ -104,11 +104,14 @@ std::optional<double> FitScale(const Fitting& fit) {
   return best;
 }
 
+// Of the diagonal that ends in the last query and key: row i is on key i + offset.
+int64_t BottomRight(const Attention& a) { return a.seqlen_k - a.seqlen_q; }
+
 // Row i sees key j <= i + offset, as a problem.
 std::optional<Problem> WithOffset(const Problem& p, int64_t offset) {
   const Attention& a = p.attention;
   Problem shifted = p;
-  const int64_t right = offset - (a.seqlen_k - a.seqlen_q);
+  const int64_t right = offset - BottomRight(a);
   if (right >= 0) {
     shifted.attention.mask = Mask::Window(Mask::kUnlimited, right);
     return shifted;
@@ -192,23 +195,15 @@ std::vector<Refit> Refits(const Problem& p, const Outputs& outputs, const Truth&
                       Text("softmax scale %.6g in place of %.6g (%.4g times)", scale * *factor, scale, *factor),
                       Rounded(fitted.o, fitted.lse, outputs)});
   }
-  const Mask::Kind kind = p.attention.mask.kind;
-  if (kind == Mask::Kind::kCausal || kind == Mask::Kind::kCausalTopLeft) {
-    const auto offset_of = [&](const Problem& problem) {
-      return kind == Mask::Kind::kCausal ? problem.attention.seqlen_k - problem.attention.seqlen_q : int64_t{0};
-    };
-    // The few rows are a problem of their own, always aligned bottom-right.
-    const int64_t own = fit.problem.attention.seqlen_k - fit.problem.attention.seqlen_q;
-    if (fit.problem.attention.mask.kind == Mask::Kind::kCausal) {
-      if (const std::optional<int64_t> shift = FitOffset(fit, own)) {
-        if (const std::optional<Problem> shifted = WithOffset(p, offset_of(p) + *shift)) {
-          const Truth fitted = TruthOf(*shifted, outputs);
-          refits.push_back({"mask-offset",
-                            Text("the causal diagonal %+.0f keys from its place", static_cast<double>(*shift)),
-                            Rounded(fitted.o, fitted.lse, outputs)});
-        }
-      }
-    }
+  // The few rows are a problem of their own: a causal mask of either alignment is bottom-right there.
+  if (fit.problem.attention.mask.kind != Mask::Kind::kCausal) return refits;
+  const std::optional<int64_t> shift = FitOffset(fit, BottomRight(fit.problem.attention));
+  if (!shift) return refits;
+  const int64_t right = p.attention.mask.kind == Mask::Kind::kCausal ? BottomRight(p.attention) : 0;
+  if (const std::optional<Problem> shifted = WithOffset(p, right + *shift)) {
+    const Truth fitted = TruthOf(*shifted, outputs);
+    refits.push_back({"mask-offset", Text("the causal diagonal %+.0f keys from its place", static_cast<double>(*shift)),
+                      Rounded(fitted.o, fitted.lse, outputs)});
   }
   return refits;
 }

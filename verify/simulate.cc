@@ -62,6 +62,16 @@ KernelInputs GenerateInputs(const Attention& a, const HeadSubset& heads, data::D
   return inputs;
 }
 
+Problem GenerateProblem(const Attention& a, data::Distribution distribution, uint64_t seed) {
+  KernelInputs inputs = GenerateInputs(a, SelectHeads(a, 0, a.heads_q), distribution, seed);
+  Problem problem;
+  problem.attention = a;
+  problem.q = std::move(inputs.q);
+  problem.k = std::move(inputs.k);
+  problem.v = std::move(inputs.v);
+  return problem;
+}
+
 std::vector<HeadHash> HashHeads(const Tensor& o, const Tensor& lse, int64_t first_head) {
   const int64_t batch = o.shape()[0], heads = o.shape()[1], rows = o.shape()[2], of_head = rows * o.shape()[3];
   const auto o_bits = o.Elements<uint16_t>();

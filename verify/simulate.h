@@ -12,6 +12,7 @@
 #include "data/tensor.h"
 #include "sim/count.h"
 #include "sim/execute.h"
+#include "verify/problem.h"
 
 namespace bitflash::verify {
 
@@ -40,6 +41,9 @@ struct KernelInputs {
 // The heads of the subset of the tensors that data/distribution.h defines for the whole problem.
 KernelInputs GenerateInputs(const data::Attention& attention, const HeadSubset& heads, data::Distribution distribution,
                             uint64_t seed);
+
+// The whole problem with those tensors.
+Problem GenerateProblem(const data::Attention& attention, data::Distribution distribution, uint64_t seed);
 
 // The sums of HashPair(i, bits of element i) (data/hash.h) modulo 2^64, i counting the head's elements.
 struct HeadHash {

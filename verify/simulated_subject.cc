@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "data/error.h"
-#include "sim/count.h"
 
 namespace bitflash::verify {
 
@@ -23,17 +22,20 @@ Outputs SimulatedSubject::Run(const Problem& problem) try {
   throw data::UndecidedError(error.what());  // the kernel does not take the problem
 }
 
+SimulatedKernel PublishedKernel(const sim::Kernel& kernel, const data::Attention& a, const data::Gpu& gpu,
+                                const sim::TilingChoice& choice) {
+  if (a.seqlen_q < kernel.min_seqlen_q) {
+    throw data::UndecidedError(std::string(kernel.name) + " answers " + std::to_string(a.seqlen_q) +
+                               " query rows with another kernel");
+  }
+  const sim::Tiling tiling = sim::ResolveTiling(kernel, a, gpu, choice);
+  const std::string problem = sim::Infeasible(kernel, a, tiling, gpu);
+  if (!problem.empty()) throw data::UndecidedError(std::string(kernel.name) + ": " + problem);
+  return {&kernel, tiling, gpu.arch};
+}
+
 SimulatedSubject::Choose PublishedTilings(const sim::Kernel& kernel, const data::Gpu& gpu) {
-  return [&kernel, gpu](const data::Attention& a) {
-    if (a.seqlen_q < kernel.min_seqlen_q) {
-      throw data::UndecidedError(std::string(kernel.name) + " answers " + std::to_string(a.seqlen_q) +
-                                 " query rows with another kernel");
-    }
-    const sim::Tiling tiling = sim::ResolveTiling(kernel, a, gpu, {});
-    const std::string problem = sim::Infeasible(kernel, a, tiling, gpu);
-    if (!problem.empty()) throw data::UndecidedError(std::string(kernel.name) + ": " + problem);
-    return SimulatedKernel{&kernel, tiling, gpu.arch};
-  };
+  return [&kernel, gpu](const data::Attention& a) { return PublishedKernel(kernel, a, gpu); };
 }
 
 }  // namespace bitflash::verify

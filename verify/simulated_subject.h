@@ -5,6 +5,7 @@
 #include <functional>
 #include <string>
 
+#include "sim/count.h"
 #include "verify/faults.h"
 #include "verify/subject.h"
 
@@ -25,6 +26,11 @@ class SimulatedSubject : public Subject {
   Choose choose_;
   const Fault* fault_;
 };
+
+// The kernel with its published tiling, and the user's choices in it. Throws UndecidedError where the published kernel
+// does not run the problem.
+SimulatedKernel PublishedKernel(const sim::Kernel& kernel, const data::Attention& attention, const data::Gpu& gpu,
+                                const sim::TilingChoice& choice = {});
 
 // The published tiling of the kernel for each problem, on the GPU.
 SimulatedSubject::Choose PublishedTilings(const sim::Kernel& kernel, const data::Gpu& gpu);

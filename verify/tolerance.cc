@@ -25,28 +25,26 @@ class Judge {
     // The published standard kernel rounds its scores to the format of the inputs on their way through HBM.
     if (kernel.kernel->stores_scores && !kernel.tiling.fp32_scores) arithmetic.score_unit = arithmetic.p_unit;
     const Truth truth = ComputeTruth(problem, arithmetic);
-    o_ = OwnRows(truth.o, problem.attention.head_dim_v);
-    o_bound_ = OwnRows(truth.o_bound, problem.attention.head_dim_v);
-    lse_ = OwnRows(truth.lse, 1);
-    lse_bound_ = OwnRows(truth.lse_bound, 1);
+    o_ = OwnRows(problem_, truth.o, problem.attention.head_dim_v);
+    o_bound_ = OwnRows(problem_, truth.o_bound, problem.attention.head_dim_v);
+    lse_ = OwnRows(problem_, truth.lse, 1);
+    lse_bound_ = OwnRows(problem_, truth.lse_bound, 1);
     // Kernels differ in what LSE is of a row that sees no key (-inf, +inf): as the kernel has it.
     if (right && right->lse) {
-      const std::vector<double> lse = OwnRows(ToDoubles(*right->lse), 1);
+      const std::vector<double> lse = OwnRows(problem_, ToDoubles(*right->lse), 1);
       for (size_t i = 0; i < lse_.size(); ++i) {
         if (std::isinf(lse_[i])) lse_[i] = lse[i];
       }
     }
-    const bool has_rule = data::StorageBytes(problem.attention.format) == 2 && problem.sinks.empty() &&
-                          problem.q_scale == 1 && problem.k_scale == 1 && problem.v_scale == 1;
-    if (has_rule) {
+    if (HasFlashAttentionRule(problem)) {
       rule_ = MakeFlashAttentionRule(problem, truth.o);
-      ref_ = OwnRows(std::vector<double>(rule_->ref.begin(), rule_->ref.end()), problem.attention.head_dim_v);
+      ref_ = OwnRows(problem_, std::vector<double>(rule_->ref.begin(), rule_->ref.end()), problem.attention.head_dim_v);
     }
   }
 
   FaultAudit Of(const Fault* fault, const Outputs& outputs) const {
     FaultAudit audit{.fault = fault};
-    const std::vector<double> o = OwnRows(ToDoubles(outputs.o), problem_.attention.head_dim_v);
+    const std::vector<double> o = OwnRows(problem_, ToDoubles(outputs.o), problem_.attention.head_dim_v);
     audit.o = AllClose(o, o_, tolerance_.atol, tolerance_.rtol);
     audit.nmse = Nmse(o, o_);
     if (rule_) {
@@ -55,7 +53,7 @@ class Judge {
     }
     HoldAgainst(o, o_, o_bound_, audit);
     if (outputs.lse) {
-      const std::vector<double> lse = OwnRows(ToDoubles(*outputs.lse), 1);
+      const std::vector<double> lse = OwnRows(problem_, ToDoubles(*outputs.lse), 1);
       audit.lse = AllClose(lse, lse_, tolerance_.atol, tolerance_.rtol);
       HoldAgainst(lse, lse_, lse_bound_, audit);
     }
@@ -86,17 +84,6 @@ class Judge {
   }
 
  private:
-  // [batch, heads_q, seqlen_q, columns] without rows of padding.
-  std::vector<double> OwnRows(const std::vector<double>& padded, int64_t columns) const {
-    const data::Attention& a = problem_.attention;
-    std::vector<double> rows;
-    for (int64_t n = 0; n < a.batch * a.heads_q; ++n) {
-      const auto begin = padded.begin() + n * a.seqlen_q * columns;
-      rows.insert(rows.end(), begin, begin + problem_.queries(n / a.heads_q) * columns);
-    }
-    return rows;
-  }
-
   static void HoldAgainst(const std::vector<double>& x, const std::vector<double>& exact,
                           const std::vector<double>& bound, FaultAudit& audit) {
     for (size_t i = 0; i < x.size(); ++i) {

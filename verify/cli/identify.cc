@@ -4,8 +4,6 @@
 #include <fmt/format.h>
 #include <omp.h>
 
-#include <chrono>
-
 #include "data/error.h"
 #include "data/tensor_file.h"
 #include "verify/cli/commands.h"
@@ -13,6 +11,7 @@
 #include "verify/cli/run_inputs.h"
 #include "verify/cli/suggest.h"
 #include "verify/cli/text.h"
+#include "verify/stopwatch.h"
 
 namespace bitflash::verify {
 namespace {
@@ -148,7 +147,7 @@ ExitCode Identify(const Arguments& arguments) {
       .recipe_path = recipe_path,
       .command = ReplayCommand(arguments, recipe_path.value_or("FILE.json")),
       .threads = omp_get_max_threads()};
-  const auto begin = std::chrono::steady_clock::now();
+  const Stopwatch watch;
   {
     constexpr int64_t kSteps = 1000;
     Progress progress(output, "identifying", kSteps);
@@ -161,7 +160,7 @@ ExitCode Identify(const Arguments& arguments) {
     };
     result.found = Identify(problem, outputs, options);
   }
-  result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  result.seconds = watch.seconds();
   if (recipe_path) WriteFile(*recipe_path, RecipeJson(result.found.recipe).dump(2) + "\n");
 
   if (output.wants_json()) output.JsonResult(IdentifyJson(result));

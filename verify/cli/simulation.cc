@@ -3,11 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 
 #include "data/error.h"
 #include "verify/cli/numbers.h"
 #include "verify/cli/text.h"
+#include "verify/stopwatch.h"
 
 namespace bitflash::verify {
 
@@ -29,13 +29,13 @@ TimedSimulation SimulateShowing(const Output& output, const sim::Kernel& kernel,
   Progress progress(output, fmt::format("simulating {}", kernel.name), kSteps);
   int64_t shown = 0;
   TimedSimulation result;
-  const auto begin = std::chrono::steady_clock::now();
+  const Stopwatch watch;
   result.simulated = Simulate(kernel, heads, tiling, arch, inputs, [&](double share) {
     // Every launch counts from 0: the line only moves forward.
     shown = std::max(shown, static_cast<int64_t>(share * kSteps));
     progress.Advance(shown);
   });
-  result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  result.seconds = watch.seconds();
   return result;
 }
 

@@ -42,7 +42,7 @@ Json TensorJson(const char* name, const TensorEvidence& e, bool lse) {
           {"largest_bound", Number(e.largest_bound)},
           {"sum_squared_error", Number(e.sum_squared_error)},
           {"sum_squared_truth", Number(e.sum_squared_truth)},
-          {"mean_signed_score", Number(e.mean_signed_score)},
+          {"mean_signed_score", Number(e.sum_signed_score / static_cast<double>(std::max<int64_t>(1, e.elements)))},
           {"by_score", histogram}};
 }
 

@@ -50,17 +50,6 @@ CaseSpec SpecOfShape(const VerifyFlags& flags, const Workload& workload) {
           .seed = workload.seed};
 }
 
-Problem ProblemOf(const CaseSpec& spec) {
-  const data::Attention& a = spec.attention;
-  KernelInputs inputs = GenerateInputs(a, SelectHeads(a, 0, a.heads_q), spec.distribution, spec.seed);
-  Problem problem;
-  problem.attention = a;
-  problem.q = std::move(inputs.q);
-  problem.k = std::move(inputs.k);
-  problem.v = std::move(inputs.v);
-  return problem;
-}
-
 // --cases takes a number, or the name of one generated case, as reports have it.
 std::vector<CaseSpec> Specs(const VerifyFlags& flags) {
   const std::string cases = flags.cases.value_or("64");
@@ -98,7 +87,8 @@ std::vector<NamedProblem> Problems(const VerifyFlags& flags, std::vector<std::st
     if (!of_kernel || !flags.plugin || flags.workload.kernel) assumed.push_back(what);
   }
   const CaseSpec spec = SpecOfShape(flags, workload);
-  return {{data::ToString(workload.attention()), Name(spec), [spec] { return ProblemOf(spec); }}};
+  return {{data::ToString(workload.attention()), Name(spec),
+           [spec] { return GenerateProblem(spec.attention, spec.distribution, spec.seed); }}};
 }
 
 // The smallest problem that still fails, as a file; with what the kernel gives for it.

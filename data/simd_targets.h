@@ -1,13 +1,13 @@
 // For benchmarks and tests: run on one SIMD target at a time.
-#ifndef BITFLASH_SIM_SIMD_TARGETS_H_
-#define BITFLASH_SIM_SIMD_TARGETS_H_
+#ifndef BITFLASH_DATA_SIMD_TARGETS_H_
+#define BITFLASH_DATA_SIMD_TARGETS_H_
 
 #include <cstdint>
 #include <vector>
 
 #include "hwy/targets.h"
 
-namespace bitflash::sim {
+namespace bitflash::data {
 
 // The targets that this CPU has and the library is compiled for, the best first.
 inline std::vector<int64_t> UsableTargets() {
@@ -33,6 +33,6 @@ class UseTarget {
   UseTarget& operator=(const UseTarget&) = delete;
 };
 
-}  // namespace bitflash::sim
+}  // namespace bitflash::data
 
-#endif  // BITFLASH_SIM_SIMD_TARGETS_H_
+#endif  // BITFLASH_DATA_SIMD_TARGETS_H_
