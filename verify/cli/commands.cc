@@ -59,7 +59,7 @@ const std::vector<Command>& Commands() {
       {"explain", "What FlashAttention changes for a workload on a GPU, in words and numbers", Explain},
       {"traffic", "Bytes of a kernel by memory level and tensor; sweeps, CSV, JSON, assertions", Traffic},
       {"run", "Run a kernel bit by bit: O and LSE as the GPU would write them, and their hashes", Run},
-      {"verify", "Run a CUDA kernel and its simulated twin on the same inputs and compare every bit", Verify},
+      {"verify", "Judge a kernel by its outputs or as a plug-in, and name the mistake when it is wrong", Verify},
       {"identify", "Find the recipe, tile and tensor core that made given outputs, bit by bit", Identify},
       {"tolerance", "Which known mistakes a test with a given tolerance would let through", ToleranceCommand},
       {"gen", "Write inputs Q, K and V that every language can regenerate", Gen},
