@@ -97,7 +97,7 @@ std::string InputText(const std::optional<FileInputs>& files, data::Distribution
 }
 
 // A kernel of the CPU, with the flags that all kernels take.
-ExitCode RunCpu(const CpuKernel& kernel, const Output& output, const Workload& workload, const HeadSubset& heads,
+ExitCode RunCpu(const CpuKernel& kernel, Output& output, const Workload& workload, const HeadSubset& heads,
                 const std::optional<FileInputs>& files, data::Distribution distribution, const OutputPaths& paths) {
   for (const std::string& note : workload.notes) output.Note(note);
   RequireTaken(kernel, workload.attention());

@@ -205,7 +205,9 @@ std::string RelationsText(const std::vector<MetamorphicResult>& checks, bool col
 
 // Who judged which rows; nothing where fp64 saw them all.
 std::string WitnessesText(const Judgement& j) {
-  if (!j.sampled) return "";
+  if (!j.sampled) {
+    return j.witness ? Line("witness", fmt::format("{} judged nothing: {}", j.witness->kernel, j.witness->reason)) : "";
+  }
   const bool used = j.witness && j.witness->used;
   std::string text;
   if (!used) {
