@@ -111,6 +111,7 @@ void Conclude(data::Format format, Judgement& j) {
   if (j.variant && j.variant->differ == 0) return bits(Rung::kExactVariant, *j.variant);
   j.rung = Rung::kBounded;
   j.reason = "every element" + sample + " is within its bound";
+  if (j.witness && j.witness->open > 0) j.reason += ", or open (" + std::to_string(j.witness->open) + ")";
 }
 
 // One judgement from its parts to its conclusion.
