@@ -169,7 +169,7 @@ TEST_CASE("witness: bounds are near those of fp64 for ordinary inputs") {
     for (size_t n = 0; n < both.truth.o.size(); ++n) {
       ratio = std::max(ratio, both.witness.truth.o_bound[n] / both.truth.o_bound[n]);
     }
-    CAPTURE(data::Name(format));
+    CAPTURE(data::Name(of_format.format));
     CAPTURE(ratio);
     CHECK(ratio < most);
     CHECK(both.witness.open == 0);
