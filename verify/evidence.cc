@@ -54,7 +54,12 @@ void Count(TensorEvidence& e, const Element& x, uint64_t all_ones) {
   if (!e.farthest || std::abs(error) > e.farthest->error()) e.farthest = x;
 }
 
-// Of two tensors' evidence, in order.
+// The one whose index comes first.
+void KeepFirst(std::optional<Element>& a, const std::optional<Element>& b) {
+  if (b && (!a || b->index < a->index)) a = b;
+}
+
+// Of two tensors' evidence.
 void Merge(TensorEvidence& a, const TensorEvidence& b) {
   a.elements += b.elements;
   a.nan += b.nan;
@@ -63,8 +68,8 @@ void Merge(TensorEvidence& a, const TensorEvidence& b) {
   a.plus_infinity += b.plus_infinity;
   a.kind_differs += b.kind_differs;
   a.beyond += b.beyond;
-  if (!a.first_kind) a.first_kind = b.first_kind;
-  if (!a.first_beyond) a.first_beyond = b.first_beyond;
+  KeepFirst(a.first_kind, b.first_kind);
+  KeepFirst(a.first_beyond, b.first_beyond);
   if (b.worst && (!a.worst || b.worst->score() > a.worst->score())) a.worst = b.worst;
   if (b.farthest && (!a.farthest || b.farthest->error() > a.farthest->error())) a.farthest = b.farthest;
   a.largest_bound = std::max(a.largest_bound, b.largest_bound);

@@ -66,8 +66,8 @@ class Evidence {
  public:
   explicit Evidence(const Problem& problem);
 
-  // Adds the judged part: `outputs` and `truth` are those of the part (Extract), of the same shapes. Parts are added in
-  // the order of their indices and do not overlap.
+  // Adds the judged part: `outputs` and `truth` are those of the part (Extract), of the same shapes. Parts do not
+  // overlap; what is found does not depend on their order.
   void Add(const Part& part, const Outputs& outputs, const Truth& truth);
 
   const TensorEvidence& o() const { return o_; }

@@ -6,9 +6,10 @@
 
 #include "data/error.h"
 #include "data/text.h"
-#include "verify/identify.h"
+#include "verify/judge_bits.h"
 #include "verify/stopwatch.h"
 #include "verify/tensor_values.h"
+#include "verify/witness_parts.h"
 
 namespace bitflash::verify {
 namespace {
@@ -64,97 +65,36 @@ std::vector<std::array<int64_t, 3>> StrayRows(const Problem& p, const Outputs& o
   return strays;
 }
 
-std::string KernelText(const SimulatedKernel& kernel) {
-  return std::string(kernel.kernel->name) + " (" + ToString(kernel.tiling) + ", " + kernel.arch + ")";
-}
+// What a statement about bits has seen less than the judgement: "" or " of a sample".
+std::string_view OfSample(const Judgement& j) { return j.sampled ? " of a sample" : ""; }
 
-void Accumulate(std::optional<Difference>& into, const Difference& more) {
-  if (!into) {
-    into = more;
-    return;
-  }
-  into->elements += more.elements;
-  into->a_nan += more.a_nan;
-  into->b_nan += more.b_nan;
-  into->kind_differs += more.kind_differs;
-  if (into->bits_differ == 0) into->first = more.first;
-  into->bits_differ += more.bits_differ;
-  if (more.max_ulps > into->max_ulps) into->max_ulps = more.max_ulps, into->worst_ulps = more.worst_ulps;
-  if (more.max_abs > into->max_abs) into->max_abs = more.max_abs, into->worst_abs = more.worst_abs;
-}
-
-// Indices of the whole problem in place of those of a part.
-void Shift(ElementPair& pair, const Part& part) {
-  if (pair.index.empty()) return;
-  pair.index[0] += part.sequence;
-  pair.index[1] += part.heads.begin;
-  pair.index[2] += part.rows.begin;
-}
-
-void Shift(Difference& d, const Part& part) {
-  for (ElementPair* pair : {&d.first_kind, &d.first, &d.worst_ulps, &d.worst_abs, &d.worst_rel}) Shift(*pair, part);
-}
-
-// The simulated outputs of a part's problem have all heads of its groups; parts hold whole groups, so they agree.
-void AddAgreement(BitAgreement& agreement, std::optional<Difference>& o, const Part& part, const Outputs& mine,
-                  const Outputs& simulated) {
-  Difference difference = Compare(mine.o, simulated.o);
-  agreement.elements += difference.elements;
-  agreement.differ += difference.bits_differ;
-  Shift(difference, part);
-  Accumulate(o, difference);
-  if (!mine.lse || !simulated.lse) return;
-  Difference lse = Compare(*mine.lse, *simulated.lse);
-  agreement.elements += lse.elements;
-  agreement.differ += lse.bits_differ;
-  Shift(lse, part);
-  Accumulate(agreement.lse, lse);
-}
-
-// Equal parts of the keys are cut elsewhere when a part of the problem has fewer keys.
-bool KeepsBits(const SimulatedKernel& kernel, const Problem& whole, const Part& part, const Problem& cut) {
-  return kernel.tiling.splits == 1 || cut.attention.seqlen_k == whole.keys(part.sequence);
-}
-
-// The recipe that made the bits, if the search finds one that made all that it looked at.
-std::optional<BitAgreement> FindVariant(const Problem& p, const Outputs& outputs, const JudgeOptions& options) try {
-  IdentifyOptions search;
-  search.work = options.variant_work;
-  const Identification found = Identify(p, outputs, search);
-  if (found.verdict != Identification::Verdict::kExact) return std::nullopt;
-  BitAgreement agreement;
-  agreement.kernel = found.named.empty() ? "a recipe of the text of " + std::string(found.recipe.kernel.name) + " (" +
-                                               ToString(found.recipe.tiling) + ", " + found.recipe.arch + ")"
-                                         : found.named.front();
-  agreement.elements = found.elements + found.lse_rows;
-  agreement.differ = agreement.elements - found.equal - found.lse_equal;
-  if (found.rows < found.all_rows) {
-    agreement.reason = std::to_string(found.rows) + " of " + std::to_string(found.all_rows) + " rows were compared";
-  }
-  return agreement;
-} catch (const data::UndecidedError&) {
-  return std::nullopt;  // not modelled to the bit
+// How the rows were judged that bits say nothing of: ", and all others are within their bounds".
+std::string_view OthersBounded(const Judgement& j) {
+  return j.witness && j.witness->used ? ", and all others are within their bounds" : "";
 }
 
 void Conclude(data::Format format, Judgement& j) {
   const TensorEvidence& o = j.evidence.o();
-  const std::string sample = j.sampled ? " of a sample" : "";
   if (o.elements == 0) {
     j.rung = Rung::kUndecided;
     j.reason = "the problem has no rows to judge";
     return;
   }
-  if (j.named && j.named->differ == 0 && j.named->elements > 0) {
-    j.rung = Rung::kExact;
-    j.reason = "all " + data::Counted(j.named->elements, "element") + sample + " have the bits of " + j.named->kernel;
-    return;
-  }
+  const bool elsewhere = j.witness && j.witness->beyond > 0;
+  const auto bits = [&](Rung rung, const BitAgreement& agreement) {
+    j.rung = rung;
+    j.reason = "all " + data::Counted(agreement.elements, "element") + std::string(OfSample(j)) + " have the bits of " +
+               agreement.kernel + std::string(OthersBounded(j));
+  };
+  if (j.named && j.named->differ == 0 && j.named->elements > 0 && !elsewhere) return bits(Rung::kExact, *j.named);
   const int64_t beyond = j.evidence.beyond();
+  const std::string sample(j.witness && j.witness->used ? "" : OfSample(j));
   const std::string all =
       data::Counted(o.elements + (j.evidence.lse() ? j.evidence.lse()->elements : 0), "element") + sample;
   if (beyond > 0 && !j.practice) {
     j.rung = Rung::kWrong;
     j.reason = std::to_string(beyond) + " of " + all + " are further from the truth than a correct kernel can be";
+    if (elsewhere && j.witness->beyond == beyond) j.reason += ", none of them in the rows that fp64 judged";
     return;
   }
   if (beyond > 0) {
@@ -168,15 +108,172 @@ void Conclude(data::Format format, Judgement& j) {
     }
     return;
   }
-  if (j.variant && j.variant->differ == 0) {
-    j.rung = Rung::kExactVariant;
-    j.reason =
-        "all " + data::Counted(j.variant->elements, "element") + sample + " have the bits of " + j.variant->kernel;
-    return;
-  }
+  if (j.variant && j.variant->differ == 0) return bits(Rung::kExactVariant, *j.variant);
   j.rung = Rung::kBounded;
   j.reason = "every element" + sample + " is within its bound";
+  if (j.witness && j.witness->open > 0) j.reason += ", or open (" + std::to_string(j.witness->open) + ")";
 }
+
+// One judgement from its parts to its conclusion.
+class Judging {
+ public:
+  Judging(const Problem& p, const Outputs& outputs, const JudgeOptions& options)
+      : p_(p),
+        outputs_(outputs),
+        options_(options),
+        format_(outputs.o.type().format().value()),
+        kernel_(options.witness_kernel != nullptr ? *options.witness_kernel : *FindCpuKernel("cpu-simd")),
+        j_{.evidence = Evidence(p)} {}
+
+  Judgement Run() {
+    const int64_t budget = PlanWitness();
+    const bool witness = j_.witness && j_.witness->reason.empty();
+    j_.parts = ChooseParts(p_, budget);
+    j_.sampled = TooLarge(budget);
+    if (j_.sampled && !witness) AddStrays();
+    const std::vector<Part> chunks = witness ? WitnessChunks(p_) : std::vector<Part>();
+    steps_ = static_cast<double>(j_.parts.size() + chunks.size());
+    int64_t pairs = 0;
+    for (const Part& part : j_.parts) pairs += part.heads.size() * part.rows.size() * p_.keys(part.sequence);
+    rule_.emplace(pairs);
+    if (options_.named) j_.named.emplace().kernel = KernelText(*options_.named);
+    // Of a large sample the witness is held against every n-th part.
+    const auto every = static_cast<size_t>(pairs / kWitnessCheckPairs + 1);
+    for (size_t n = 0; n < j_.parts.size(); ++n) JudgePart(j_.parts[n], witness && n % every == 0);
+    if (witness) {
+      ConcludeCheck();
+      if (j_.witness->used) {
+        for (const Part& chunk : chunks) JudgeByWitness(chunk);
+      } else {
+        const size_t before = j_.parts.size();
+        AddStrays();
+        for (size_t n = before; n < j_.parts.size(); ++n) JudgePart(j_.parts[n], false);
+      }
+    }
+    Finish();
+    return std::move(j_);
+  }
+
+ private:
+  bool TooLarge(int64_t budget) const { return budget > 0 && Pairs(p_) > budget; }
+
+  // The budget of fp64, and whether there is something for the witness to do.
+  int64_t PlanWitness() {
+    if (options_.witness == WitnessChoice::kFp64) return options_.most_pairs;
+    int64_t budget = options_.most_pairs;
+    if (options_.witness == WitnessChoice::kSimd) {
+      budget = budget > 0 ? std::min(budget, kWitnessCheckPairs) : kWitnessCheckPairs;
+    }
+    if (!TooLarge(budget)) return budget;
+    j_.witness.emplace().kernel = kernel_.name;
+    j_.witness->reason = WhyNoWitness(kernel_, p_);
+    return j_.witness->reason.empty() ? budget : options_.most_pairs;
+  }
+
+  void AddStrays() {
+    for (const auto& [n, head, row] : StrayRows(p_, outputs_, j_.parts)) {
+      const int64_t first = head / p_.attention.group() * p_.attention.group();
+      j_.parts.push_back({n, {first, first + p_.attention.group()}, {row, row + 1}});
+    }
+  }
+
+  reference::Arithmetic Roundings(const Problem& cut) const {
+    return options_.named ? ArithmeticOf(cut, format_, *options_.named->kernel, options_.named->tiling)
+                          : ArithmeticOf(cut, format_);
+  }
+
+  void Advance() {
+    if (options_.progress) options_.progress(std::min(1.0, ++done_ / steps_));
+  }
+
+  void JudgePart(const Part& part, bool check_witness) {
+    const Problem cut = Extract(p_, part);
+    const Outputs mine = Extract(outputs_, part);
+    Stopwatch watch;
+    const Truth truth = ComputeTruth(cut, Roundings(cut));
+    const int64_t beyond = j_.evidence.beyond();
+    j_.evidence.Add(part, mine, truth);
+    if (j_.evidence.beyond() > beyond) AddRowsBeyond(part, mine, truth, &rows_beyond_);
+    rule_->Add(cut, mine, truth);
+    j_.fp64_rows += part.heads.size() * part.rows.size();
+    j_.truth_seconds += watch.seconds();
+    if (check_witness) {
+      watch = Stopwatch();
+      AddCheck(part, p_.attention.head_dim_v, ComputeWitness(cut, Roundings(cut), kernel_), truth, &j_.witness->check);
+      j_.witness->seconds += watch.seconds();
+    }
+    if (j_.named && KeepsBits(*options_.named, p_, part, cut)) {
+      watch = Stopwatch();
+      AddAgreement(*j_.named, named_o_, part, mine, RunSimulated(*options_.named, cut));
+      j_.simulation_seconds += watch.seconds();
+    }
+    Advance();
+  }
+
+  void ConcludeCheck() {
+    WitnessReport& witness = *j_.witness;
+    const WitnessCheck& check = witness.check;
+    witness.used = check.beyond == 0 && check.elements > 0;
+    if (check.elements == 0) witness.reason = "there was nothing to hold it against fp64 with";
+    if (check.beyond == 0) return;
+    const auto& [n, head, row, column] = *check.first_beyond;
+    std::string at = std::to_string(n) + ", " + std::to_string(head) + ", " + std::to_string(row);
+    if (column >= 0) at += ", " + std::to_string(column);
+    witness.reason = "it failed its own check: " + std::to_string(check.beyond) + " of " +
+                     data::Counted(check.elements, "element") + " are further from fp64 than it can be, the first " +
+                     (column >= 0 ? "of O" : "of LSE") + " at (" + at + ")";
+  }
+
+  void JudgeByWitness(const Part& chunk) {
+    const std::vector<Part> unseen = Unseen(chunk, j_.parts);
+    if (!unseen.empty()) {
+      const Stopwatch watch;
+      const Problem cut = Extract(p_, chunk);
+      const Witness all = ComputeWitness(cut, Roundings(cut), kernel_);
+      for (const Part& part : unseen) {
+        const Witness witness = verify::Cut(all, chunk, part, p_.attention.head_dim_v);
+        const Outputs mine = Extract(outputs_, part);
+        const int64_t beyond = j_.evidence.beyond();
+        j_.evidence.Add(part, mine, witness.truth);
+        if (j_.evidence.beyond() > beyond) AddRowsBeyond(part, mine, witness.truth, &rows_beyond_);
+        j_.witness->beyond += j_.evidence.beyond() - beyond;
+        j_.witness->rows += part.heads.size() * part.rows.size();
+        j_.witness->open += witness.open;
+      }
+      j_.witness->seconds += watch.seconds();
+    }
+    Advance();
+  }
+
+  void Finish() {
+    if (named_o_) j_.named->o = *named_o_;
+    j_.flash_rule = rule_->Result();
+    const bool elsewhere = j_.witness && j_.witness->beyond > 0;
+    const bool exact = j_.named && j_.named->elements > 0 && j_.named->differ == 0 && !elsewhere;
+    if (!exact && !rows_beyond_.empty()) {
+      const Stopwatch watch;
+      j_.practice = FindScorePractice(p_, outputs_, rows_beyond_);
+      j_.truth_seconds += watch.seconds();
+    }
+    if (options_.variant_work > 0 && !exact && j_.evidence.beyond() == 0 && j_.evidence.o().elements > 0) {
+      const Stopwatch watch;
+      j_.variant = FindVariant(p_, outputs_, options_);
+      j_.simulation_seconds += watch.seconds();
+    }
+    Conclude(p_.attention.format, j_);
+  }
+
+  const Problem& p_;
+  const Outputs& outputs_;
+  const JudgeOptions& options_;
+  const data::Format format_;
+  const CpuKernel& kernel_;
+  Judgement j_;
+  std::optional<FlashRuleMeter> rule_;
+  std::optional<Difference> named_o_;
+  std::vector<HeadRow> rows_beyond_;
+  double done_ = 0, steps_ = 1;
+};
 
 }  // namespace
 
@@ -222,56 +319,7 @@ std::vector<Part> ChooseParts(const Problem& p, int64_t most_pairs) {
 Judgement Judge(const Problem& p, const Outputs& outputs, const JudgeOptions& options) {
   Validate(p);
   RequireOutputs(p, outputs);
-  Judgement j{.evidence = Evidence(p), .parts = ChooseParts(p, options.most_pairs)};
-  j.sampled = options.most_pairs > 0 && Pairs(p) > options.most_pairs;
-  if (j.sampled) {
-    for (const auto& [n, head, row] : StrayRows(p, outputs, j.parts)) {
-      const int64_t first = head / p.attention.group() * p.attention.group();
-      j.parts.push_back({n, {first, first + p.attention.group()}, {row, row + 1}});
-    }
-  }
-  std::optional<Difference> named_o;
-  int64_t judged = 0;
-  for (const Part& part : j.parts) judged += part.heads.size() * part.rows.size() * p.keys(part.sequence);
-  FlashRuleMeter rule(judged);
-  if (options.named) j.named.emplace().kernel = KernelText(*options.named);
-  std::vector<HeadRow> rows_beyond;
-  for (size_t n = 0; n < j.parts.size(); ++n) {
-    const Part& part = j.parts[n];
-    const Problem cut = Extract(p, part);
-    const Outputs mine = Extract(outputs, part);
-    Stopwatch watch;
-    const data::Format format = outputs.o.type().format().value();
-    const Truth truth =
-        ComputeTruth(cut, options.named ? ArithmeticOf(cut, format, *options.named->kernel, options.named->tiling)
-                                        : ArithmeticOf(cut, format));
-    const int64_t beyond = j.evidence.beyond();
-    j.evidence.Add(part, mine, truth);
-    if (j.evidence.beyond() > beyond) AddRowsBeyond(part, mine, truth, &rows_beyond);
-    rule.Add(cut, mine, truth);
-    j.truth_seconds += watch.seconds();
-    if (j.named && KeepsBits(*options.named, p, part, cut)) {
-      watch = Stopwatch();
-      AddAgreement(*j.named, named_o, part, mine, RunSimulated(*options.named, cut));
-      j.simulation_seconds += watch.seconds();
-    }
-    if (options.progress) options.progress(static_cast<double>(n + 1) / static_cast<double>(j.parts.size()));
-  }
-  if (named_o) j.named->o = *named_o;
-  j.flash_rule = rule.Result();
-  const bool exact = j.named && j.named->elements > 0 && j.named->differ == 0;
-  if (!exact && !rows_beyond.empty()) {
-    const Stopwatch watch;
-    j.practice = FindScorePractice(p, outputs, rows_beyond);
-    j.truth_seconds += watch.seconds();
-  }
-  if (options.variant_work > 0 && !exact && j.evidence.beyond() == 0 && j.evidence.o().elements > 0) {
-    const Stopwatch watch;
-    j.variant = FindVariant(p, outputs, options);
-    j.simulation_seconds += watch.seconds();
-  }
-  Conclude(p.attention.format, j);
-  return j;
+  return Judging(p, outputs, options).Run();
 }
 
 }  // namespace bitflash::verify

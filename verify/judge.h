@@ -14,6 +14,7 @@
 #include "verify/flash_rule.h"
 #include "verify/problem.h"
 #include "verify/score_practice.h"
+#include "verify/witness.h"
 
 namespace bitflash::verify {
 
@@ -39,17 +40,31 @@ struct BitAgreement {
   std::optional<Difference> lse;
 };
 
+// What the second witness (witness.h) did in a judgement: the rows that fp64 did not reach.
+struct WitnessReport {
+  std::string kernel;  // "cpu-simd"
+  bool used = false;
+  std::string reason;  // why it was not used: it does not apply, or it failed its own check
+  WitnessCheck check;  // on rows that fp64 judged
+  int64_t rows = 0;    // of query heads that it judged
+  int64_t beyond = 0;  // elements of these beyond their bounds
+  int64_t open = 0;    // elements of these about which it says nothing
+  double seconds = 0;  // of its own, the check included
+};
+
 struct Judgement {
   Rung rung = Rung::kUndecided;
   std::string reason;  // one sentence: why this rung
   Evidence evidence;   // against the bound of a kernel that keeps its scores in fp32
   // Elements are beyond that bound, and all of them within that of this practice (score_practice.h): kBounded.
   std::optional<PracticeMatch> practice;
-  std::vector<Part> parts;  // what was judged; all of the problem, or a sample that the reason speaks of
-  bool sampled = false;
-  std::optional<BitAgreement> named;    // with the kernel that was named
-  std::optional<BitAgreement> variant;  // kExactVariant: with the kernel that was found
-  std::optional<FlashRule> flash_rule;  // 16-bit formats
+  std::vector<Part> parts;  // what fp64 judged; all of the problem, or a sample that the reason speaks of
+  bool sampled = false;     // fp64 and the comparison of bits saw a sample; a witness that was used saw the rest
+  int64_t fp64_rows = 0;    // of query heads
+  std::optional<WitnessReport> witness;  // where fp64 does not reach everything and one was wanted
+  std::optional<BitAgreement> named;     // with the kernel that was named
+  std::optional<BitAgreement> variant;   // kExactVariant: with the kernel that was found
+  std::optional<FlashRule> flash_rule;   // 16-bit formats
   double truth_seconds = 0, simulation_seconds = 0;
 };
 
@@ -58,11 +73,16 @@ struct JudgeOptions {
   // Where the bits are not those of the named kernel: search for the recipe that made them (identify.h), in about this
   // many multiply-adds; 0: do not. 2e10 take a second or two on two cores.
   double variant_work = 2e10;
-  // Query-key pairs that may be judged: a larger problem is sampled, every head of it, in rows spread over the
-  // sequence. 0: everything. About 3e7 a second on two cores.
+  // Query-key pairs that fp64 may judge: of a larger problem it sees a sample, every head of it, in rows spread over
+  // the sequence. 0: everything. About 3e7 a second on two cores.
   int64_t most_pairs = int64_t{1} << 30;
-  std::function<void(double)> progress;  // 0 to 1
+  // Who judges the rows that fp64 does not reach. kSimd: fp64 sees no more than kWitnessCheckPairs, where it applies.
+  WitnessChoice witness = WitnessChoice::kAuto;
+  const CpuKernel* witness_kernel = nullptr;  // null: cpu-simd
+  std::function<void(double)> progress;       // 0 to 1
 };
+
+inline constexpr int64_t kWitnessCheckPairs = int64_t{1} << 26;  // a few seconds of fp64
 
 // The parts that a budget allows: whole sequences, or of every head rows from the beginning, the end and between.
 std::vector<Part> ChooseParts(const Problem& problem, int64_t most_pairs);

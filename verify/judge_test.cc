@@ -89,7 +89,8 @@ TEST_CASE("an LSE alone can be wrong") {
 TEST_CASE("a large problem is sampled in every head, at the beginning, the end and between, and says so") {
   const Problem p = Generate(Small(512, 512));
   const Outputs outputs = RunSimulated(Published("fa2", p.attention), p);
-  const JudgeOptions options{.named = Published("fa2", p.attention), .most_pairs = 4 * 64 * 512};
+  const JudgeOptions options{
+      .named = Published("fa2", p.attention), .most_pairs = 4 * 64 * 512, .witness = WitnessChoice::kFp64};
   const Judgement j = Judge(p, outputs, options);
   CHECK(j.sampled);
   CHECK(j.rung == Rung::kExact);

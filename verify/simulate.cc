@@ -74,13 +74,15 @@ Problem GenerateProblem(const Attention& a, data::Distribution distribution, uin
 
 std::vector<HeadHash> HashHeads(const Tensor& o, const Tensor& lse, int64_t first_head) {
   const int64_t batch = o.shape()[0], heads = o.shape()[1], rows = o.shape()[2], of_head = rows * o.shape()[3];
-  const auto o_bits = o.Elements<uint16_t>();
+  const auto hash_o = [&](int64_t n) {
+    return o.type().bytes() == 2 ? data::HashElements(o.Elements<uint16_t>().subspan(n * of_head, of_head))
+                                 : data::HashElements(o.Elements<uint32_t>().subspan(n * of_head, of_head));
+  };
   const auto lse_bits = lse.Elements<uint32_t>();
   std::vector<HeadHash> hashes(batch * heads);
 #pragma omp parallel for schedule(static)
   for (int64_t n = 0; n < batch * heads; ++n) {
-    hashes[n] = {n / heads, first_head + n % heads, data::HashElements(o_bits.subspan(n * of_head, of_head)),
-                 data::HashElements(lse_bits.subspan(n * rows, rows))};
+    hashes[n] = {n / heads, first_head + n % heads, hash_o(n), data::HashElements(lse_bits.subspan(n * rows, rows))};
   }
   return hashes;
 }

@@ -51,8 +51,8 @@ struct HeadHash {
   uint64_t o = 0, lse = 0;
 };
 
-// Of O [batch, heads, seqlen_q, head_dim_v], 16-bit patterns, and LSE [batch, heads, seqlen_q], fp32; both contiguous.
-// `first_head` is the number of their first head.
+// Of O [batch, heads, seqlen_q, head_dim_v], patterns of 16 or 32 bits, and LSE [batch, heads, seqlen_q], fp32; both
+// contiguous. `first_head` is the number of their first head.
 std::vector<HeadHash> HashHeads(const data::Tensor& o, const data::Tensor& lse, int64_t first_head);
 
 // Throws UndecidedError for what the simulation cannot do to the last bit.

@@ -5,6 +5,7 @@
 #include "data/error.h"
 #include "verify/cli/numbers.h"
 #include "verify/cli/simulation.h"
+#include "verify/cli/suggest.h"
 #include "verify/cli/text.h"
 
 namespace bitflash::verify {
@@ -31,6 +32,13 @@ WorkloadFlags WithProblem(WorkloadFlags flags, const Attention& a) {
   Fill(flags.softmax_scale, fmt::format("{:.17g}", a.scale()));
   Fill(flags.dtype, std::string(data::Name(a.format)));
   return flags;
+}
+
+WitnessChoice ParseWitness(const std::string& text) {
+  if (text == "auto") return WitnessChoice::kAuto;
+  if (text == "fp64") return WitnessChoice::kFp64;
+  if (text == "simd") return WitnessChoice::kSimd;
+  throw data::UsageError("--witness: " + UnknownName("witness", Printable(text), {"auto", "fp64", "simd"}));
 }
 
 }  // namespace
@@ -60,6 +68,10 @@ CheckOptions CheckOptionsOf(const VerifyFlags& flags) {
   CheckOptions options;
   if (flags.pairs) {
     options.judge.most_pairs = *flags.pairs == "all" ? 0 : ParseCount("--pairs", *flags.pairs, 1, int64_t{1} << 50);
+  }
+  if (flags.witness) options.judge.witness = ParseWitness(*flags.witness);
+  if (options.judge.witness == WitnessChoice::kSimd && options.judge.most_pairs == 0) {
+    throw data::UsageError("--witness simd contradicts --pairs all: fp64 would leave no row to it");
   }
   options.metamorphic = !flags.no_relations;
   options.diagnose = !flags.no_diagnosis;

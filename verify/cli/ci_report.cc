@@ -52,6 +52,7 @@ std::vector<Check> ChecksOf(const CaseReport& c) {
   if (!c.judgement) return {{"verdict", c.outcome, c.reason}};
   const Judgement& j = *c.judgement;
   std::string text = j.reason;
+  if (j.witness && !j.witness->used) text += ". No second witness: " + j.witness->reason;
   if (c.locality) text += ". Where: " + Join(c.locality->statements, "; ");
   if (c.diagnosis && c.diagnosis->finding()) text += ". Looks like " + c.diagnosis->finding()->reading;
   const Outcome judged = Passes(j.rung)               ? Outcome::kPass

@@ -16,6 +16,7 @@
 #include "verify/cli/suggest.h"
 #include "verify/cli/table.h"
 #include "verify/cli/units.h"
+#include "verify/cpu_kernel.h"
 #include "verify/faults.h"
 
 namespace bitflash::verify {
@@ -134,6 +135,26 @@ Listing Kernels() {
   return list;
 }
 
+// Kernels of the CPU: their own list in JSON, since they have no recipe and no architecture.
+Listing CpuKernelList() {
+  Listing list{.table = Table({{"kernel"}, {"on the CPU, not simulated"}})};
+  for (const CpuKernel& kernel : CpuKernels()) {
+    const std::string unavailable = kernel.unavailable();
+    list.json.push_back({{"name", kernel.name},
+                         {"title", kernel.title},
+                         {"formats", FormatNames(kernel.formats)},
+                         {"summary", kernel.summary},
+                         {"source", kernel.source},
+                         {"unavailable", unavailable.empty() ? Json(nullptr) : Json(unavailable)}});
+    list.table.Row({std::string(kernel.name), std::string(kernel.title)});
+    list.table.Row({"", fmt::format("the CPU of this machine; {}", Join(FormatNames(kernel.formats)))});
+    if (!unavailable.empty()) list.table.Row({"", "not here: " + unavailable});
+    AddParagraph(list.table, "", kernel.summary);
+    list.table.Row({"", std::string(kernel.source)});
+  }
+  return list;
+}
+
 // Every recipe once, with the kernels that follow it.
 Listing Recipes() {
   Listing list{.table = Table({{"recipe"}, {"choice"}, {"value"}, {""}})};
@@ -231,12 +252,15 @@ Listing FaultList() {
 struct Topic {
   std::string name;
   Listing (*make)();
+  // A second table, and its name in JSON.
+  const char* more_name = nullptr;
+  Listing (*more)() = nullptr;
 };
 
 const std::vector<Topic>& Topics() {
   static const std::vector<Topic> topics = {{"gpus", Gpus},
                                             {"models", Models},
-                                            {"kernels", Kernels},
+                                            {"kernels", Kernels, "cpu_kernels", CpuKernelList},
                                             {"recipes", Recipes},
                                             {"formats", Formats},
                                             {"masks", Masks},
@@ -273,6 +297,10 @@ ExitCode List(const Arguments& arguments) {
     json[topic.name] = listing.json;
     if (!text.empty()) text += "\n";
     text += listing.table.ToString(output.color());
+    if (topic.more == nullptr) continue;
+    const Listing more = topic.more();
+    json[topic.more_name] = more.json;
+    text += "\n" + more.table.ToString(output.color());
   }
   if (output.wants_json()) output.JsonResult(json);
   output.Text(text);

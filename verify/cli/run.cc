@@ -8,8 +8,10 @@
 #include "data/tensor_file.h"
 #include "sim/count.h"
 #include "verify/cli/commands.h"
+#include "verify/cli/cpu_kernel_flag.h"
 #include "verify/cli/device_flag.h"
 #include "verify/cli/recipe_flag.h"
+#include "verify/cli/run_cpu.h"
 #include "verify/cli/run_inputs.h"
 #include "verify/cli/run_result.h"
 #include "verify/cli/simulation.h"
@@ -54,7 +56,8 @@ void RequireLse(const sim::Kernel& kernel, bool has_lse) {
                                kernel.name));
 }
 
-void Write(RunResult& result, const OutputPaths& paths) try {
+template <typename Result>
+void Write(Result& result, const OutputPaths& paths) try {
   const auto write = [&](const std::optional<std::string>& path, const char* name, const data::Tensor& tensor) {
     if (!path) return;
     data::WriteTensors(*path, {{{name, tensor}}, {}});
@@ -89,6 +92,29 @@ void FromDevice(RunResult& result, const DevicePlan& plan, const KernelInputs& i
   result.multiply_adds = count.total.matrix_flops / 2;
 }
 
+std::string InputText(const std::optional<FileInputs>& files, data::Distribution distribution, uint64_t seed) {
+  return files ? Join(files->paths) : fmt::format("{}, seed {}", Name(distribution), seed);
+}
+
+// A kernel of the CPU, with the flags that all kernels take.
+ExitCode RunCpu(const CpuKernel& kernel, Output& output, const Workload& workload, const HeadSubset& heads,
+                const std::optional<FileInputs>& files, data::Distribution distribution, const OutputPaths& paths) {
+  for (const std::string& note : workload.notes) output.Note(note);
+  RequireTaken(kernel, workload.attention());
+  CpuRunResult result{.workload = workload,
+                      .kernel = kernel,
+                      .heads = heads,
+                      .inputs = InputText(files, distribution, workload.seed),
+                      .threads = omp_get_max_threads()};
+  RunOnCpu(result, files ? SelectInputs(*files, workload.attention(), heads)
+                         : GenerateInputs(workload.attention(), heads, distribution, workload.seed));
+  Write(result, paths);
+  if (output.wants_json()) output.JsonResult(RunJson(result));
+  output.Text(RunText(result, output.color()));
+  output.Finish();
+  return ExitCode::kPass;
+}
+
 }  // namespace
 
 ExitCode Run(const Arguments& arguments) {
@@ -97,7 +123,9 @@ ExitCode Run(const Arguments& arguments) {
       "Runs an attention kernel bit by bit as its GPU would, or with --device cuda on the GPU in this machine, and\n"
       "prints a hash of every head's output. The bits do not depend on the number of threads nor on which heads are\n"
       "simulated. O is written as 16-bit patterns [batch, heads, seqlen_q, head_dim_v], LSE as fp32 [batch, heads,\n"
-      "seqlen_q].",
+      "seqlen_q]. --kernel cpu-simd is no simulation but a kernel of the CPU, timed on this machine (the fastest of\n"
+      "several runs where one is short); it also takes --dtype fp32, and --gpu, --tile and the like mean nothing to "
+      "it.",
       {{"bitflash run --kernel pytorch-fa2 --heads-q 2 --head-dim 64 --seqlen 512 --causal --out o.npy --lse lse.npy",
         "PyTorch's FlashAttention-2 on an H200"},
        {"bitflash run --kernel fa2 --arch sm80 --heads-q 32 --heads-kv 8 --head-dim 128 --seqlen 256 --heads 4:6",
@@ -107,13 +135,15 @@ ExitCode Run(const Arguments& arguments) {
         "inputs from a file, which also says the shapes"},
        {"bitflash run --kernel fa2 --device cuda --heads-q 8 --head-dim 128 --seqlen 1024 --causal --out o.npy",
         "the CUDA kernel on the GPU in this machine; exit code 5 when there is none"},
+       {"bitflash run --kernel cpu-simd --heads-q 8 --head-dim 64 --seqlen 512 --causal --dtype fp32 --out o.npy",
+        "the attention kernel of this machine's CPU: its time, and its O in fp32"},
        {"bitflash run --recipe found.json --in qkv.safetensors --out o.npy", "a recipe that bitflash identify found"}});
   WorkloadFlags workload_flags;
   InputFlags input_flags;
   OutputFlags output_flags;
   OutputPaths paths;
   std::optional<std::string> heads_text, device_text, recipe_path;
-  const WorkloadFeatures features{.seed = true};
+  const WorkloadFeatures features{.seed = true, .cpu_kernels = true};
   AddWorkloadFlags(line, workload_flags, features);
   AddInputFlags(line, input_flags);
   line.Group("Kernel");
@@ -122,7 +152,8 @@ ExitCode Run(const Arguments& arguments) {
   line.AddOption("--device", device_text, "cpu|cuda",
                  "cuda: the kernel of gpu/ on the GPU in this machine (default: cpu)");
   line.Group("Output");
-  line.AddOption("-o,--out", paths.o, "FILE.npy", "O, raw 16-bit patterns (default: only hashes)");
+  line.AddOption("-o,--out", paths.o, "FILE.npy",
+                 "O, raw 16-bit patterns, fp32 of --dtype fp32 (default: only hashes)");
   line.AddOption("--lse", paths.lse, "FILE.npy", "LSE, fp32");
   line.AddOption("--heads", heads_text, "A:B", "Only query heads A to B - 1 of every sequence (default: all)");
   AddOutputFlags(line, output_flags);
@@ -137,6 +168,21 @@ ExitCode Run(const Arguments& arguments) {
   if (input_flags.FromFiles()) {
     files = ReadInputs(input_flags, workload_flags);
     needed.seed = false;
+  }
+  const CpuKernel* cpu_kernel = NamedCpuKernel(workload_flags);
+  if (cpu_kernel != nullptr) {
+    if (kind == DeviceKind::kCuda) {
+      throw UsageError(fmt::format(
+          "--device cuda contradicts --kernel {}, which runs on the CPU: expected --device cpu", cpu_kernel->name));
+    }
+    if (recipe_path) {
+      throw UsageError(
+          fmt::format("--recipe contradicts --kernel {}: a recipe is of a simulated kernel", cpu_kernel->name));
+    }
+    RefuseSimulationFlags(*cpu_kernel, workload_flags);
+    const Workload workload = ResolveWorkload(workload_flags, WithoutSimulation(needed));
+    return RunCpu(*cpu_kernel, output, workload, ParseHeads(heads_text, workload.attention()), files, distribution,
+                  paths);
   }
   const std::optional<RecipeFile> recipe = ReadRecipe(recipe_path, workload_flags);
   if (recipe && kind == DeviceKind::kCuda) throw UsageError("--recipe contradicts --device cuda: it is simulated");
@@ -170,7 +216,7 @@ ExitCode Run(const Arguments& arguments) {
                                                wgmma ? "wgmma" : "mma.sync"),
                    .tiling = tiling,
                    .heads = heads,
-                   .inputs = files ? Join(files->paths) : fmt::format("{}, seed {}", Name(distribution), workload.seed),
+                   .inputs = InputText(files, distribution, workload.seed),
                    .device = device,
                    .has_lse = WritesLse(count),
                    .threads = omp_get_max_threads()};

@@ -21,38 +21,63 @@ double PerSecond(const RunResult& result) {
 
 }  // namespace
 
-Json RunJson(const RunResult& r) {
-  Json json = {{"schema", "bitflash.run/1"},
-               {"version", BITFLASH_VERSION},
-               {"device", r.device ? DeviceJson(*r.device) : DeviceJson(r.workload.gpu)},
-               {"gpu", GpuJson(r.workload.gpu)},
-               {"kernel", {{"name", r.kernel.name}, {"title", r.kernel.title}, {"source", r.kernel.source}}},
-               {"recipe", r.kernel.recipe.name},
-               {"tensor_core", ToString(r.core)},
-               {"problem", ProblemJson(r.workload.attention())},
-               {"tiling", TilingJson(r.tiling)},
-               {"inputs", r.inputs},
-               {"assumed", r.workload.assumed},
-               {"notes", r.workload.notes},
-               {"launches", r.launches},
-               {"heads", {{"begin", r.heads.begin}, {"end", r.heads.end}}},
-               {"hashes", Json::array()},
-               {"multiply_adds", r.multiply_adds},
-               {"seconds", r.seconds},
-               {"multiply_adds_per_second", PerSecond(r)},
-               {"threads", r.threads},
-               {"files", Json::array()}};
-  for (const HeadHash& hash : r.hashes) {
-    json["hashes"].push_back({{"batch", hash.batch},
-                              {"head", hash.head},
-                              {"o", Hex(hash.o)},
-                              {"lse", r.has_lse ? Json(Hex(hash.lse)) : Json(nullptr)}});
-  }
-  for (const WrittenFile& file : r.files) {
-    json["files"].push_back(
-        {{"path", file.path}, {"tensor", file.tensor}, {"dtype", file.dtype}, {"shape", file.shape}});
+Json HashesJson(const std::vector<HeadHash>& hashes, bool has_lse) {
+  Json json = Json::array();
+  for (const HeadHash& hash : hashes) {
+    json.push_back({{"batch", hash.batch},
+                    {"head", hash.head},
+                    {"o", Hex(hash.o)},
+                    {"lse", has_lse ? Json(Hex(hash.lse)) : Json(nullptr)}});
   }
   return json;
+}
+
+std::string HashesText(const std::vector<HeadHash>& hashes, bool has_lse, bool color) {
+  Table table({{"batch", Align::kRight}, {"head", Align::kRight}, {"hash of O"}, {has_lse ? "hash of LSE" : ""}});
+  for (const HeadHash& hash : hashes) {
+    table.Row({fmt::format("{}", hash.batch), fmt::format("{}", hash.head), Hex(hash.o), has_lse ? Hex(hash.lse) : ""});
+  }
+  return table.ToString(color);
+}
+
+Json FilesJson(const std::vector<WrittenFile>& files) {
+  Json json = Json::array();
+  for (const WrittenFile& file : files) {
+    json.push_back({{"path", file.path}, {"tensor", file.tensor}, {"dtype", file.dtype}, {"shape", file.shape}});
+  }
+  return json;
+}
+
+std::string FilesText(const std::vector<WrittenFile>& files) {
+  std::string text;
+  for (const WrittenFile& file : files) {
+    text += fmt::format("wrote {}: {} {} {}\n", Printable(file.path), file.tensor, file.dtype,
+                        data::ShapeString(file.shape));
+  }
+  return text;
+}
+
+Json RunJson(const RunResult& r) {
+  return {{"schema", "bitflash.run/1"},
+          {"version", BITFLASH_VERSION},
+          {"device", r.device ? DeviceJson(*r.device) : DeviceJson(r.workload.gpu)},
+          {"gpu", GpuJson(r.workload.gpu)},
+          {"kernel", {{"name", r.kernel.name}, {"title", r.kernel.title}, {"source", r.kernel.source}}},
+          {"recipe", r.kernel.recipe.name},
+          {"tensor_core", ToString(r.core)},
+          {"problem", ProblemJson(r.workload.attention())},
+          {"tiling", TilingJson(r.tiling)},
+          {"inputs", r.inputs},
+          {"assumed", r.workload.assumed},
+          {"notes", r.workload.notes},
+          {"launches", r.launches},
+          {"heads", {{"begin", r.heads.begin}, {"end", r.heads.end}}},
+          {"hashes", HashesJson(r.hashes, r.has_lse)},
+          {"multiply_adds", r.multiply_adds},
+          {"seconds", r.seconds},
+          {"multiply_adds_per_second", PerSecond(r)},
+          {"threads", r.threads},
+          {"files", FilesJson(r.files)}};
 }
 
 std::string RunText(const RunResult& r, bool color) {
@@ -69,21 +94,12 @@ std::string RunText(const RunResult& r, bool color) {
   text += fmt::format("inputs       {}\n", Printable(r.inputs));
   for (const std::string& assumed : r.workload.assumed) text += fmt::format("assumed      {}\n", Printable(assumed));
 
-  Table table({{"batch", Align::kRight}, {"head", Align::kRight}, {"hash of O"}, {r.has_lse ? "hash of LSE" : ""}});
-  for (const HeadHash& hash : r.hashes) {
-    table.Row(
-        {fmt::format("{}", hash.batch), fmt::format("{}", hash.head), Hex(hash.o), r.has_lse ? Hex(hash.lse) : ""});
-  }
-  text += table.ToString(color);
+  text += HashesText(r.hashes, r.has_lse, color);
   const std::string where =
       r.device ? "on the device" : fmt::format("on {} thread{}", r.threads, r.threads == 1 ? "" : "s");
   text += fmt::format("{} multiply-adds (whole tiles) in {}: {:.2f} billion per second {}\n",
                       Prefixed(static_cast<double>(r.multiply_adds)), Seconds(r.seconds), PerSecond(r) / 1e9, where);
-  for (const WrittenFile& file : r.files) {
-    text += fmt::format("wrote {}: {} {} {}\n", Printable(file.path), file.tensor, file.dtype,
-                        data::ShapeString(file.shape));
-  }
-  return text;
+  return text + FilesText(r.files);
 }
 
 }  // namespace bitflash::verify

@@ -38,6 +38,12 @@ struct RunResult {
   std::vector<WrittenFile> files;
 };
 
+// Of the heads and the files of a run.
+Json HashesJson(const std::vector<HeadHash>& hashes, bool has_lse);
+std::string HashesText(const std::vector<HeadHash>& hashes, bool has_lse, bool color);
+Json FilesJson(const std::vector<WrittenFile>& files);
+std::string FilesText(const std::vector<WrittenFile>& files);
+
 // verify/schemas/run.schema.json.
 Json RunJson(const RunResult& result);
 

@@ -62,11 +62,29 @@ Json AgreementJson(const std::optional<BitAgreement>& b) {
   return json;
 }
 
+Json WitnessJson(const std::optional<WitnessReport>& w) {
+  if (!w) return nullptr;
+  return {{"kernel", w->kernel},
+          {"used", w->used},
+          {"reason", w->reason.empty() ? Json(nullptr) : Json(w->reason)},
+          {"check",
+           {{"rows", w->check.rows},
+            {"elements", w->check.elements},
+            {"beyond", w->check.beyond},
+            {"worst", Number(w->check.worst)}}},
+          {"rows", w->rows},
+          {"beyond", w->beyond},
+          {"open", w->open},
+          {"seconds", w->seconds}};
+}
+
 Json JudgementJson(const Judgement& j) {
   Json json = {{"rung", Name(j.rung)},
                {"reason", j.reason},
                {"sampled", j.sampled},
                {"parts", j.parts.size()},
+               {"fp64_rows", j.fp64_rows},
+               {"witness", WitnessJson(j.witness)},
                {"tensors", Json::array()},
                {"named_kernel", AgreementJson(j.named)},
                {"variant", AgreementJson(j.variant)},

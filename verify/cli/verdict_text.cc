@@ -203,6 +203,33 @@ std::string RelationsText(const std::vector<MetamorphicResult>& checks, bool col
   return Line("relations", fmt::format("{} of {} hold, {} do not apply", passed, checks.size(), skipped)) + failed;
 }
 
+// Who judged which rows; nothing where fp64 saw them all.
+std::string WitnessesText(const Judgement& j) {
+  if (!j.sampled) {
+    return j.witness ? Line("witness", fmt::format("{} judged nothing: {}", j.witness->kernel, j.witness->reason)) : "";
+  }
+  const bool used = j.witness && j.witness->used;
+  std::string text;
+  if (!used) {
+    text = Line("sample", fmt::format("{} parts, {} elements of O", j.parts.size(), Grouped(j.evidence.o().elements)));
+    if (j.witness) text += Line("", fmt::format("{} was no second witness: {}", j.witness->kernel, j.witness->reason));
+    return text;
+  }
+  const WitnessReport& w = *j.witness;
+  text =
+      Line("rows",
+           fmt::format("{} judged by fp64 in {}, the other {} by {} with its error added to the bounds, in {}",
+                       Grouped(j.fp64_rows), Seconds(j.truth_seconds), Grouped(w.rows), w.kernel, Seconds(w.seconds)));
+  text += Line("", fmt::format("{} agrees with fp64 on {} rows: at most {:.3g} of its own error bound", w.kernel,
+                               Grouped(w.check.rows), w.check.worst));
+  if (j.named || j.variant) text += Line("", "bits were compared on rows of fp64 only");
+  if (w.beyond > 0)
+    text += Line("", fmt::format("{} elements beyond the bound in rows of {}", Grouped(w.beyond), w.kernel));
+  if (w.open > 0)
+    text += Line("", fmt::format("{} elements are open: {} may overflow there", Grouped(w.open), w.kernel));
+  return text;
+}
+
 std::string FullText(const CaseReport& c, bool color) {
   std::string text = fmt::format("{}: {}\n", Paint(Printable(c.name), Colour::kBold, color),
                                  Paint(Verdict(c), ColourOf(c.outcome), color));
@@ -211,9 +238,7 @@ std::string FullText(const CaseReport& c, bool color) {
   for (size_t n = 0; n < c.assumed.size(); ++n) text += Line(n == 0 ? "assumed" : "", Printable(c.assumed[n]));
   if (c.judgement) {
     const Judgement& j = *c.judgement;
-    if (j.sampled)
-      text +=
-          Line("sample", fmt::format("{} parts, {} elements of O", j.parts.size(), Grouped(j.evidence.o().elements)));
+    text += WitnessesText(j);
     text += TensorText("O", j.evidence.o(), false, color);
     if (j.evidence.lse()) text += TensorText("LSE", *j.evidence.lse(), true, color);
     if (j.named) text += BitsText("bits", *j.named);

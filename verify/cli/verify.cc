@@ -6,6 +6,7 @@
 
 #include "data/error.h"
 #include "verify/cli/ci_report.h"
+#include "verify/cli/cpu_kernel_flag.h"
 #include "verify/cli/text.h"
 #include "verify/cli/verdict_text.h"
 #include "verify/cli/verify_flags.h"
@@ -46,18 +47,36 @@ void RefuseContradictions(const VerifyFlags& flags, bool tensors) {
   }
   if ((flags.heads || flags.runs) && !flags.device) throw UsageError("--heads and --repeat need --device cuda");
   if ((flags.init || flags.timeout) && !flags.plugin) throw UsageError("--init and --timeout need --plugin");
-  if (flags.device && (flags.junit || flags.github || flags.save || flags.cases || flags.pairs)) {
-    throw UsageError("--junit, --github, --save, --cases and --pairs contradict --device cuda: it compares bits, once");
+  if (flags.device && (flags.junit || flags.github || flags.save || flags.cases || flags.pairs || flags.witness)) {
+    throw UsageError(
+        "--junit, --github, --save, --cases, --pairs and --witness contradict --device cuda: it compares bits, once");
   }
   if (flags.save == "" || flags.junit == "") throw UsageError("--save and --junit: '' is no file name");
+  if (const CpuKernel* kernel = CpuSubjectOf(flags)) {
+    RefuseSimulationFlags(*kernel, flags.workload);
+    if (flags.recipe) {
+      throw UsageError(
+          fmt::format("--recipe contradicts --kernel {}: a recipe is of a simulated kernel", kernel->name));
+    }
+    if (flags.witness == "simd" && kernel->name == "cpu-simd") {
+      throw UsageError("--witness simd contradicts --kernel cpu-simd: no kernel is its own witness");
+    }
+    return;
+  }
   if (!flags.device && !flags.plugin && !flags.fault && !tensors) {
     throw UsageError(
         "nothing to judge: give tensors (--in FILE, or --q, --k, --v and --o), a saved case (--case FILE), a kernel "
-        "(--plugin FILE.so, --device cuda) or a mistake (--fault NAME)");
+        "(--plugin FILE.so, --device cuda, --kernel cpu-simd) or a mistake (--fault NAME)");
   }
 }
 
 }  // namespace
+
+const CpuKernel* CpuSubjectOf(const VerifyFlags& flags) {
+  const CpuKernel* kernel = NamedCpuKernel(flags.workload);
+  const bool another = flags.device || flags.plugin || flags.fault || flags.o || flags.lse;
+  return another ? nullptr : kernel;
+}
 
 ExitCode Verify(const Arguments& arguments) {
   const VerifyFlags flags = ParseVerifyFlags(arguments);
@@ -65,8 +84,8 @@ ExitCode Verify(const Arguments& arguments) {
   RefuseContradictions(flags, tensors);
   if (flags.device) return VerifyDevice(flags, arguments);
   Output output("verify", flags.output);
-  const Report report =
-      flags.plugin || flags.fault ? VerifySubject(flags, arguments, output) : VerifyTensors(flags, arguments, output);
+  const Report report = flags.plugin || flags.fault || CpuSubjectOf(flags) ? VerifySubject(flags, arguments, output)
+                                                                           : VerifyTensors(flags, arguments, output);
   if (output.wants_json()) output.JsonResult(ReportJson(report));
   if (output.wants_text()) output.Text(ReportText(report, output.color()));
   if (flags.junit) WriteFile(*flags.junit, JUnitXml(report));

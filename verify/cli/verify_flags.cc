@@ -8,15 +8,18 @@ VerifyFlags ParseVerifyFlags(const Arguments& arguments) {
   VerifyFlags flags;
   CommandLine line(
       "verify",
-      "Judges an attention kernel: its outputs as tensors, the kernel itself as a plug-in, a CUDA kernel of gpu/, or "
-      "a\n"
-      "simulated kernel with a mistake in it. The verdict is the highest rung that holds:\n"
+      "Judges an attention kernel: its outputs as tensors, the kernel itself as a plug-in, a CUDA kernel of gpu/, a\n"
+      "kernel of the CPU, or a simulated kernel with a mistake in it. The verdict is the highest rung that holds:\n"
       "  exact          every bit is that of the kernel that --kernel names\n"
       "  exact-variant  every bit is that of another known recipe, tile, split or order\n"
       "  bounded        every element is within the error that a correct kernel can make\n"
       "  wrong          some are not; then, what the output looks like instead\n"
       "Exit code 0: all cases pass; 1: one does not; 4: the plug-in failed; 5: nothing was decided. The last line is\n"
-      "RESULT pass=N fail=N undecided=N.",
+      "RESULT pass=N fail=N undecided=N.\n"
+      "The truth is computed in fp64, of larger problems for a sample of rows of every head (--pairs). A second\n"
+      "witness, the fp32 kernel of the CPU, then judges every other row, with its own error added to each bound; it "
+      "is\n"
+      "used only where it agrees with fp64 on the sample (--witness).",
       {{"bitflash verify --in case.safetensors --causal", "tensors q, k, v, o and perhaps lse, of any layout"},
        {"bitflash verify --q q.npy --k k.npy --v v.npy --o o.npy --dtype bf16 --layout bshd --kernel pytorch-fa2",
         "is it PyTorch's FlashAttention-2, to the last bit?"},
@@ -25,6 +28,10 @@ VerifyFlags ParseVerifyFlags(const Arguments& arguments) {
        {"bitflash verify --kernel fa2 --fault mask-top-left --heads-q 4 --head-dim 64 --seqlen-q 100 --seqlen-k 300 "
         "--causal",
         "what a known mistake looks like (bitflash list faults)"},
+       {"bitflash verify --kernel cpu-simd --heads-q 4 --head-dim 64 --seqlen 300 --causal --dtype fp32",
+        "the attention kernel of this machine's CPU, against fp64"},
+       {"bitflash verify --in case.safetensors --causal --witness simd",
+        "fp64 only for a small sample, the CPU kernel for all other rows: the fastest for long sequences"},
        {"bitflash verify --kernel fa2 --device cuda --heads-q 8 --heads-kv 2 --head-dim 128 --seqlen 500 --causal",
         "a CUDA kernel of gpu/ against its simulated twin"}});
   AddWorkloadFlags(line, flags.workload, {.seed = true});
@@ -53,7 +60,10 @@ VerifyFlags ParseVerifyFlags(const Arguments& arguments) {
                  "Generated cases, when no shape is given (default: 64), or the one of this name");
   line.Group("Judgement");
   line.AddOption("--pairs", flags.pairs, "N|all",
-                 "Query-key pairs to judge: larger problems are sampled, every head of them (default: 1073741824)");
+                 "Query-key pairs for fp64: of larger problems a sample of every head (default: 1073741824)");
+  line.AddOption("--witness", flags.witness, "auto|fp64|simd",
+                 "Of the rows that fp64 leaves: auto: the CPU kernel judges them; fp64: nobody; simd: the CPU kernel, "
+                 "and fp64 only what checks it (default: auto)");
   line.AddFlag("--no-relations", flags.no_relations, "No checks between calls (permuted keys, split keys, ...)");
   line.AddFlag("--no-diagnosis", flags.no_diagnosis, "Do not search for what a wrong output looks like");
   line.AddOption("--heads", flags.heads, "A:B", "--device: simulate and compare query heads A to B - 1 only");

@@ -10,6 +10,7 @@
 #include "verify/cli/output.h"
 #include "verify/cli/run_inputs.h"
 #include "verify/cli/workload.h"
+#include "verify/cpu_kernel.h"
 #include "verify/report.h"
 
 namespace bitflash::verify {
@@ -24,7 +25,7 @@ struct VerifyFlags {
   std::optional<std::string> softcap, q_scale, k_scale, v_scale;
   std::optional<std::string> init, timeout, cases;  // plug-ins
   std::optional<std::string> heads, runs;           // --device cuda
-  std::optional<std::string> pairs, save, junit;
+  std::optional<std::string> pairs, witness, save, junit;
   bool no_relations = false, no_diagnosis = false, github = false;
 };
 
@@ -36,7 +37,10 @@ ExitCode VerifyDevice(const VerifyFlags& flags, const Arguments& arguments);
 // Tensors of a file, or the case in it, as outputs of an unknown kernel.
 Report VerifyTensors(const VerifyFlags& flags, const Arguments& arguments, const Output& output);
 
-// --plugin and --fault: kernels that can be called.
+// The kernel of the CPU that is judged itself: --kernel names it, and there is no other subject. Else null.
+const CpuKernel* CpuSubjectOf(const VerifyFlags& flags);
+
+// --plugin, --fault and kernels of the CPU: kernels that can be called.
 Report VerifySubject(const VerifyFlags& flags, const Arguments& arguments, const Output& output);
 
 }  // namespace bitflash::verify

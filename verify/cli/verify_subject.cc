@@ -1,5 +1,5 @@
-// Kernels that can be called: plug-ins, and simulated kernels with a mistake in them. Over a saved case, the inputs of
-// a file, one shape, or generated cases.
+// Kernels that can be called: plug-ins, kernels of the CPU, and simulated kernels with a mistake in them. Over a saved
+// case, the inputs of a file, one shape, or generated cases.
 #include <fmt/format.h>
 
 #include <memory>
@@ -9,6 +9,7 @@
 #include "verify/case_generator.h"
 #include "verify/check.h"
 #include "verify/cli/check_flags.h"
+#include "verify/cli/cpu_kernel_flag.h"
 #include "verify/cli/numbers.h"
 #include "verify/cli/save_case.h"
 #include "verify/cli/text.h"
@@ -80,7 +81,9 @@ std::vector<NamedProblem> Problems(const VerifyFlags& flags, std::vector<std::st
     return problems;
   }
   if (flags.cases) throw UsageError("--cases contradicts a shape: give one or the other");
-  const Workload workload = ResolveWorkload(flags.workload, {.seed = true});
+  const WorkloadFeatures features{.seed = true, .cpu_kernels = true};
+  const Workload workload =
+      ResolveWorkload(flags.workload, CpuSubjectOf(flags) != nullptr ? WithoutSimulation(features) : features);
   for (const std::string& what : workload.assumed) {
     // A plug-in is no kernel of bitflash and runs where it likes, unless the user names a kernel to compare with.
     const bool of_kernel = what.starts_with("kernel = ") || what.starts_with("gpu = ");
@@ -137,7 +140,11 @@ Report VerifySubject(const VerifyFlags& flags, const Arguments& arguments, const
   if (flags.o || flags.lse) throw UsageError("--o and --lse contradict --plugin and --fault: the kernel gives them");
   std::unique_ptr<Subject> subject;
   std::string name;
-  if (flags.plugin) {
+  const CpuKernel* cpu_kernel = CpuSubjectOf(flags);
+  if (cpu_kernel != nullptr) {
+    subject = std::make_unique<CpuSubject>(*cpu_kernel);
+    name = cpu_kernel->name;
+  } else if (flags.plugin) {
     auto plugin = std::make_unique<PluginSubject>(PluginOptionsOf(flags));
     name = plugin->name();
     subject = std::move(plugin);
@@ -156,7 +163,9 @@ Report VerifySubject(const VerifyFlags& flags, const Arguments& arguments, const
   for (const NamedProblem& named : problems) {
     const Problem problem = named.make();
     CheckOptions options = CheckOptionsOf(flags);
-    if (problems.size() > 1) options.judge.variant_work = 0;  // seconds a case
+    if (problems.size() > 1 || cpu_kernel != nullptr) options.judge.variant_work = 0;  // seconds a case, or in vain
+    // No kernel is its own witness.
+    if (name == "cpu-simd") options.judge.witness = WitnessChoice::kFp64;
     std::vector<std::string> of_case = assumed;
     if (flags.plugin) options.judge.named = NamedKernel(workload, recipe, problem, {}, of_case);
     const CheckProgress line(output);

@@ -8,6 +8,7 @@
 #include "verify/cli/numbers.h"
 #include "verify/cli/suggest.h"
 #include "verify/cli/text.h"
+#include "verify/cpu_kernel.h"
 
 namespace bitflash::verify {
 namespace {
@@ -119,6 +120,13 @@ class Resolver {
       const size_t comma = rest.find(',');
       const std::string name(rest.substr(0, comma));
       if (std::find(accepted.begin(), accepted.end(), name) == accepted.end()) {
+        if (FindCpuKernel(name) != nullptr) {
+          throw UsageError(fmt::format("kernel {} runs on the CPU: expected a simulated one here (accepted: {})", name,
+                                       Join(accepted)));
+        }
+        if (features_.cpu_kernels) {
+          for (const CpuKernel& cpu_kernel : CpuKernels()) accepted.emplace_back(cpu_kernel.name);
+        }
         throw UsageError(UnknownName("kernel", Printable(name), accepted));
       }
       const sim::Kernel* kernel = &sim::FindKernel(name);

@@ -35,7 +35,8 @@ struct WorkloadFeatures {
   bool kernel = true;
   bool seed = false;
   std::string default_kernel = "fa2";
-  bool sweep = false;  // --batch and the lengths may be sweeps (numbers.h)
+  bool cpu_kernels = false;  // --kernel also takes kernels of the CPU (cpu_kernel_flag.h)
+  bool sweep = false;        // --batch and the lengths may be sweeps (numbers.h)
 };
 
 void AddWorkloadFlags(CommandLine& line, WorkloadFlags& flags, const WorkloadFeatures& features);
