@@ -1,121 +1,220 @@
 #include "verify/diagnose.h"
 
 #include <algorithm>
-#include <cmath>
-#include <exception>
+#include <functional>
+#include <map>
+#include <optional>
 
 #include "data/error.h"
 #include "data/gpu.h"
-#include "verify/compare.h"
+#include "verify/diagnose_sample.h"
+#include "verify/diagnose_tiles.h"
 #include "verify/refit.h"
 #include "verify/simulated_subject.h"
-#include "verify/truth.h"
 
 namespace bitflash::verify {
 namespace {
 
 using data::Attention;
 
-constexpr double kMostPenalty = 1e4;     // of one element, so that a few infinite ones do not drown the rest
 constexpr double kLeastExplained = 0.1;  // of a hypothesis that is worth a line
 constexpr double kFinding = 0.98;        // of one that is the answer, if its bits are not equal anyway
 constexpr size_t kMostHypotheses = 10;
+constexpr size_t kConfirmed = 2;  // kernels that a search on the probe passes on to the sample
 
-bool SameKind(double a, double b) {
-  if (std::isnan(a) || std::isnan(b)) return std::isnan(a) && std::isnan(b);
-  return std::isinf(a) || std::isinf(b) ? a == b : true;
+constexpr size_t kKeptTrials = 8;  // of these, to say which tiles are equally good
+
+// Of two explanations the one with less to choose in it is the answer when it leaves unexplained at most so many times
+// as much: that can be roundings of an unknown kernel. A number that was fitted must explain this much more.
+constexpr double kAsGood = 3;
+constexpr double kFitMustGain = 1e-3;
+
+// What a hypothesis gave, to find those that gave the same.
+size_t BitsOf(const Outputs& outputs) {
+  const auto hash = [](const data::Tensor& tensor) {
+    const auto* bytes = reinterpret_cast<const char*>(tensor.ContiguousBytes().data());
+    return std::hash<std::string_view>()(std::string_view(bytes, tensor.bytes()));
+  };
+  return hash(outputs.o) * 31 + (outputs.lse ? hash(*outputs.lse) : 0);
 }
 
-// How much is wrong between two numbers, in squared units of the bound.
-double Penalty(double a, double b, double bound) {
-  if (!SameKind(a, b)) return kMostPenalty;
-  if (a == b || !std::isfinite(a)) return 0;
-  if (bound <= 0) return kMostPenalty;
-  if (!std::isfinite(bound)) return 0;
-  const double score = std::abs(a - b) / bound;
-  return std::min(score * score, kMostPenalty);
-}
-
-// The problem that the hypotheses run on, and what the kernel gave for it.
-struct Sample {
-  Problem problem;
-  Outputs outputs;
-  Truth truth;
-  std::vector<double> o, lse;
-  double penalty_o = 0, penalty_lse = 0;  // of the kernel against the truth
+struct Found {
+  Hypothesis hypothesis;
+  Match match;
+  size_t bits = 0;
 };
 
-double TotalPenalty(const std::vector<double>& a, const std::vector<double>& b, const std::vector<double>& bound) {
-  double total = 0;
-  for (size_t n = 0; n < a.size(); ++n) total += Penalty(a[n], b[n], bound[n]);
-  return total;
-}
+bool BetterFound(const Found& a, const Found& b) { return Better(a.match, b.match); }
 
-void Prepare(Sample& s) {
-  s.truth = ComputeTruth(s.problem, ArithmeticOf(s.problem, s.outputs.o.type().format().value()));
-  s.o = ToDoubles(s.outputs.o);
-  if (s.outputs.lse) s.lse = ToDoubles(*s.outputs.lse);
-  s.penalty_o = TotalPenalty(s.o, s.truth.o, s.truth.o_bound);
-  if (s.outputs.lse) s.penalty_lse = TotalPenalty(s.lse, s.truth.lse, s.truth.lse_bound);
-}
+// One diagnosis: what was found so far, and what it was found on.
+class Doctor {
+ public:
+  // `named`: whose kernel is known.
+  Doctor(const Sample& sample, bool named, const std::function<void(double)>& progress)
+      : sample_(sample), named_(named), progress_(progress) {}
 
-int64_t Pairs(const Problem& p) {
-  return p.attention.batch * p.attention.heads_q * p.attention.seqlen_q * p.attention.seqlen_k;
-}
+  int64_t tried = 0;
+  std::map<std::string_view, Found> best;  // by fault
 
-// The head and the first row with an error beyond its bound, of O if there is one.
-Element Landmark(const Evidence& evidence) {
-  const TensorEvidence& e = evidence.o().beyond > 0 ? evidence.o() : *evidence.lse();
-  return *e.first_beyond;
-}
-
-// Rows around the landmark, in as many heads as the budget has room for.
-Sample CutSample(const Problem& p, const Outputs& outputs, const Evidence& evidence, int64_t most_pairs) {
-  const Attention& a = p.attention;
-  const Element at = Landmark(evidence);
-  const int64_t sequence = at.index[0], queries = p.queries(sequence), keys = std::max<int64_t>(1, p.keys(sequence));
-  // A quarter of the heads' worth of rows, but at least 16 rows: mistakes need rows to show, and heads to be told
-  // apart.
-  const int64_t rows = std::clamp<int64_t>(most_pairs / (keys * std::min<int64_t>(a.heads_q, 8)),
-                                           std::min<int64_t>(16, queries), queries);
-  const int64_t groups = std::clamp<int64_t>(most_pairs / (keys * rows * a.group()), 1, a.heads_kv);
-  const int64_t first_group = std::clamp<int64_t>(at.index[1] / a.group() - groups / 2, 0, a.heads_kv - groups);
-  const int64_t first_row = std::clamp<int64_t>(at.index[2] - 4, 0, queries - rows);
-  const Part part{
-      sequence, {first_group * a.group(), (first_group + groups) * a.group()}, {first_row, first_row + rows}};
-  return {.problem = Extract(p, part), .outputs = Extract(outputs, part)};
-}
-
-Hypothesis Compared(const Sample& s, const Outputs& hypothesis) {
-  Hypothesis h;
-  double rest = 0, whole = 0;
-  const auto add = [&](const data::Tensor& mine, const data::Tensor& theirs, const std::vector<double>& values,
-                       const std::vector<double>& bound, double weight, double penalty) {
-    rest += weight * TotalPenalty(values, ToDoubles(theirs), bound);
-    whole += weight * penalty;
-    h.elements += mine.count();
-    if (mine.type() == theirs.type()) h.equal += mine.count() - Compare(mine, theirs).bits_differ;
-  };
-  add(s.outputs.o, hypothesis.o, s.o, s.truth.o_bound, 1, s.penalty_o);
-  if (s.outputs.lse && hypothesis.lse) {
-    // A row's LSE weighs as much as its O.
-    const auto weight = static_cast<double>(s.problem.attention.head_dim_v);
-    add(*s.outputs.lse, *hypothesis.lse, s.lse, s.truth.lse_bound, weight, s.penalty_lse);
+  // Simulates the mistake in the kernel, and keeps it when it is the best so far.
+  void Try(const Fault& fault, const SimulatedKernel& kernel, const std::string& tiles) {
+    try {
+      if (!fault.Applies(kernel, sample_.problem)) return;
+      const Outputs outputs = fault.Run(kernel, sample_.problem);
+      ++tried;
+      const Match match = Compared(sample_, outputs);
+      const auto known = best.find(fault.id);
+      if (known != best.end() && !Better(match, known->second.match)) return;
+      Found found{.hypothesis = {}, .match = match, .bits = BitsOf(outputs)};
+      found.hypothesis.kernel = kernel.kernel->name;
+      found.hypothesis.fault = &fault;
+      found.hypothesis.id = fault.id;
+      found.hypothesis.reading = fault.reading;
+      // Bits that are all equal tell the tiles, whoever thought of them.
+      const bool told = named_ || !tiles.empty() || !match.identical();
+      found.hypothesis.tiles = told ? tiles : TilesText(AxisOf(fault), {{kernel, match}});
+      best.insert_or_assign(fault.id, std::move(found));
+      if (match.identical()) identical_ = kernel;
+    } catch (const data::UndecidedError&) {
+      // This kernel does not run the problem.
+    } catch (const data::UsageError&) {
+    }
   }
-  h.explained = whole > 0 ? 1 - rest / whole : 0;
-  return h;
+
+  // Every mistake in the first of the kernels that takes it.
+  void TryAll(const std::vector<SimulatedKernel>& kernels, double share_before, double share_after) {
+    for (size_t n = 0; n < Faults().size(); ++n) {
+      const Fault& fault = Faults()[n];
+      for (const SimulatedKernel& kernel : kernels) {
+        const int64_t before = tried;
+        Try(fault, kernel, "");
+        if (tried > before) break;
+      }
+      const double share = static_cast<double>(n + 1) / static_cast<double>(Faults().size());
+      if (progress_) progress_(share_before + (share_after - share_before) * share);
+    }
+  }
+
+  // Searches tiles for the chosen mistakes: those that depend on them, and others for the sake of their roundings.
+  template <class Choose>
+  void Search(const Sample& probe, const Choose& choose, double share_before, double share_after) {
+    for (size_t n = 0; n < Faults().size(); ++n) {
+      const Fault& fault = Faults()[n];
+      const TileAxis axis = AxisOf(fault);
+      if (!choose(fault, axis)) continue;
+      const std::vector<Trial> trials =
+          SearchTiles(fault, axis == TileAxis::kNone ? TileAxis::kKeys : axis, probe, kKeptTrials, tried);
+      const std::string tiles = TilesText(axis, trials);
+      for (size_t k = 0; k < trials.size(); ++k) {
+        // Those that the probe cannot tell from the best, too.
+        if (k >= kConfirmed && Better(trials[0].match, trials[k].match)) break;
+        for (const SimulatedKernel& kernel : OnWholeProblem(trials[k].kernel, probe, sample_.problem)) {
+          Try(fault, kernel, tiles);
+        }
+      }
+      const double share = static_cast<double>(n + 1) / static_cast<double>(Faults().size());
+      if (progress_) progress_(share_before + (share_after - share_before) * share);
+    }
+  }
+
+  bool Explains(const Fault& fault) const {
+    const auto found = best.find(fault.id);
+    return found != best.end() && found->second.match.explained >= kFinding;
+  }
+
+  // One of them explains nearly all.
+  bool HasFinding() const {
+    return std::ranges::any_of(best, [](const auto& found) { return found.second.match.explained >= kFinding; });
+  }
+
+  // The kernel, mistake included, that gave every bit of the sample.
+  const std::optional<SimulatedKernel>& identical() const { return identical_; }
+
+ private:
+  const Sample& sample_;
+  const bool named_;
+  const std::function<void(double)>& progress_;
+  std::optional<SimulatedKernel> identical_;
+};
+
+// The kernel is not known: one whose bits shine through, or likely ones, then tiles for what depends on them.
+void DiagnoseUnknown(const Sample& sample, int64_t probe_pairs, Doctor& doctor) {
+  const Attention& a = sample.problem.attention;
+  std::vector<SimulatedKernel> kernels;
+  if (a.softcap == 0 && sample.problem.sinks.empty()) {
+    const Sample best = ProbeOf(sample, Probe::kBest, probe_pairs);
+    for (const Trial& trial : SearchByBits(best, doctor.tried)) {
+      for (const SimulatedKernel& kernel : OnWholeProblem(trial.kernel, best, sample.problem))
+        kernels.push_back(kernel);
+    }
+  }
+  for (const SimulatedKernel& kernel : LikelyKernels(a)) kernels.push_back(kernel);
+  doctor.TryAll(kernels, 0, 0.4);
+  const Sample worst = ProbeOf(sample, Probe::kWorst, probe_pairs);
+  if (!doctor.identical()) {
+    doctor.Search(
+        worst, [](const Fault&, TileAxis axis) { return axis != TileAxis::kNone; }, 0.4, 0.8);
+  }
+  if (!doctor.identical()) {
+    // The others depend on tiles by their roundings only: that counts between explanations that are equally good, and
+    // where an error is hardly larger than roundings.
+    const bool all = !doctor.HasFinding();
+    const auto choose = [&](const Fault& f, TileAxis axis) {
+      return axis == TileAxis::kNone && (all || doctor.Explains(f));
+    };
+    doctor.Search(worst, choose, 0.8, 0.9);
+  }
+  if (doctor.identical()) {
+    // Bits that are all equal tell the kernel. What else gives them, in this kernel or where it cannot happen in it?
+    doctor.TryAll({*doctor.identical()}, 0.9, 0.92);
+    const auto choose = [&](const Fault& f, TileAxis axis) {
+      return axis != TileAxis::kNone && !doctor.best.contains(f.id);
+    };
+    doctor.Search(worst, choose, 0.92, 0.95);
+  }
 }
 
-// Better first: equal bits, then what is explained; among equals the order in which they were tried.
-bool Better(const Hypothesis& a, const Hypothesis& b) {
-  if (a.identical() != b.identical()) return a.identical();
-  return a.explained > b.explained;
+// How much there is to choose in it: nothing, tiles, parts or pages, a fitted number.
+int Freedom(const Found& found) {
+  if (found.hypothesis.fault == nullptr) return 3;
+  switch (AxisOf(*found.hypothesis.fault)) {
+    case TileAxis::kNone:
+      return 0;
+    case TileAxis::kKeys:
+    case TileAxis::kRows:
+    case TileAxis::kTails:
+      return 1;
+    case TileAxis::kParts:
+    case TileAxis::kMaskedParts:
+    case TileAxis::kPages:
+      break;
+  }
+  return 2;
 }
 
-// Mistakes of softmax, tails and splits depend on the tile and its order, the others hardly.
-bool DependsOnKernel(const Fault& fault) {
-  return fault.family == FaultFamily::kTail || fault.family == FaultFamily::kSoftmax ||
-         fault.family == FaultFamily::kSplit;
+// Best first. What explains hardly more only because there is more to choose in it comes after the simplest that
+// explains as much.
+void Rank(std::vector<Found>& found) {
+  std::ranges::stable_sort(found, BetterFound);
+  if (found.empty() || found[0].match.identical() || found[0].match.explained < kFinding) return;
+  const double rest = 1 - found[0].match.explained;
+  const double enough = found[0].hypothesis.fault == nullptr ? std::max(kFitMustGain, kAsGood * rest) : kAsGood * rest;
+  size_t simplest = 0;
+  for (size_t n = 1; n < found.size(); ++n) {
+    const bool as_good = 1 - found[n].match.explained <= enough;
+    if (as_good && Freedom(found[n]) < Freedom(found[simplest])) simplest = n;
+  }
+  std::rotate(found.begin(), found.begin() + simplest, found.begin() + simplest + 1);
+}
+
+// Those that gave the same bits as another.
+void TellSame(std::vector<Found>& found) {
+  for (Found& one : found) {
+    for (const Found& other : found) {
+      if (&one == &other || one.hypothesis.fault == nullptr || other.hypothesis.fault == nullptr) continue;
+      if (one.bits == other.bits) one.hypothesis.same.push_back(other.hypothesis.id);
+    }
+  }
 }
 
 }  // namespace
@@ -126,7 +225,9 @@ const Hypothesis* Diagnosis::finding() const {
   return first.identical() || first.explained >= kFinding ? &first : nullptr;
 }
 
-std::vector<SimulatedKernel> LikelyKernels(const Attention& a) {
+std::vector<SimulatedKernel> LikelyKernels(const Attention& attention) {
+  Attention a = attention;
+  if (data::StorageBytes(a.format) == 1) a.format = data::Format::kFp16;  // as RunSimulated does it
   std::vector<SimulatedKernel> kernels;
   const data::Gpu gpu = data::LoadGpu("h200");
   const auto add = [&](std::string_view name, const sim::TilingChoice& choice) {
@@ -148,52 +249,42 @@ std::vector<SimulatedKernel> LikelyKernels(const Attention& a) {
 Diagnosis Diagnose(const Problem& p, const Outputs& outputs, const Evidence& evidence, const DiagnoseOptions& options) {
   Diagnosis diagnosis;
   if (evidence.beyond() == 0) return diagnosis;
-  Sample sample = {.problem = p, .outputs = outputs};
+  const Sample sample = SampleOf(p, outputs, evidence, options.most_pairs);
   if (Pairs(p) > options.most_pairs) {
-    sample = CutSample(p, outputs, evidence, options.most_pairs);
     diagnosis.left_out.push_back(
         "mistakes of layouts and offsets: they show in the whole problem only, which is too large");
   }
-  Prepare(sample);
-  std::vector<SimulatedKernel> kernels = options.kernels;
-  if (kernels.empty()) kernels = LikelyKernels(sample.problem.attention);
+  Doctor doctor(sample, !options.kernels.empty(), options.progress);
+  if (options.kernels.empty()) {
+    DiagnoseUnknown(sample, options.probe_pairs, doctor);
+  } else {
+    for (const SimulatedKernel& kernel : options.kernels) doctor.TryAll({kernel}, 0, 0.95);
+  }
 
-  std::vector<Hypothesis> found;
-  const auto total = static_cast<double>(Faults().size());
-  for (size_t n = 0; n < Faults().size(); ++n) {
-    const Fault& fault = Faults()[n];
-    std::optional<Hypothesis> best;
-    for (const SimulatedKernel& kernel : kernels) {
-      if (!fault.Applies(kernel, sample.problem)) continue;
-      try {
-        Hypothesis h = Compared(sample, fault.Run(kernel, sample.problem));
-        ++diagnosis.tried;
-        h.id = fault.id;
-        h.reading = fault.reading;
-        h.kernel = kernel.kernel->name;
-        h.fault = &fault;
-        if (!best || Better(h, *best)) best = h;
-      } catch (const data::UndecidedError&) {
-        continue;  // this kernel does not run the problem
-      } catch (const data::UsageError&) {
-        continue;
-      }
-      if (!DependsOnKernel(fault) || best->identical()) break;
-    }
-    if (best && best->explained >= kLeastExplained) found.push_back(*best);
-    if (options.progress) options.progress(static_cast<double>(n + 1) / (total + 1));
+  std::vector<Found> found;
+  for (const Fault& fault : Faults()) {
+    const auto best = doctor.best.find(fault.id);
+    if (best != doctor.best.end()) found.push_back(best->second);
   }
   for (const Refit& refit : Refits(sample.problem, sample.outputs, sample.truth)) {
-    Hypothesis h = Compared(sample, refit.outputs);
-    ++diagnosis.tried;
-    h.equal = 0;  // fp64 rounded: equal bits would be chance
-    h.id = refit.id;
-    h.reading = refit.reading;
-    if (h.explained >= kLeastExplained) found.push_back(h);
+    Found fit{.hypothesis = {}, .match = Compared(sample, refit.outputs), .bits = 0};
+    ++doctor.tried;
+    fit.match.equal = 0;  // fp64 rounded: equal bits would be chance
+    fit.hypothesis.id = refit.id;
+    fit.hypothesis.reading = refit.reading;
+    found.push_back(std::move(fit));
   }
-  std::ranges::stable_sort(found, Better);
+  std::erase_if(found, [](const Found& f) { return f.match.explained < kLeastExplained; });
+  Rank(found);
+  TellSame(found);
   if (found.size() > kMostHypotheses) found.resize(kMostHypotheses);
-  diagnosis.hypotheses = std::move(found);
+  for (Found& one : found) {
+    one.hypothesis.elements = one.match.elements;
+    one.hypothesis.equal = one.match.equal;
+    one.hypothesis.explained = one.match.explained;
+    diagnosis.hypotheses.push_back(std::move(one.hypothesis));
+  }
+  diagnosis.tried = doctor.tried;
   if (options.progress) options.progress(1);
   return diagnosis;
 }

@@ -24,6 +24,8 @@ struct Hypothesis {
   int64_t equal = 0;             // whose bits are equal; 0 for a refit
   // 1: all of the error; 0: none of it. Squared errors in units of each element's bound, one element at most 1e4.
   double explained = 0;
+  std::string tiles;              // "tiles of 64 or 128 keys": with which it explains that; empty: the kernel was named
+  std::vector<std::string> same;  // other mistakes that give the same bits on these inputs: nobody can tell them apart
   bool identical() const { return elements > 0 && equal == elements; }
 };
 
@@ -37,21 +39,21 @@ struct Diagnosis {
 };
 
 struct DiagnoseOptions {
-  // Simulated in turn with each mistake: the kernel that was named, or kernels like the unknown one. Empty: those that
-  // bitflash knows for the problem.
+  // Simulated in turn with each mistake: the kernel that was named. Empty: it is not known, and the tiles of mistakes
+  // that depend on them are searched on a few rows (diagnose_tiles.h).
   std::vector<SimulatedKernel> kernels;
   // Query-key pairs of one simulation. Larger problems are cut to rows around the first error, so mistakes that show
   // only in the whole (layouts, offsets) are then left out.
   int64_t most_pairs = int64_t{1} << 22;
-  std::function<void(double)> progress;  // 0 to 1
+  int64_t probe_pairs = int64_t{1} << 17;  // of one simulation in the search for tiles
+  std::function<void(double)> progress;    // 0 to 1
 };
 
 // Requires evidence with errors; an empty diagnosis otherwise.
 Diagnosis Diagnose(const Problem& problem, const Outputs& outputs, const Evidence& evidence,
                    const DiagnoseOptions& options = {});
 
-// Kernels whose tiles, orders and splits cover what unknown kernels do, for a problem of a 16-bit format; the published
-// tilings for an H200.
+// Kernels like unknown ones, with the tilings published for an H200; for fp8 those of fp16.
 std::vector<SimulatedKernel> LikelyKernels(const data::Attention& attention);
 
 }  // namespace bitflash::verify

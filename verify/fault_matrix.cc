@@ -1,63 +1,21 @@
 #include "verify/fault_matrix.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "data/error.h"
 #include "verify/criteria.h"
 #include "verify/diagnose.h"
+#include "verify/fault_cases.h"
 #include "verify/judge.h"
-#include "verify/simulate.h"
 #include "verify/truth.h"
 
 namespace bitflash::verify {
 namespace {
 
-using data::Attention;
 using data::Format;
-using data::Mask;
 
 constexpr double kTolerance = 1e-2;  // of allclose, absolute and relative
-
-Attention Shape(int64_t queries, int64_t keys, const Mask& mask) {
-  return {.batch = 2,
-          .heads_q = 4,
-          .heads_kv = 2,
-          .seqlen_q = queries,
-          .seqlen_k = keys,
-          .head_dim = 80,  // more than 64, no power of two
-          .head_dim_v = 80,
-          .mask = mask};
-}
-
-Problem Generate(const Attention& a, data::Distribution family) { return GenerateProblem(a, family, 7); }
-
-// Between them they have what every fault needs: tails, empty rows, ragged lengths, every mask, groups, scales.
-std::vector<Problem> Problems(data::Distribution family) {
-  std::vector<Problem> problems = {
-      Generate(Shape(40, 72, Mask::Causal()), family), Generate(Shape(70, 40, Mask::Causal()), family),
-      Generate(Shape(70, 40, Mask::CausalTopLeft()), family), Generate(Shape(64, 64, Mask::Window(20, 3)), family),
-      Generate(Shape(33, 100, Mask::Full()), family)};
-  Attention square = Shape(48, 48, Mask::Full());
-  square.heads_kv = 4;
-  square.format = Format::kFp16;
-  problems.push_back(Generate(square, family));
-  Problem ragged = Generate(Shape(40, 72, Mask::Causal()), family);
-  ragged.seqlens_q = {17, 40};
-  ragged.seqlens_k = {72, 50};
-  problems.push_back(std::move(ragged));
-  Attention fp8 = Shape(40, 72, Mask::Causal());
-  fp8.format = Format::kE4m3;
-  Problem scaled = Generate(fp8, family);
-  scaled.q_scale = 0.5, scaled.k_scale = 1.25, scaled.v_scale = 3;
-  problems.push_back(std::move(scaled));
-  Attention capped = Shape(40, 72, Mask::Causal());
-  capped.softcap = 5;
-  problems.push_back(Generate(capped, family));
-  Problem sinks = Generate(Shape(40, 72, Mask::Causal()), family);
-  sinks.sinks = {0.5, 1, 2, -1};
-  problems.push_back(std::move(sinks));
-  return problems;
-}
 
 // One that walks over all keys, and one that splits them, with pages; small tiles, so that small problems have many.
 std::vector<SimulatedKernel> Kernels() {
@@ -65,6 +23,22 @@ std::vector<SimulatedKernel> Kernels() {
           {&sim::FindKernel("split-kv"),
            {.Br = 32, .Bc = 16, .warps = 2, .splits = 3, .page_size = 8, .pack_gqa = true},
            "sm90"}};
+}
+
+// Tiles, a tensor core, an order and an arithmetic of their own. What no hypothesis of a diagnosis is made of is the
+// arithmetic.
+std::vector<SimulatedKernel> ForeignKernels() {
+  const auto foreign = [](std::string_view name) {
+    sim::Kernel kernel = sim::FindKernel(name);
+    kernel.recipe.key_order = sim::Order::kAscending;
+    kernel.recipe.exponent = sim::Recipe::Exponent::kUnfused;
+    kernel.recipe.row_sum = sim::Recipe::RowSum::kTileThenFused;
+    kernel.recipe.reciprocal = sim::Recipe::Reciprocal::kRcp;
+    return kernel;
+  };
+  static const sim::Kernel fa2 = foreign("fa2"), split_kv = foreign("split-kv");
+  return {{&fa2, {.Br = 16, .Bc = 32, .warps = 1}, "sm80"},
+          {&split_kv, {.Br = 16, .Bc = 16, .warps = 1, .part_keys = 16}, "sm80"}};
 }
 
 // A problem with all that is compared with it; made once for all faults.
@@ -97,58 +71,74 @@ bool Sees(Criterion criterion, const Setting& s, const std::vector<double>& o, c
   return !Nmse(o, truth).passes;
 }
 
-// The mistake comes first, or cannot be told from what does: both gave every bit.
+// The mistake comes first, or cannot be told from what does: both give the same bits.
 bool Named(const Diagnosis& d, const Fault& fault) {
   if (d.hypotheses.empty()) return false;
   const Hypothesis& first = d.hypotheses.front();
-  if (first.id == fault.id) return true;
-  return first.identical() &&
-         std::ranges::any_of(d.hypotheses, [&](const Hypothesis& h) { return h.id == fault.id && h.identical(); });
+  return first.id == fault.id || std::ranges::find(first.same, fault.id) != first.same.end();
 }
 
-void Diagnose(const Setting& s, const SimulatedKernel& kernel, const Fault& fault, const Outputs& outputs,
-              const Evidence& evidence, bool unknown, MatrixCell& cell) {
-  ++cell.diagnosed;
-  const Diagnosis told = Diagnose(s.problem, outputs, evidence, {.kernels = {kernel}});
-  if (Named(told, fault)) {
-    ++cell.named;
-  } else {
-    cell.confused_with = told.hypotheses.empty() ? "nothing" : told.hypotheses[0].id;
+void Add(const Diagnosis& d, const Fault& fault, Naming& naming) {
+  ++naming.diagnosed;
+  if (Named(d, fault)) {
+    ++naming.named;
+    return;
   }
-  if (!unknown || cell.diagnosed_unknown > 0) return;
-  ++cell.diagnosed_unknown;
-  cell.named_unknown += Named(Diagnose(s.problem, outputs, evidence, {}), fault);
+  naming.misled += d.finding() != nullptr;
+  naming.confused_with = d.hypotheses.empty() ? "nothing" : d.hypotheses[0].id;
+}
+
+std::optional<Outputs> Run(const SimulatedKernel& kernel, const Fault& fault, const Problem& problem) {
+  if (!fault.Applies(kernel, problem)) return std::nullopt;
+  try {
+    return fault.Run(kernel, problem);
+  } catch (const data::UndecidedError&) {
+    return std::nullopt;  // the kernel does not run this problem to the bit
+  } catch (const data::UsageError&) {
+    return std::nullopt;  // nor at all
+  }
 }
 
 void Run(const Setting& s, const SimulatedKernel& kernel, const Fault& fault, const FaultMatrixOptions& options,
          MatrixCell& cell) {
-  if (!fault.Applies(kernel, s.problem)) return;
-  Outputs outputs;
-  try {
-    outputs = fault.Run(kernel, s.problem);
-  } catch (const data::UndecidedError&) {
-    return;  // the kernel does not run this problem to the bit
-  } catch (const data::UsageError&) {
-    return;  // nor at all
-  }
+  if (cell.outside >= options.most_outside) return;
+  const std::optional<Outputs> outputs = Run(kernel, fault, s.problem);
+  if (!outputs) return;
   ++cell.applied;
-  const Judgement judgement = Judge(s.problem, outputs, {.variant_work = 0});
+  const Judgement judgement = Judge(s.problem, *outputs, {.variant_work = 0});
   if (judgement.evidence.beyond() == 0 || judgement.practice) {
     ++cell.within;
     return;
   }
   ++cell.outside;
   cell.wrong += judgement.rung == Rung::kWrong;
-  const std::vector<double> o = s.Own(ToDoubles(outputs.o)), truth = s.Own(s.truth.o);
+  const std::vector<double> o = s.Own(ToDoubles(outputs->o)), truth = s.Own(s.truth.o);
   for (int c = 0; c < kCriteria; ++c) {
     const auto criterion = static_cast<Criterion>(c);
     if (criterion == Criterion::kFlashAttention2 && !s.rule) continue;
     ++cell.asked[c];
     cell.seen[c] += Sees(criterion, s, o, truth);
   }
-  if (cell.diagnosed < options.most_diagnosed) {
-    Diagnose(s, kernel, fault, outputs, judgement.evidence, options.unknown, cell);
+  if (cell.known.diagnosed < options.most_diagnosed) {
+    Add(Diagnose(s.problem, *outputs, judgement.evidence, {.kernels = {kernel}}), fault, cell.known);
   }
+  if (options.unknown && cell.unknown.diagnosed == 0) {
+    Add(Diagnose(s.problem, *outputs, judgement.evidence), fault, cell.unknown);
+  }
+}
+
+// One problem a cell.
+void RunForeign(const Setting& s, const SimulatedKernel& kernel, const Fault& fault, Naming& naming) {
+  if (naming.diagnosed > 0) return;
+  const std::optional<Outputs> outputs = Run(kernel, fault, s.problem);
+  if (!outputs) return;
+  const Judgement judgement = Judge(s.problem, *outputs, {.variant_work = 0});
+  if (judgement.rung != Rung::kWrong) return;
+  Add(Diagnose(s.problem, *outputs, judgement.evidence), fault, naming);
+}
+
+bool IsChosen(const Fault& fault, const FaultMatrixOptions& options) {
+  return options.faults.empty() || std::ranges::find(options.faults, fault.id) != options.faults.end();
 }
 
 std::string Letters(const MatrixCell& cell) {
@@ -158,7 +148,7 @@ std::string Letters(const MatrixCell& cell) {
   constexpr std::string_view kLetters = "FAN";
   for (int c = 0; c < kCriteria; ++c)
     if (cell.asked[c] > 0 && cell.seen[c] == cell.asked[c]) letters += kLetters[c];
-  return letters + (cell.diagnosed > 0 && cell.named == cell.diagnosed ? "*" : "");
+  return letters + (cell.known.diagnosed > 0 && cell.known.named == cell.known.diagnosed ? "*" : "");
 }
 
 }  // namespace
@@ -175,6 +165,12 @@ std::string_view Name(Criterion criterion) {
   return "NMSE 5e-4";
 }
 
+void Naming::Add(const Naming& other) {
+  diagnosed += other.diagnosed;
+  named += other.named;
+  misled += other.misled;
+}
+
 MatrixCell FaultMatrix::Total() const {
   MatrixCell total;
   for (const auto& row : cells) {
@@ -187,10 +183,9 @@ MatrixCell FaultMatrix::Total() const {
         total.asked[c] += cell.asked[c];
         total.seen[c] += cell.seen[c];
       }
-      total.diagnosed += cell.diagnosed;
-      total.named += cell.named;
-      total.diagnosed_unknown += cell.diagnosed_unknown;
-      total.named_unknown += cell.named_unknown;
+      total.known.Add(cell.known);
+      total.unknown.Add(cell.unknown);
+      total.foreign.Add(cell.foreign);
     }
   }
   return total;
@@ -199,20 +194,25 @@ MatrixCell FaultMatrix::Total() const {
 FaultMatrix RunFaultMatrix(const FaultMatrixOptions& options) {
   FaultMatrix matrix{.families = options.families, .cells = {}};
   matrix.cells.assign(Faults().size(), std::vector<MatrixCell>(options.families.size()));
-  const std::vector<SimulatedKernel> kernels = Kernels();
+  const std::vector<SimulatedKernel> kernels = Kernels(), foreign = ForeignKernels();
   const auto families = static_cast<int64_t>(options.families.size());
   int64_t done = 0;
   // The simulations inside are too small for threads of their own.
 #pragma omp parallel for schedule(dynamic)
   for (int64_t family = 0; family < families; ++family) {
-    const std::vector<Problem> problems = Problems(options.families[family]);
-    for (const Problem& problem : problems) {
-      const Setting setting(problem);
+    for (const FaultCase& c : FaultCases(options.families[family])) {
+      const Setting setting(c.problem);
       for (const SimulatedKernel& kernel : kernels) {
         for (size_t n = 0; n < Faults().size(); ++n) {
           const Fault& fault = Faults()[n];
-          if (!options.faults.empty() && std::ranges::find(options.faults, fault.id) == options.faults.end()) continue;
+          if (!IsChosen(fault, options)) continue;
           Run(setting, kernel, fault, options, matrix.cells[n][family]);
+        }
+      }
+      if (!options.unknown) continue;
+      for (const SimulatedKernel& kernel : foreign) {
+        for (size_t n = 0; n < Faults().size(); ++n) {
+          if (IsChosen(Faults()[n], options)) RunForeign(setting, kernel, Faults()[n], matrix.cells[n][family].foreign);
         }
       }
     }

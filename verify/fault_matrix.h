@@ -5,6 +5,7 @@
 
 #include <array>
 #include <functional>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,16 @@ enum class Criterion : uint8_t { kFlashAttention2, kAllClose, kNmse };
 inline constexpr int kCriteria = 3;
 std::string_view Name(Criterion criterion);  // "FA's rule", "allclose 1e-2", "NMSE 5e-4"
 
+// How often a diagnosis named the mistake.
+struct Naming {
+  int64_t diagnosed = 0;
+  int64_t named = 0;          // the mistake comes first, or its bits are those of the one that does
+  int64_t misled = 0;         // another mistake is not only first, but given as the answer (Diagnosis::finding)
+  std::string confused_with;  // what came first instead, the last time
+
+  void Add(const Naming& other);
+};
+
 // One mistake on inputs of one family.
 struct MatrixCell {
   int64_t applied = 0;  // problems on which the mistake can show
@@ -27,10 +38,11 @@ struct MatrixCell {
   int64_t wrong = 0;                       // the verdict says so
   std::array<int64_t, kCriteria> asked{};  // on which the criterion is defined
   std::array<int64_t, kCriteria> seen{};   // and fails, as it should
-  int64_t diagnosed = 0;                   // were diagnosed, with the kernel known; a part of `outside`
-  int64_t named = 0;                       // the mistake comes first, or its bits are those of the one that does
-  int64_t diagnosed_unknown = 0, named_unknown = 0;  // the same without being told which kernel it is; one a cell
-  std::string confused_with;                         // what came first instead, the last time
+  Naming known;                            // told which kernel it is; a part of `outside`
+  Naming unknown;                          // without being told; one problem a cell
+  // Without being told, and the kernel rounds as none that bitflash knows: no hypothesis gives its bits; one problem a
+  // cell. Not part of the counts above.
+  Naming foreign;
 };
 
 struct FaultMatrix {
@@ -42,9 +54,10 @@ struct FaultMatrix {
 
 struct FaultMatrixOptions {
   std::vector<data::Distribution> families;
-  std::vector<std::string> faults;  // ids; empty: all
-  int64_t most_diagnosed = 2;       // of each cell
-  bool unknown = true;              // diagnose without the kernel, too
+  std::vector<std::string> faults;                             // ids; empty: all
+  int64_t most_outside = std::numeric_limits<int64_t>::max();  // of each cell: then it is full
+  int64_t most_diagnosed = 2;                                  // of each cell, with the kernel known
+  bool unknown = true;  // diagnose without the kernel, too, and kernels that nobody knows
   std::function<void(double)> progress;
 };
 

@@ -10,7 +10,7 @@
 
 #include "data/convert.h"
 #include "data/error.h"
-#include "data/random.h"
+#include "verify/fault_cases.h"
 #include "verify/simulate.h"
 
 namespace bitflash::verify {
@@ -19,74 +19,14 @@ namespace {
 using data::Attention;
 using data::Format;
 using data::Mask;
-using data::Tensor;
 
-Tensor Normal(Format format, std::vector<int64_t> shape, uint64_t seed) {
-  Tensor tensor = Tensor::Zeros(format, std::move(shape));
-  std::vector<uint64_t> bits(tensor.count());
-  for (int64_t i = 0; i < tensor.count(); ++i) bits[i] = data::Encode(format, data::HashNormal(seed, i));
-  return Tensor::FromBits(format, tensor.shape(), bits);
-}
+Problem MakeProblem(const Attention& a) { return GenerateProblem(a, data::Distribution::kHashNormal, 7); }
 
-Problem MakeProblem(const Attention& a) {
-  Problem p;
-  p.attention = a;
-  p.q = Normal(a.format, {a.batch, a.heads_q, a.seqlen_q, a.head_dim}, 1);
-  p.k = Normal(a.format, {a.batch, a.heads_kv, a.seqlen_k, a.head_dim}, 2);
-  if (!a.v_is_in_k) p.v = Normal(a.format, {a.batch, a.heads_kv, a.seqlen_k, a.head_dim_v}, 3);
-  return p;
-}
-
-struct Case {
-  std::string name;
-  Problem problem;
-};
-
-Attention Shape(int64_t queries, int64_t keys, const Mask& mask) {
-  return {.batch = 2,
-          .heads_q = 4,
-          .heads_kv = 2,
-          .seqlen_q = queries,
-          .seqlen_k = keys,
-          .head_dim = 80,
-          .head_dim_v = 80,
-          .mask = mask,
-          .format = Format::kBf16};
-}
-
-// Between them they have what every fault needs: tails, empty rows, ragged lengths, every mask, groups, scales.
-std::vector<Case> Cases() {
-  std::vector<Case> cases = {{"causal, more keys", MakeProblem(Shape(40, 72, Mask::Causal()))},
-                             {"causal, more queries", MakeProblem(Shape(70, 40, Mask::Causal()))},
-                             {"top-left", MakeProblem(Shape(70, 40, Mask::CausalTopLeft()))},
-                             {"window", MakeProblem(Shape(64, 64, Mask::Window(20, 3)))},
-                             {"full", MakeProblem(Shape(33, 100, Mask::Full()))}};
-  Attention square = Shape(48, 48, Mask::Full());
-  square.heads_kv = 4;
-  square.format = Format::kFp16;
-  cases.push_back({"square, fp16", MakeProblem(square)});
-  Attention small_scale = Shape(40, 72, Mask::Causal());
+std::vector<FaultCase> Cases() {
+  std::vector<FaultCase> cases = FaultCases(data::Distribution::kHashNormal);
+  Attention small_scale = FaultShape(40, 72, Mask::Causal());
   small_scale.softmax_scale = 1e-3;
   cases.push_back({"small scale", MakeProblem(small_scale)});
-
-  Problem ragged = MakeProblem(Shape(40, 72, Mask::Causal()));
-  ragged.attention.batch = 2;
-  ragged.seqlens_q = {17, 40};
-  ragged.seqlens_k = {72, 50};
-  cases.push_back({"ragged", ragged});
-  Attention fp8 = Shape(40, 72, Mask::Causal());
-  fp8.format = Format::kE4m3;
-  Problem scaled = MakeProblem(fp8);
-  scaled.q_scale = 0.5;
-  scaled.k_scale = 1.25;
-  scaled.v_scale = 3;
-  cases.push_back({"fp8 with scales", scaled});
-  Problem softcap = MakeProblem(Shape(40, 72, Mask::Causal()));
-  softcap.attention.softcap = 30;
-  cases.push_back({"softcap", softcap});
-  Problem sinks = MakeProblem(Shape(40, 72, Mask::Causal()));
-  sinks.sinks = {0.5, 1, 2, -1};
-  cases.push_back({"sinks", sinks});
   return cases;
 }
 
@@ -181,7 +121,7 @@ TEST_SUITE("slow") {
 TEST_CASE("without a fault the bits are those of Simulate") {
   for (const SimulatedKernel& kernel : SimulatedKernels()) {
     CAPTURE(kernel.kernel->name);
-    const Problem problem = MakeProblem(Shape(40, 72, Mask::Causal()));
+    const Problem problem = MakeProblem(FaultShape(40, 72, Mask::Causal()));
     const Simulated simulated = Simulate(*kernel.kernel, SelectHeads(problem.attention, 0, problem.attention.heads_q),
                                          kernel.tiling, kernel.arch, {problem.q, problem.k, problem.v}, {});
     const Outputs outputs = RunSimulated(kernel, problem);
@@ -194,7 +134,7 @@ TEST_CASE("without a fault the bits are those of Simulate") {
 TEST_CASE("a sequence of a ragged problem has the bits that it has alone, and padding is 0") {
   const SimulatedKernel kernel = SimulatedKernels()[3];
   const Problem ragged = [] {
-    for (const Case& c : Cases()) {
+    for (const FaultCase& c : Cases()) {
       if (c.name == "ragged") return c.problem;
     }
     return Problem();
@@ -211,7 +151,7 @@ TEST_CASE("a sequence of a ragged problem has the bits that it has alone, and pa
 
 TEST_CASE("scales of fp8 are those of the numbers") {
   // Powers of two move no rounding: the same bits as scaled numbers.
-  Attention a = Shape(20, 40, Mask::Causal());
+  Attention a = FaultShape(20, 40, Mask::Causal());
   a.format = Format::kE4m3;
   Problem scaled = MakeProblem(a);
   scaled.q_scale = 2;
@@ -234,7 +174,7 @@ TEST_CASE("scales of fp8 are those of the numbers") {
 
 TEST_CASE("what is not modelled to the bit is undecided") {
   const SimulatedKernel kernel = SimulatedKernels()[2];
-  Problem problem = MakeProblem(Shape(4, 8, Mask::Full()));
+  Problem problem = MakeProblem(FaultShape(4, 8, Mask::Full()));
   problem.sinks = {0, 0, 0, 0};
   CHECK_THROWS_AS(RunSimulated(kernel, problem), data::UndecidedError);
   problem.sinks.clear();

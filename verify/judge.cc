@@ -35,12 +35,6 @@ void RequireOutputs(const Problem& p, const Outputs& outputs) {
   if (outputs.lse) require("lse", *outputs.lse, {a.batch, a.heads_q, a.seqlen_q});
 }
 
-int64_t Pairs(const Problem& p) {
-  int64_t pairs = 0;
-  for (int64_t n = 0; n < p.attention.batch; ++n) pairs += p.attention.heads_q * p.queries(n) * p.keys(n);
-  return pairs;
-}
-
 // Rows outside the parts in which the kernel wrote something that is not finite, [sequence, head, row].
 std::vector<std::array<int64_t, 3>> StrayRows(const Problem& p, const Outputs& outputs,
                                               const std::vector<Part>& parts) {

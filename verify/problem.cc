@@ -110,6 +110,12 @@ void Validate(const Problem& p) {
   RequireScale("v_scale", p.v_scale);
 }
 
+int64_t Pairs(const Problem& p) {
+  int64_t pairs = 0;
+  for (int64_t n = 0; n < p.attention.batch; ++n) pairs += p.attention.heads_q * p.queries(n) * p.keys(n);
+  return pairs;
+}
+
 std::vector<double> OwnRows(const Problem& p, std::span<const double> padded, int64_t columns) {
   const Attention& a = p.attention;
   std::vector<double> rows;

@@ -47,6 +47,9 @@ struct Outputs {
 // of range, scales that are not finite and positive.
 void Validate(const Problem& problem);
 
+// Query-key pairs of all heads, visible or not, without padding.
+int64_t Pairs(const Problem& problem);
+
 // The values of a tensor [batch, heads_q, seqlen_q, columns] that belong to rows of the sequences, without padding.
 std::vector<double> OwnRows(const Problem& problem, std::span<const double> padded, int64_t columns);
 

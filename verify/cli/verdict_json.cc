@@ -120,6 +120,8 @@ Json DiagnosisJson(const Diagnosis& d) {
                                   {"code", h.fault ? Json(h.fault->code) : Json(nullptr)},
                                   {"reading", h.reading},
                                   {"kernel", h.kernel.empty() ? Json(nullptr) : Json(h.kernel)},
+                                  {"tiles", h.tiles.empty() ? Json(nullptr) : Json(h.tiles)},
+                                  {"same", h.same},
                                   {"identical", h.identical()},
                                   {"elements", h.elements},
                                   {"equal", h.equal},

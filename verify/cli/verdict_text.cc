@@ -121,10 +121,11 @@ std::string MapText(const ErrorPlaces& p) {
 
 std::string HypothesisText(const Hypothesis& h) {
   std::string text = h.reading;
-  if (h.identical()) return text + fmt::format(": identical, all {} elements ({})", Grouped(h.elements), h.kernel);
+  const std::string kernel = h.tiles.empty() ? h.kernel : h.kernel + ", " + h.tiles;
+  if (h.identical()) return text + fmt::format(": identical, all {} elements ({})", Grouped(h.elements), kernel);
   text += fmt::format(": explains {}", Percent(h.explained));
   if (h.equal > 0) text += fmt::format(", {} of {} bits equal", Grouped(h.equal), Grouped(h.elements));
-  if (!h.kernel.empty()) text += fmt::format(" ({})", h.kernel);
+  if (!h.kernel.empty()) text += fmt::format(" ({})", kernel);
   return text;
 }
 
