@@ -146,7 +146,7 @@ void Run(const AmxSteps& steps, const CpuJob& job, const Head& head, const Task&
   const int64_t group = a.group(), columns = RoundUp(a.head_dim_v, kAmxColumns);
   for (int64_t first = task.first; first < task.first + task.rows; first += kAmxLanes) {
     const int64_t rows = std::min(kAmxLanes, task.first + task.rows - first);
-    float m[kAmxLanes], l[kAmxLanes];
+    alignas(64) float m[kAmxLanes], l[kAmxLanes];
     AmxGroup g = {.rule = job.rule,
                   .head_dim = a.head_dim,
                   .head_dim_v = a.head_dim_v,
@@ -235,9 +235,14 @@ void AmxAttention(const data::Attention& attention, const CpuAttentionInputs& in
     throw data::UsageError("attention with AMX cannot run here: " + AmxSupport() +
                            "; expected an Intel Xeon of the generation Sapphire Rapids or later, or CpuAttention");
   }
+  RunAmxAttention(*MachineAmxSteps(), attention, inputs, outputs, options);
+}
+
+const AmxSteps* MachineAmxSteps() {
 #ifdef BITFLASH_AMX
-  RunAmxAttention(TileUnitSteps(), attention, inputs, outputs, options);
+  if (AmxSupport().empty()) return &TileUnitSteps();
 #endif
+  return nullptr;
 }
 
 Arithmetic AmxAttentionArithmetic(const data::Attention& a, data::Format output) {

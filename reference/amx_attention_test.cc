@@ -97,21 +97,22 @@ TEST_CASE("amx: the machine has a tile unit or says what is missing") {
   CHECK_THROWS_WITH_AS(RunMachine(p), doctest::Contains(AmxSupport().c_str()), data::UsageError);
 }
 
-TEST_CASE("amx: the model of the tile product") {
+TEST_CASE("amx: tile products have at most 18 roundings; the unit has the model's bits") {
   std::mt19937_64 random(1);
   std::normal_distribution<float> normal;
-  std::vector<float> a(512), b(512), sums(256);
-  std::vector<uint16_t> a_bits(512), b_bits(512);
-  for (const float spread : {1.0f, 0x1p-70f}) {
+  alignas(64) float a[512], b[512], sums[256], on_machine[256];
+  alignas(64) uint16_t a_bits[512], b_bits[512];
+  for (const float spread : {1.0f, 1e3f, 0x1p-70f}) {
     for (float& x : a) x = normal(random) * spread;
     for (float& x : b) x = normal(random) * spread;
     for (float& x : sums) x = normal(random) * spread;
-    data::FromFloat(Format::kBf16, a.data(), a_bits.data(), 512);
-    data::FromFloat(Format::kBf16, b.data(), b_bits.data(), 512);
-    data::ToFloat(Format::kBf16, a_bits.data(), a.data(), 512);
-    data::ToFloat(Format::kBf16, b_bits.data(), b.data(), 512);
-    const std::vector<float> before = sums;
-    ModelTileProduct(sums.data(), a_bits.data(), b_bits.data());
+    data::FromFloat(Format::kBf16, a, a_bits, 512);
+    data::FromFloat(Format::kBf16, b, b_bits, 512);
+    data::ToFloat(Format::kBf16, a_bits, a, 512);
+    data::ToFloat(Format::kBf16, b_bits, b, 512);
+    const std::vector<float> before(sums, sums + 256);
+    std::copy_n(sums, 256, on_machine);
+    ModelSteps().product(sums, a_bits, b_bits);
     for (int i = 0; i < 16; ++i) {
       for (int n = 0; n < 16; ++n) {
         double want = before[i * 16 + n], magnitude = std::abs(want);
@@ -120,12 +121,43 @@ TEST_CASE("amx: the model of the tile product") {
           want += product;
           magnitude += std::abs(product);
         }
-        // Tiny products count as 0: the sum stays what it was.
-        if (spread < 1) want = before[i * 16 + n];
+        if (spread < 1) want = before[i * 16 + n];  // tiny products count as 0
         CHECK(std::abs(sums[i * 16 + n] - want) <= 18 * 0x1p-24 * magnitude);
       }
     }
+    if (MachineAmxSteps() == nullptr) continue;
+    MachineAmxSteps()->product(on_machine, a_bits, b_bits);
+    CHECK(std::memcmp(on_machine, sums, sizeof(sums)) == 0);
   }
+}
+
+TEST_CASE("amx: 2^x is within 2^-22.6; the machine has the model's bits") {
+  std::mt19937_64 random(2);
+  std::uniform_real_distribution<float> wide(-126, 9), narrow(-2, 1e-6f);
+  std::vector<float> xs = {0, -0.0f, -126, -126.00001f, -1000, -kInfinity, -1e-9f, -6e-8f, -0.3f, 1e-9f, 9, kNan};
+  for (int i = 0; i < 100000; ++i) xs.push_back(i % 2 == 0 ? wide(random) : narrow(random));
+  xs.resize(xs.size() / 16 * 16);
+  double worst = 0;
+  for (size_t i = 0; i < xs.size(); i += 16) {
+    alignas(64) float x[16], y[16], on_machine[16];
+    std::copy_n(xs.data() + i, 16, x);
+    ModelSteps().exp2(x, y);
+    for (int n = 0; n < 16; ++n) {
+      if (x[n] < -126) {
+        CHECK(y[n] == 0);
+      } else if (std::isnan(x[n])) {
+        CHECK(std::isnan(y[n]));
+      } else {
+        worst = std::max(worst, std::abs(y[n] / std::exp2(static_cast<double>(x[n])) - 1));
+      }
+    }
+    if (MachineAmxSteps() == nullptr) continue;
+    MachineAmxSteps()->exp2(x, on_machine);
+    CHECK(SameValues({on_machine, on_machine + 16}, {y, y + 16}));
+  }
+  MESSAGE("largest relative error of 2^x: 2^" << std::log2(worst));
+  CHECK(worst < 0x1p-22);
+  CHECK(worst > 0x1p-24);
 }
 
 TEST_CASE("amx: random problems are within the bound") {

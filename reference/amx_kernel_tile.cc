@@ -31,7 +31,7 @@ AMX_INLINE F CopySign(F magnitude, F sign) {
   return {_mm512_castsi512_ps(
       _mm512_ternarylogic_epi32(bit, _mm512_castps_si512(sign.v), _mm512_castps_si512(magnitude.v), 0xCA))};
 }
-// x - floor(x), rounded.
+// x - floor(x), rounded down.
 AMX_INLINE F Fraction(F x) { return {_mm512_reduce_ps(x.v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC)}; }
 // p 2^floor(x), and 0 where x < -126: masked off, so that no lane has a subnormal result, which costs hundreds of
 // cycles.
@@ -150,9 +150,6 @@ class TileScope {
 
 namespace bitflash::reference {
 
-const AmxSteps& TileUnitSteps() {
-  static constexpr AmxSteps kSteps = {.pack = PackUnit, .run = RunGroups};
-  return kSteps;
-}
+const AmxSteps& TileUnitSteps() { return kSteps; }
 
 }  // namespace bitflash::reference

@@ -58,8 +58,14 @@ F Abs(const F& a) {
 F CopySign(const F& magnitude, const F& sign) {
   return Each([&](int i) { return std::copysign(magnitude.v[i], sign.v[i]); });
 }
-F Fraction(const F& x) {  // VREDUCEPS: 0 for an infinity
-  return Each([&](int i) { return std::isinf(x.v[i]) ? 0.0f : x.v[i] - std::floor(x.v[i]); });
+// VREDUCEPS, which rounds its result as it rounds to integers, here down; 0 for an infinity.
+F Fraction(const F& x) {
+  return Each([&](int i) {
+    if (std::isinf(x.v[i])) return 0.0f;
+    const double exact = static_cast<double>(x.v[i]) - std::floor(static_cast<double>(x.v[i]));  // but for tiny x
+    const float nearest = static_cast<float>(exact);
+    return nearest > exact || nearest == 1.0f ? std::nextafter(nearest, 0.0f) : nearest;
+  });
 }
 F ScaleOrZero(const F& p, const F& x) {  // VSCALEFPS
   return Each([&](int i) {
@@ -136,6 +142,28 @@ void Transpose(F* rows) {
   }
 }
 
+// Intel 64 and IA-32 Architectures Software Developer's Manual, TDPBF16PS: even and odd products in two chains of fused
+// multiply-adds, their sum to the accumulator; nearest even, subnormal operands and results count as 0. A product of
+// two bf16 numbers is exact in fp32 unless it leaves its normal range.
+void Product(float* sums, const uint16_t* a, const uint16_t* b) {
+  float right[512];
+  for (int i = 0; i < 512; ++i) right[i] = Flushed(Widen(b[i]));
+  for (int row = 0; row < 16; ++row) {
+    float chains[32] = {};
+    for (int k = 0; k < 16; ++k) {
+      const float even = Flushed(Widen(a[row * 32 + 2 * k])), odd = Flushed(Widen(a[row * 32 + 2 * k + 1]));
+      for (int n = 0; n < 16; ++n) {
+        chains[2 * n] = Flushed(chains[2 * n] + even * right[k * 32 + 2 * n]);
+        chains[2 * n + 1] = Flushed(chains[2 * n + 1] + odd * right[k * 32 + 2 * n + 1]);
+      }
+    }
+    for (int n = 0; n < 16; ++n) {
+      float& sum = sums[row * 16 + n];
+      sum = Flushed(Flushed(sum) + Flushed(chains[2 * n] + chains[2 * n + 1]));
+    }
+  }
+}
+
 class Tiles {
  public:
   template <int n>
@@ -157,7 +185,7 @@ class Tiles {
     std::memcpy(c, bytes_[sums], sizeof(c));
     std::memcpy(x, bytes_[a], sizeof(x));
     std::memcpy(y, bytes_[b], sizeof(y));
-    ModelTileProduct(c, x, y);
+    Product(c, x, y);
     std::memcpy(bytes_[sums], c, sizeof(c));
   }
 
@@ -171,37 +199,12 @@ struct TileScope {
 
 }  // namespace
 
-// Intel 64 and IA-32 Architectures Software Developer's Manual, TDPBF16PS: even and odd products in two chains of fused
-// multiply-adds, their sum to the accumulator; nearest even, subnormal operands and results count as 0. A product of
-// two bf16 numbers is exact in fp32 unless it leaves its normal range.
-void ModelTileProduct(float* sums, const uint16_t* a, const uint16_t* b) {
-  float right[512];
-  for (int i = 0; i < 512; ++i) right[i] = Flushed(Widen(b[i]));
-  for (int row = 0; row < 16; ++row) {
-    float chains[32] = {};
-    for (int k = 0; k < 16; ++k) {
-      const float even = Flushed(Widen(a[row * 32 + 2 * k])), odd = Flushed(Widen(a[row * 32 + 2 * k + 1]));
-      for (int n = 0; n < 16; ++n) {
-        chains[2 * n] = Flushed(chains[2 * n] + even * right[k * 32 + 2 * n]);
-        chains[2 * n + 1] = Flushed(chains[2 * n + 1] + odd * right[k * 32 + 2 * n + 1]);
-      }
-    }
-    for (int n = 0; n < 16; ++n) {
-      float& sum = sums[row * 16 + n];
-      sum = Flushed(Flushed(sum) + Flushed(chains[2 * n] + chains[2 * n + 1]));
-    }
-  }
-}
-
 }  // namespace bitflash::reference
 
 #include "reference/amx_kernel-inl.h"
 
 namespace bitflash::reference {
 
-const AmxSteps& ModelSteps() {
-  static constexpr AmxSteps kSteps = {.pack = PackUnit, .run = RunGroups};
-  return kSteps;
-}
+const AmxSteps& ModelSteps() { return kSteps; }
 
 }  // namespace bitflash::reference

@@ -9,9 +9,6 @@ namespace bitflash::reference {
 
 const AmxSteps& ModelSteps();
 
-// sums [16 x 16] += a [16 x 32] b, as TDPBF16PS does it: b in pairs of rows, [16 pairs][16 columns][2].
-void ModelTileProduct(float* sums, const uint16_t* a, const uint16_t* b);
-
 }  // namespace bitflash::reference
 
 #endif  // BITFLASH_REFERENCE_AMX_MODEL_TESTING_H_

@@ -48,19 +48,26 @@ struct AmxGroup {
   const uint16_t* V = nullptr;
   const uint8_t* finite = nullptr;  // of every unit, whether V has neither infinity nor NaN
   void* scratch = nullptr;          // AmxScratchBytes
-  float* O = nullptr;               // [kAmxLanes, columns of V padded], written; meaningless for rows without keys
-  float* m = nullptr;               // [kAmxLanes], written: the reference, a product or a capped score
-  float* l = nullptr;               // [kAmxLanes], written: sum of 2^((score - m) exponent_factor)
+  // Written, aligned to 64 bytes; O is meaningless for rows without keys.
+  float* O = nullptr;  // [kAmxLanes, columns of V padded]
+  float* m = nullptr;  // [kAmxLanes]: the reference, a product or a capped score
+  float* l = nullptr;  // [kAmxLanes]: sum of 2^((score - m) exponent_factor)
 };
 
 struct AmxSteps {
   bool (*pack)(const AmxUnit& unit);                   // returns whether V is finite
   void (*run)(const AmxGroup* groups, int64_t count);  // one after the other
+  // For tests, all aligned to 64 bytes. sums [16 x 16] += a [16 x 32] b, with b in pairs of rows: [16][16 columns][2].
+  void (*product)(float* sums, const uint16_t* a, const uint16_t* b);
+  void (*exp2)(const float* x, float* y);  // of 16 numbers
 };
 
 #ifdef BITFLASH_AMX
 const AmxSteps& TileUnitSteps();
 #endif
+
+// This machine's, or null where AmxSupport() is not empty.
+const AmxSteps* MachineAmxSteps();
 
 // AmxAttention with these steps, whatever the machine.
 void RunAmxAttention(const AmxSteps& steps, const data::Attention& attention, const CpuAttentionInputs& inputs,

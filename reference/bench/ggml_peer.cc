@@ -16,7 +16,7 @@ namespace {
 class Ggml : public Peer {
  public:
   ~Ggml() override { ggml_free(context_); }
-  std::string name() const override { return std::string("ggml-") + BITFLASH_PEER_GGML; }
+  std::string name() const override { return std::string("ggml-") + ggml_version(); }
 
   bool Prepare(const PeerCase& c, const PeerInputs& inputs) override {
     if (c.bf16()) return false;
