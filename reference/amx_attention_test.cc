@@ -135,7 +135,7 @@ TEST_CASE("amx: 2^x is within 2^-22.6; the machine has the model's bits") {
   std::mt19937_64 random(2);
   std::uniform_real_distribution<float> wide(-126, 9), narrow(-2, 1e-6f);
   std::vector<float> xs = {0, -0.0f, -126, -126.00001f, -1000, -kInfinity, -1e-9f, -6e-8f, -0.3f, 1e-9f, 9, kNan};
-  for (int i = 0; i < 100000; ++i) xs.push_back(i % 2 == 0 ? wide(random) : narrow(random));
+  for (int i = 0; i < 30000; ++i) xs.push_back(i % 2 == 0 ? wide(random) : narrow(random));
   xs.resize(xs.size() / 16 * 16);
   double worst = 0;
   for (size_t i = 0; i < xs.size(); i += 16) {
@@ -162,7 +162,7 @@ TEST_CASE("amx: 2^x is within 2^-22.6; the machine has the model's bits") {
 
 TEST_CASE("amx: random problems are within the bound") {
   Verdict worst;
-  for (uint64_t seed = 1; seed <= 80; ++seed) {
+  for (uint64_t seed = 1; seed <= 60; ++seed) {
     CAPTURE(seed);
     const CpuProblem p = RandomCpuProblem(seed);
     const Verdict verdict = Check(p);
@@ -257,7 +257,8 @@ TEST_CASE("amx: what a row does not see never reaches it") {
         p.V.Encode();
         p.K.Encode();
         Check(p);
-        for (int64_t row = 0; row < heads_q * 60; ++row) CHECK(std::isfinite(RunModel(p).O[row * 48]));
+        const CpuResult result = RunModel(p);
+        for (int64_t row = 0; row < heads_q * 60; ++row) CHECK(std::isfinite(result.O[row * 48]));
       }
     }
   }

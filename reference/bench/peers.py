@@ -36,20 +36,21 @@ def parse_arguments():
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="numbers of threads (default: 1 2)")
     parser.add_argument("--rounds", type=int, default=5, help="(default: 5)")
     parser.add_argument("--parts", nargs="+", default=["fp32", "bf16", "decode"], choices=("fp32", "bf16", "decode"))
-    parser.add_argument("--filter", default="", help="only cases whose name, as printed, matches this regular expression")
-    parser.add_argument("--cpus", help="processors to stay on, such as 2,4; default: one of each of the last cores")
+    parser.add_argument("--filter", default="", help="only cases whose printed name matches this regular expression")
+    parser.add_argument("--cpus", help="processors to stay on, such as 2,4; default: of different cores")
     parser.add_argument("--no-torch", action="store_true", help="leave PyTorch out")
     parser.add_argument("--json", metavar="FILE", help="write every sample here")
     return parser.parse_args()
 
 
 def separate_cores(count):
-    """Processors of different cores, from the end: interrupts tend to be served by the first."""
-    allowed, seen, chosen = os.sched_getaffinity(0), set(), []
-    for cpu in sorted(allowed, reverse=True):
+    """Processors that share no core: from the end, because interrupts tend to be served by the first, and three apart,
+    because a virtual machine may hide that neighbours, or those half the machine apart, are threads of one core."""
+    allowed, seen, chosen = sorted(os.sched_getaffinity(0), reverse=True), set(), []
+    for cpu in allowed[::3] + allowed:
         paths = glob.glob(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
         core = open(paths[0], encoding="utf-8").read().strip() if paths else str(cpu)
-        if core not in seen:
+        if core not in seen and cpu not in chosen:
             seen.add(core)
             chosen.append(cpu)
     return chosen[:count]
@@ -206,6 +207,8 @@ def main():
     contestants = program.ask("peers", "peers") + ([torch.name] if torch else [])
     print(f"{processor()}; on processors {','.join(map(str, cpus))}; {arguments.rounds} rounds; load "
           f"{os.getloadavg()[0]:.1f}")
+    peaks = {n: max(float(program.ask(f"peak {n}", "rate")[0]) for _ in range(3)) for n in arguments.threads}
+    print("fp32 multiply-adds: " + ", ".join(f"{peak:.0f} GFLOP/s on {n} thread(s)" for n, peak in peaks.items()))
     print("median (best) error", flush=True)
     everything = []
     for part in arguments.parts:
@@ -218,8 +221,8 @@ def main():
         everything += results
         if arguments.json:  # after every part: a run that is cut off has written what it measured
             with open(arguments.json, "w", encoding="utf-8") as file:
-                json.dump({"processor": processor(), "cpus": cpus, "load": os.getloadavg(), "contestants": contestants,
-                           "cases": everything}, file, indent=1)
+                json.dump({"processor": processor(), "cpus": cpus, "load": os.getloadavg(), "peaks": peaks,
+                           "contestants": contestants, "cases": everything}, file, indent=1)
 
 
 if __name__ == "__main__":
