@@ -160,11 +160,18 @@ def measure(case, program, torch, rounds):
     bytes_read = 8 * case["heads_kv"] * case["seqlen_k"] * case["head_dim"]
     limit = f"read {bytes_read} {case['threads']}" if case["part"] == "decode" else f"peak {case['threads']}"
     rates, limits = {}, []
+
+    def settle():
+        # OpenMP's idle threads spin for some 10 ms, of one process on the processors of the other.
+        time.sleep(0.04 if torch and case["threads"] > 1 else 0)
+
     for _ in range(rounds):
+        settle()
         limits.append(float(program.ask(limit, "rate")[0]))
         for name in ready:
             rates.setdefault(name, []).append(rate(case, float(program.ask(f"run {name}", "ms")[0])))
         if torch:
+            settle()
             rates.setdefault(torch.name, []).append(rate(case, torch.milliseconds()))
     errors = {name: float(program.ask(f"error {name}", "error")[0]) for name in ready}
     if torch:
