@@ -109,7 +109,7 @@ struct Verdict {
 };
 
 // The golden attention of every sequence alone: it knows no seqlens_q.
-inline std::vector<BoundedGolden> GoldenOf(const CpuProblem& p) {
+inline std::vector<BoundedGolden> GoldenOf(const CpuProblem& p, const Arithmetic& arithmetic) {
   const data::Attention& a = p.a;
   std::vector<BoundedGolden> golden(a.batch);
   for (int64_t n = 0; n < a.batch; ++n) {
@@ -125,9 +125,13 @@ inline std::vector<BoundedGolden> GoldenOf(const CpuProblem& p) {
     };
     GoldenInputs inputs = {.Q = view(p.Q), .K = view(p.K), .V = {}, .seqlens_k = {}};
     if (!a.v_is_in_k) inputs.V = view(p.V);
-    golden[n] = BoundAttention(one, inputs, {}, CpuAttentionArithmetic(a, p.output), {}, {.threads = 1, .isa = {}});
+    golden[n] = BoundAttention(one, inputs, {}, arithmetic, {}, {.threads = 1, .isa = {}});
   }
   return golden;
+}
+
+inline std::vector<BoundedGolden> GoldenOf(const CpuProblem& p) {
+  return GoldenOf(p, CpuAttentionArithmetic(p.a, p.output));
 }
 
 inline Verdict Judge(const CpuProblem& p, const std::vector<BoundedGolden>& golden, const CpuResult& result) {

@@ -1,20 +1,25 @@
 #!/usr/bin/env python3
 """Times bitflash's CPU attention beside other libraries: one command, one run, paired.
 
-Every round times each contestant once on each case, one after the other, so that a change of clock or load meets all
-of them; the table shows medians over the rounds and, in brackets, the best. GFLOP/s count 4 heads seqlen^2 head_dim,
-half of it under a causal mask, for everybody; decode counts each byte of K and V once. The share is of the fp32
-multiply-add peak (prefill) or of a loop that only reads (decode), measured in the same rounds.
+Contestants take turns: every round times each of them once on a case, so that a change of clock or load meets all of
+them. A cell shows the median over the rounds, in brackets the best, and the largest absolute error of sampled rows
+against fp64. GFLOP/s count 4 heads seqlen_q seqlen_k head_dim, half of it under a causal mask, for everybody, also for
+those that compute the hidden half; decode shows GB/s, each byte of K and V counted once. "of peak" is bitflash's median
+share of the fp32 multiply-add peak (prefill) or of a loop that only reads the same bytes (decode), measured in the same
+rounds; bf16 on the tile unit can exceed 1.
 
-    cmake --preset bench && cmake --build --preset bench --target reference_bench
-    reference/bench/peers.py build/bench/reference/reference_bench --threads 1 --json peers.json
+    cmake --preset bench && cmake --build --preset bench --target attention_peers
+    reference/bench/peers.py build/bench/reference/attention_peers --json peers.json
 
-Eigen is compiled into the benchmark. PyTorch takes part when this Python can import it. oneDNN takes part when
---onednn names its benchdnn; ggml when --ggml names its test-backend-ops: each is asked for its own timing of the same
-shape (ggml: flash attention; benchdnn: the two products without the softmax, so an upper bound of its attention).
+Contestants of the program: cpu-simd and cpu-amx-bf16, ours (packing K and V is timed); Eigen 3.4, not fused; oneDNN 2
+where the build finds it (Debian 12: libdnnl-dev), not fused, no causal mask; ggml where the build is told of an
+installed one (-DBITFLASH_GGML=PREFIX), K and V in fp32, precision F32. PyTorch takes part when this Python can import
+it: scaled_dot_product_attention on the CPU. What is missing is named and left out.
 """
 import argparse
+import glob
 import json
+import math
 import os
 import re
 import statistics
@@ -22,169 +27,209 @@ import subprocess
 import sys
 import time
 
-HEADS = 8
+OURS = ("cpu-simd", "cpu-amx-bf16")
 
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bench", help="the executable reference_bench")
-    parser.add_argument("--threads", type=int, default=1, choices=(1, 2))
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--filter", default="", help="only cases whose name matches this regular expression")
-    parser.add_argument("--cpu-time", action="store_true",
-                        help="divide by the process's CPU time: for one thread on a machine that others use too")
-    parser.add_argument("--onednn", metavar="BENCHDNN", help="oneDNN's benchdnn")
-    parser.add_argument("--ggml", metavar="TEST_BACKEND_OPS", help="ggml's test-backend-ops")
+    parser.add_argument("program", help="the executable attention_peers")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="numbers of threads (default: 1 2)")
+    parser.add_argument("--rounds", type=int, default=5, help="(default: 5)")
+    parser.add_argument("--parts", nargs="+", default=["fp32", "bf16", "decode"], choices=("fp32", "bf16", "decode"))
+    parser.add_argument("--filter", default="", help="only cases whose printed name matches this regular expression")
+    parser.add_argument("--cpus", help="processors to stay on, such as 2,4; default: of different cores")
+    parser.add_argument("--no-torch", action="store_true", help="leave PyTorch out")
     parser.add_argument("--json", metavar="FILE", help="write every sample here")
-    arguments = parser.parse_args()
-    if arguments.cpu_time and arguments.threads != 1:
-        parser.error("--cpu-time counts one thread: expected --threads 1")
-    return arguments
+    return parser.parse_args()
 
 
-def own_benchmark(arguments, names):
-    """One sample of each of reference_bench's benchmarks: {name: rate}."""
-    pattern = "^(" + "|".join(re.escape(name).replace(r"\ ", " ") for name in names) + ")/"
-    environment = dict(os.environ, OMP_NUM_THREADS=str(arguments.threads))
-    done = subprocess.run([arguments.bench, f"--benchmark_filter={pattern}", "--benchmark_min_time=0.1",
-                           "--benchmark_format=json"], env=environment, check=True, capture_output=True, text=True)
-    rates = {}
-    for entry in json.loads(done.stdout)["benchmarks"]:
-        name = entry["name"].removesuffix("/real_time")
-        rate = entry.get("GFLOP/s", entry.get("GB/s"))
-        rates[name] = rate * entry["real_time"] / entry["cpu_time"] if arguments.cpu_time else rate
-    return rates
+def separate_cores(count):
+    """Processors that share no core: from the end, because interrupts tend to be served by the first, and three apart,
+    because a virtual machine may hide that neighbours, or those half the machine apart, are threads of one core."""
+    allowed, seen, chosen = sorted(os.sched_getaffinity(0), reverse=True), set(), []
+    for cpu in allowed[::3] + allowed:
+        paths = glob.glob(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+        core = open(paths[0], encoding="utf-8").read().strip() if paths else str(cpu)
+        if core not in seen and cpu not in chosen:
+            seen.add(core)
+            chosen.append(cpu)
+    return chosen[:count]
 
 
-def flops(case):
-    return 4 * HEADS * case["s"] ** 2 * case["d"] * (0.5 if case["causal"] else 1)
+def processor():
+    text = open("/proc/cpuinfo", encoding="utf-8").read()
+    name = re.search(r"model name\s*: (.*)", text)
+    features = [f for f in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if re.search(rf"\b{f}\b", text)]
+    return (name.group(1) if name else "unknown processor") + " with " + ", ".join(features or ["no AVX2"])
+
+
+def make_cases(arguments):
+    cases = []
+
+    def add(part, dtype, heads_q, heads_kv, seqlen_q, seqlen_k, head_dim, mask, threads):
+        name = f"{part} {heads_q}/{heads_kv} d={head_dim} {seqlen_k} {mask} {threads}T"
+        if part in arguments.parts and re.search(arguments.filter, name):
+            cases.append({"name": name, "part": part, "type": dtype, "heads_q": heads_q, "heads_kv": heads_kv,
+                          "seqlen_q": seqlen_q, "seqlen_k": seqlen_k, "head_dim": head_dim, "mask": mask,
+                          "threads": threads})
+
+    for threads in arguments.threads:
+        for dtype in ("fp32", "bf16"):
+            for head_dim in (64, 128):
+                for seqlen in (1024, 4096):
+                    for mask in ("full", "causal"):
+                        add(dtype, dtype, 8, 8, seqlen, seqlen, head_dim, mask, threads)
+        for heads_q in (8, 32):
+            for head_dim in (64, 128):
+                for seqlen in (16384, 65536):
+                    add("decode", "fp32", heads_q, 8, 1, seqlen, head_dim, "full", threads)
+    return cases
+
+
+class Program:
+    """The executable, asked line by line."""
+
+    def __init__(self, path):
+        self.process = subprocess.Popen([path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def ask(self, line, answer):
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+        words = self.process.stdout.readline().split()
+        if not words or words[0] != answer:
+            sys.exit(f"attention_peers answered '{' '.join(words)}' to '{line}'")
+        return words[1:]
 
 
 class Torch:
-    def __init__(self, torch, arguments):
-        self.torch, self.clock = torch, time.process_time if arguments.cpu_time else time.perf_counter
-        torch.set_num_threads(arguments.threads)
-        self.name = f"PyTorch {torch.__version__}"
+    def __init__(self, torch):
+        self.torch = torch
+        self.name = f"PyTorch-{torch.__version__.split('+')[0]}"
 
-    def gflops(self, case):
+    def prepare(self, case):
         torch = self.torch
-        q, k, v = (torch.randn(1, HEADS, case["s"], case["d"]) for _ in range(3))
-        attention = torch.nn.functional.scaled_dot_product_attention
-        with torch.no_grad():
-            attention(q, k, v, is_causal=case["causal"])
-            start = self.clock()
-            attention(q, k, v, is_causal=case["causal"])
-            return flops(case) / (self.clock() - start) * 1e-9
+        torch.set_num_threads(case["threads"])
+        torch.manual_seed(1)
+        dtype = torch.bfloat16 if case["type"] == "bf16" else torch.float32
+        d, shape_kv = case["head_dim"], (1, case["heads_kv"], case["seqlen_k"], case["head_dim"])
+        self.q = torch.randn(1, case["heads_q"], case["seqlen_q"], d).to(dtype)
+        self.k, self.v = torch.randn(shape_kv).to(dtype), torch.randn(shape_kv).to(dtype)
+        self.options = {"is_causal": case["mask"] == "causal"}
+        if case["heads_q"] != case["heads_kv"]:
+            self.options["enable_gqa"] = True
+        self.case = case
+        self.run()
+
+    def run(self):
+        with self.torch.no_grad():
+            self.o = self.torch.nn.functional.scaled_dot_product_attention(self.q, self.k, self.v, **self.options)
+
+    def milliseconds(self):
+        start, runs = time.perf_counter(), 0
+        while runs == 0 or time.perf_counter() - start < 0.03:
+            self.run()
+            runs += 1
+        return 1e3 * (time.perf_counter() - start) / runs
+
+    def error(self):
+        torch, case, worst = self.torch, self.case, 0.0
+        group = case["heads_q"] // case["heads_kv"]
+        for h in (0, case["heads_q"] - 1):
+            k, v = self.k[0, h // group].double(), self.v[0, h // group].double()
+            for i in {0, case["seqlen_q"] // 2, case["seqlen_q"] - 1}:
+                s = k @ self.q[0, h, i].double() / math.sqrt(case["head_dim"])
+                if case["mask"] == "causal":
+                    s[i + 1:] = -math.inf
+                worst = max(worst, (torch.softmax(s, 0) @ v - self.o[0, h, i].double()).abs().max().item())
+        return worst
 
 
-class OneDnn:
-    name = "oneDNN products only"
-
-    def __init__(self, arguments):
-        self.benchdnn = arguments.onednn
-        self.environment = dict(os.environ, OMP_NUM_THREADS=str(arguments.threads))
-
-    def gflops(self, case):
-        if case["causal"]:
-            return None  # computes the whole product
-        s, d = case["s"], case["d"]
-        milliseconds = 0
-        for shape in (f"{HEADS}x{s}x{d}:{HEADS}x{d}x{s}", f"{HEADS}x{s}x{s}:{HEADS}x{s}x{d}"):
-            done = subprocess.run([self.benchdnn, "--matmul", "--mode=P", "--dt=f32", "--perf-template=%-time%", shape],
-                                  env=self.environment, check=True, capture_output=True, text=True)
-            milliseconds += float(re.search(r"^\s*([0-9.eE+-]+)\s*$", done.stdout, re.M).group(1))
-        return flops(case) / milliseconds * 1e-6
+def rate(case, milliseconds):
+    elements = case["heads_q"] * case["seqlen_q"] * case["seqlen_k"] * case["head_dim"]
+    if case["part"] == "decode":
+        return 8.0 * case["heads_kv"] * case["seqlen_k"] * case["head_dim"] / milliseconds * 1e-6
+    return 4.0 * elements * (0.5 if case["mask"] == "causal" else 1) / milliseconds * 1e-6
 
 
-class Ggml:
-    name = "ggml"
+def measure(case, program, torch, rounds):
+    """The case with the rates and errors of every contestant, and the limit's rates."""
+    ready = program.ask("case {type} {heads_q} {heads_kv} {seqlen_q} {seqlen_k} {head_dim} {mask} {threads}"
+                        .format(**case), "ready")
+    if torch:
+        torch.prepare(case)
+    bytes_read = 8 * case["heads_kv"] * case["seqlen_k"] * case["head_dim"]
+    limit = f"read {bytes_read} {case['threads']}" if case["part"] == "decode" else f"peak {case['threads']}"
+    rates, limits = {}, []
 
-    def __init__(self, arguments):
-        self.program, self.threads = arguments.ggml, arguments.threads
-        self.samples = None
+    def settle():
+        # OpenMP's idle threads spin for some 10 ms, of one process on the processors of the other.
+        time.sleep(0.04 if torch and case["threads"] > 1 else 0)
 
-    def gflops(self, case):
-        if case["causal"]:
-            return None  # its performance cases have no causal mask
-        environment = dict(os.environ, GGML_N_THREADS=str(self.threads))
-        done = subprocess.run([self.program, "perf", "-o", "FLASH_ATTN_EXT", "-b", "CPU"], env=environment, check=True,
-                              capture_output=True, text=True)
-        for line in done.stdout.splitlines():
-            sizes = dict(re.findall(r"(\w+)=(\w+)", line))
-            same = (sizes.get("hsk", sizes.get("hs")) == str(case["d"]) and sizes.get("kv") == str(case["s"]) and
-                    sizes.get("nb") == str(case["s"]) and sizes.get("nh") == str(HEADS))
-            rate = re.search(r"([0-9.]+) ([GT])FLOPS", line)
-            if same and rate:
-                return float(rate.group(1)) * (1000 if rate.group(2) == "T" else 1)
-        return None
+    for _ in range(rounds):
+        settle()
+        limits.append(float(program.ask(limit, "rate")[0]))
+        for name in ready:
+            rates.setdefault(name, []).append(rate(case, float(program.ask(f"run {name}", "ms")[0])))
+        if torch:
+            settle()
+            rates.setdefault(torch.name, []).append(rate(case, torch.milliseconds()))
+    errors = {name: float(program.ask(f"error {name}", "error")[0]) for name in ready}
+    if torch:
+        errors[torch.name] = torch.error()
+    return {**case, "limit": limits, "rates": rates, "errors": errors}
+
+
+def table(part, results, contestants):
+    unit = "decode, GB/s of K and V" if part == "decode" else f"prefill {part}, GFLOP/s"
+    shown = [name for name in contestants if any(name in r["rates"] for r in results)]
+    rows = [[unit, *shown, "limit", "of peak" if part != "decode" else "of reading"]]
+    for r in results:
+        cells = [r["name"]]
+        for name in shown:
+            rates = r["rates"].get(name)
+            cells.append(f"{statistics.median(rates):.0f} ({max(rates):.0f}) {r['errors'][name]:.0e}"
+                         if rates else "-")
+        ours = [name for name in OURS if name in r["rates"]][-1]
+        share = statistics.median(a / b for a, b in zip(r["rates"][ours], r["limit"]))
+        rows.append([*cells, f"{statistics.median(r['limit']):.0f}", f"{share:.2f}"])
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join([row[0].ljust(widths[0])] + [c.rjust(w) for c, w in zip(row[1:], widths[1:])]).rstrip())
+    print(flush=True)
 
 
 def main():
     arguments = parse_arguments()
-    suffix = f"/threads={arguments.threads}"
-    listed = subprocess.run([arguments.bench, "--benchmark_list_tests=true"], check=True, capture_output=True,
-                            text=True).stdout.splitlines()
-    names = [name.removesuffix("/real_time") for name in listed]
-    cases = {}
-    for name in names:
-        match = re.fullmatch(r"prefill fp32(/d=(\d+)/s=(\d+)/(full|causal))" + suffix, name)
-        if match and re.search(arguments.filter, name):
-            cases[match.group(1)] = {"d": int(match.group(2)), "s": int(match.group(3)),
-                                     "causal": match.group(4) == "causal"}
-    decodes = [n for n in names if n.startswith("decode ") and n.endswith(suffix) and re.search(arguments.filter, n)]
-
-    peers = []
-    try:
-        import torch
-        peers.append(Torch(torch, arguments))
-    except (ImportError, AttributeError):
-        print("PyTorch cannot be imported: left out", file=sys.stderr)
-    if arguments.onednn:
-        peers.append(OneDnn(arguments))
-    if arguments.ggml:
-        peers.append(Ggml(arguments))
-
-    samples = {}  # (case, contestant) -> rates
-
-    def add(case, contestant, rate):
-        if rate is not None:
-            samples.setdefault((case, contestant), []).append(rate)
-
-    load_before = os.getloadavg()
-    for _ in range(arguments.rounds):
-        for shape, case in cases.items():
-            ours, eigen, peak = f"prefill fp32{shape}{suffix}", f"Eigen fp32{shape}{suffix}", f"peak fp32 FMA{suffix}"
-            rates = own_benchmark(arguments, [peak, ours, eigen])
-            add(shape, "limit", rates[peak])
-            add(shape, "bitflash", rates[ours])
-            add(shape, "Eigen", rates[eigen])
-            for peer in peers:
-                add(shape, peer.name, peer.gflops(case))
-        for name in decodes:
-            read = "read/" + re.search(r"MiB=\d+", name).group(0) + suffix
-            rates = own_benchmark(arguments, [read, name])
-            add(name, "limit", rates[read])
-            add(name, "bitflash", rates[name])
-
-    contestants = ["limit", "bitflash", "Eigen"] + [peer.name for peer in peers]
-    print(f"{arguments.threads} thread(s), {arguments.rounds} rounds, load {load_before[0]:.1f} before and "
-          f"{os.getloadavg()[0]:.1f} after" + (", rates by CPU time" if arguments.cpu_time else ""))
-    print("median (best): prefill GFLOP/s, decode GB/s; share: bitflash / limit, median of the rounds' ratios")
-    width = max(len(name) for name in [*cases, *decodes, "case"])
-    print(f"{'case':{width}}" + "".join(f"{name:>22}" for name in contestants) + f"{'share':>8}")
-    for name in [*cases, *decodes]:
-        line = f"{name:{width}}"
-        for contestant in contestants:
-            rates = samples.get((name, contestant))
-            line += f"{f'{statistics.median(rates):.1f} ({max(rates):.1f})' if rates else '-':>22}"
-        ratios = [a / b for a, b in zip(samples[name, "bitflash"], samples[name, "limit"])]
-        print(line + f"{statistics.median(ratios):8.2f}")
-    if arguments.json:
-        with open(arguments.json, "w", encoding="utf-8") as file:
-            json.dump({"threads": arguments.threads, "cpu_time": arguments.cpu_time, "load_before": load_before,
-                       "load_after": os.getloadavg(),
-                       "samples": [{"case": case, "contestant": contestant, "rates": rates}
-                                   for (case, contestant), rates in samples.items()]}, file, indent=1)
+    cpus = ([int(cpu) for cpu in arguments.cpus.split(",")] if arguments.cpus
+            else separate_cores(max(arguments.threads)))
+    os.sched_setaffinity(0, cpus)
+    torch = None
+    if not arguments.no_torch:
+        try:
+            import torch as module
+            torch = Torch(module)
+        except (ImportError, AttributeError):
+            print("PyTorch is left out: this Python cannot import it", file=sys.stderr)
+    program = Program(arguments.program)
+    contestants = program.ask("peers", "peers") + ([torch.name] if torch else [])
+    print(f"{processor()}; on processors {','.join(map(str, cpus))}; {arguments.rounds} rounds; load "
+          f"{os.getloadavg()[0]:.1f}")
+    peaks = {n: max(float(program.ask(f"peak {n}", "rate")[0]) for _ in range(3)) for n in arguments.threads}
+    print("fp32 multiply-adds: " + ", ".join(f"{peak:.0f} GFLOP/s on {n} thread(s)" for n, peak in peaks.items()))
+    print("median (best) error", flush=True)
+    everything = []
+    for part in arguments.parts:
+        results = []
+        for case in make_cases(arguments):
+            if case["part"] == part:
+                results.append(measure(case, program, torch, arguments.rounds))
+        if results:
+            table(part, results, contestants)
+        everything += results
+        if arguments.json:  # after every part: a run that is cut off has written what it measured
+            with open(arguments.json, "w", encoding="utf-8") as file:
+                json.dump({"processor": processor(), "cpus": cpus, "load": os.getloadavg(), "peaks": peaks,
+                           "contestants": contestants, "cases": everything}, file, indent=1)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,434 @@
+// The inner loops of AmxAttention, for any vectors of 16 floats and any tile unit. The includer defines, in an unnamed
+// namespace of bitflash::reference, `F` (16 floats), `Lanes` (16 booleans), `Tiles` (the eight tile registers) and the
+// functions on them, as amx_kernel_tile.cc does, and then includes this; golden_block-inl.h says why nothing here may
+// be visible outside, and why no container of the standard library is used. No include guard, on purpose.
+//
+// Of each group of 32 rows, block by block of keys: while the vector unit turns the scores of block b into weights, the
+// tile unit adds the weights of block b - 1 times V to O, and computes the scores of block b + 1 in the place of those
+// weights. Its steps of four products are handed out between portions of the softmax, so that both are in the window of
+// out-of-order execution at the same time.
+namespace bitflash::reference {
+namespace {
+
+constexpr int64_t kTileFloats = 256, kTileBf16 = 512, kUnitFloats = 4 * kTileFloats;
+constexpr float kMinusInfinity = -__builtin_inff();
+
+// 2^x: 0 below -126, NaN for NaN. x = n + f with f in [0, 1); 2^f by a polynomial of least relative error with the
+// constant term 1 (8.3e-8, Lawson's iteration; 1.5e-7 with its roundings in fp32).
+AMX_INLINE F Exp2(F x) {
+  const F f = Fraction(x);
+  F p = MulAdd(Set(0x1.e974fcp-10f), f, Set(0x1.277854p-7f));
+  p = MulAdd(p, f, Set(0x1.c91ce6p-5f));
+  p = MulAdd(p, f, Set(0x1.ebdb56p-3f));
+  p = MulAdd(p, f, Set(0x1.62e4bap-1f));
+  p = MulAdd(p, f, Set(1.0f));
+  return ScaleOrZero(p, x);
+}
+
+// As in cpu_exp-inl.h.
+AMX_INLINE F Tanh(F x) {
+  const F one = Set(1.0f), y = Abs(x);
+  const F e = Exp2(Mul(y, Set(-0x1.715476p1f)));
+  const F far = Div(Sub(one, e), Add(one, e));
+  const F z = Mul(y, y);
+  F p = MulAdd(Set(-0x1.75e1cep-8f), z, Set(0x1.52269cp-6f));
+  p = MulAdd(p, z, Set(-0x1.b83c5ap-5f));
+  p = MulAdd(p, z, Set(0x1.110726p-3f));
+  p = MulAdd(p, z, Set(-0x1.555532p-2f));
+  return CopySign(Select(Greater(Set(0.625f), y), MulAdd(Mul(y, z), p, y), far), x);
+}
+
+// Where the parts of a group lie in its scratch memory.
+struct Scratch {
+  float* S[2];  // [unit][2 tiles of keys][2 tiles of rows]; weights replace the first tiles of keys
+  float* O;     // O^T: [columns / 32][2 tiles of columns][2 tiles of rows]
+  uint16_t* Q;  // Q^T in pairs of columns: [columns / 32][2 tiles of rows]
+  uint16_t* V;  // units of V cleaned of infinity and NaN
+
+  Scratch(void* memory, int64_t head_dim, int64_t head_dim_v) {
+    S[0] = static_cast<float*>(memory);
+    S[1] = S[0] + kAmxBlockUnits * kUnitFloats;
+    O = S[1] + kAmxBlockUnits * kUnitFloats;
+    Q = reinterpret_cast<uint16_t*>(O + kAmxLanes * RoundUp(head_dim_v, kAmxColumns));
+    V = Q + kAmxLanes * RoundUp(head_dim, kAmxColumns);
+  }
+};
+
+struct Block {
+  int64_t first_unit = 0, units = 0;
+};
+
+// The tile products of one turn of the pipeline: O^T += V^T P^T of one block, then S^T = K Q^T of another.
+class TileWork {
+ public:
+  TileWork(const AmxGroup& g, const Scratch& scratch)
+      : K_(g.K),
+        Q_(scratch.Q),
+        O_(scratch.O),
+        k_chunks_(RoundUp(g.head_dim, kAmxColumns) / 32),
+        v_chunks_(RoundUp(g.head_dim_v, kAmxColumns) / 32) {}
+
+  // V: the units of `weights`.
+  void Start(Block weights, const float* P, const uint16_t* const* V, Block scores, float* S) {
+    weights_ = weights;
+    scores_ = scores;
+    P_ = P;
+    V_ = V;
+    S_ = S;
+    unit_ = chunk_ = 0;
+    in_scores_ = weights.units == 0;
+    steps_ = weights.units * v_chunks_ + scores.units * k_chunks_;
+    left_ = steps_;
+    credit_ = 0;
+  }
+
+  // Does its share of the work when called `portions` times.
+  AMX_INLINE void Advance(int64_t portions) {
+    credit_ += steps_;
+    while (credit_ >= portions) {
+      credit_ -= portions;
+      Step();
+    }
+  }
+  AMX_INLINE void Finish() {
+    while (left_ > 0) Step();
+  }
+
+ private:
+  AMX_INLINE void Step() {
+    if (left_ == 0) return;
+    --left_;
+    in_scores_ ? ScoreStep() : ValueStep();
+  }
+
+  AMX_INLINE void ValueStep() {
+    float* O = O_ + chunk_ * 4 * kTileFloats;
+    if (unit_ == 0) {
+      tiles_.Load<0>(O);
+      tiles_.Load<1>(O + kTileFloats);
+      tiles_.Load<2>(O + 2 * kTileFloats);
+      tiles_.Load<3>(O + 3 * kTileFloats);
+    }
+    const uint16_t* V = V_[unit_] + 2 * chunk_ * kTileBf16;
+    const float* P = P_ + unit_ * kUnitFloats;
+    tiles_.Load<4>(V);
+    tiles_.Load<6>(P);
+    tiles_.Multiply<0, 4, 6>();
+    tiles_.Load<7>(P + kTileFloats);
+    tiles_.Multiply<1, 4, 7>();
+    tiles_.Load<5>(V + kTileBf16);
+    tiles_.Multiply<2, 5, 6>();
+    tiles_.Multiply<3, 5, 7>();
+    if (++unit_ < weights_.units) return;
+    StoreSums(O);
+    unit_ = 0;
+    if (++chunk_ < v_chunks_) return;
+    chunk_ = 0;
+    in_scores_ = true;
+  }
+
+  AMX_INLINE void ScoreStep() {
+    if (chunk_ == 0) {
+      tiles_.Zero<0>();
+      tiles_.Zero<1>();
+      tiles_.Zero<2>();
+      tiles_.Zero<3>();
+    }
+    const uint16_t* K = K_ + ((scores_.first_unit + unit_) * 2 * k_chunks_ + chunk_) * kTileBf16;
+    const uint16_t* Q = Q_ + 2 * chunk_ * kTileBf16;
+    tiles_.Load<4>(K);
+    tiles_.Load<6>(Q);
+    tiles_.Multiply<0, 4, 6>();
+    tiles_.Load<7>(Q + kTileBf16);
+    tiles_.Multiply<1, 4, 7>();
+    tiles_.Load<5>(K + k_chunks_ * kTileBf16);
+    tiles_.Multiply<2, 5, 6>();
+    tiles_.Multiply<3, 5, 7>();
+    if (++chunk_ < k_chunks_) return;
+    StoreSums(S_ + unit_ * kUnitFloats);
+    chunk_ = 0;
+    ++unit_;
+  }
+
+  AMX_INLINE void StoreSums(float* to) {
+    tiles_.Store<0>(to);
+    tiles_.Store<1>(to + kTileFloats);
+    tiles_.Store<2>(to + 2 * kTileFloats);
+    tiles_.Store<3>(to + 3 * kTileFloats);
+  }
+
+  Tiles tiles_;
+  const uint16_t *K_, *Q_;
+  float* O_;
+  int64_t k_chunks_, v_chunks_;
+  Block weights_, scores_;
+  const float* P_ = nullptr;
+  const uint16_t* const* V_ = nullptr;
+  float* S_ = nullptr;
+  int64_t unit_ = 0, chunk_ = 0, steps_ = 0, left_ = 0, credit_ = 0;
+  bool in_scores_ = false;
+};
+
+// What is known of 16 rows, the lanes of a tile of rows.
+struct RowTile {
+  const int32_t *begin, *end;     // keys that a lane sees
+  int32_t begin_most, end_least;  // keys in between are seen by all
+  alignas(64) float m[16];        // the reference
+  alignas(64) float l[16];
+  alignas(64) float r[16];  // what O is multiplied by before the next block is added
+  bool rescale;
+};
+
+// Score tiles of rows `tile` of a block are 16 x 16 floats at these addresses: key k of the block is row k % 16.
+AMX_INLINE float* ScoreRow(float* S, int64_t tile, int64_t key) {
+  return S + (key / 16) * 2 * kTileFloats + tile * kTileFloats + key % 16 * 16;
+}
+
+// Caps and hides scores in memory, where a block needs it.
+void PrepareScores(const ScoreRule& rule, const RowTile& rows, int64_t tile, Block block, bool edge, float* S) {
+  for (int64_t key = 0; key < block.units * kAmxUnitKeys; ++key) {
+    float* at = ScoreRow(S, tile, key);
+    F s = Load(at);
+    if (rule.softcap > 0) s = Mul(Set(rule.softcap), Tanh(Mul(s, Set(rule.cap_factor))));
+    if (edge) {
+      const int32_t number = static_cast<int32_t>(block.first_unit * kAmxUnitKeys + key);
+      s = Select(Between(number, rows.begin, rows.end), s, Set(kMinusInfinity));
+    }
+    Store(s, at);
+  }
+}
+
+// Scores of one tile of rows and one block become weights; returns their sum. `far`: m c is so large that its rounding
+// would count, and s - m comes first; otherwise one operation gives the exponent.
+template <bool far>
+AMX_INLINE F Weights(int64_t tile, int64_t units, F m, F c, float* S, TileWork& work, int64_t portions) {
+  const F minus = Sub(Set(0.0f), Mul(m, c));
+  const auto weight = [&](const float* s) { return Exp2(far ? Mul(Sub(Load(s), m), c) : MulAdd(Load(s), c, minus)); };
+  F sum = Set(0.0f), sum1 = sum;
+  for (int64_t unit = 0; unit < units; ++unit) {
+    uint16_t* P = reinterpret_cast<uint16_t*>(S + unit * kUnitFloats + tile * kTileFloats);
+    for (int64_t part = 0; part < 4; ++part) {
+      const float* from = ScoreRow(S, tile, unit * kAmxUnitKeys + part * 8);
+      for (int64_t row = 0; row < 8; row += 2) {
+        const F p = weight(from + row * 16), p1 = weight(from + row * 16 + 16);
+        sum = Add(sum, p);
+        sum1 = Add(sum1, p1);
+        StorePairs(p, p1, P + (part * 4 + row / 2) * 32);  // these rows of scores have been read
+      }
+      work.Advance(portions);
+    }
+  }
+  return Add(sum, sum1);
+}
+
+// The online softmax of one tile of rows and one block; `portions` are those of the whole block.
+AMX_INLINE void Softmax(const ScoreRule& rule, int64_t tile, Block block, float* S, RowTile& rows, TileWork& work,
+                        int64_t portions) {
+  const int64_t first_key = block.first_unit * kAmxUnitKeys, keys = block.units * kAmxUnitKeys;
+  const bool edge = first_key < rows.begin_most || first_key + keys > rows.end_least;
+  if (edge || rule.softcap > 0) PrepareScores(rule, rows, tile, block, edge, S);
+
+  const F c = Set(rule.exponent_factor);
+  F most = Set(kMinusInfinity), most1 = most;
+  for (int64_t key = 0; key < keys; key += 16) {
+    const float* at = ScoreRow(S, tile, key);
+    for (int64_t row = 0; row < 16; row += 2) {
+      most = Max(Load(at + row * 16), most);
+      most1 = Max(Load(at + row * 16 + 16), most1);
+    }
+    if (key % 32 == 16) work.Advance(portions);
+  }
+  most = Max(most, most1);
+  F m = Load(rows.m), l = Load(rows.l);
+  const Lanes grown = Greater(Mul(Sub(most, m), c), Set(static_cast<float>(kAmxLag)));  // inf - inf is not
+  rows.rescale = Any(grown);
+  if (rows.rescale) {
+    const F r = Select(grown, Exp2(Mul(Sub(m, most), c)), Set(1.0f));
+    m = Select(grown, most, m);
+    l = Mul(l, r);
+    Store(m, rows.m);
+    Store(r, rows.r);
+  }
+  const F reference = Select(Greater(m, Set(kMinusInfinity)), m, Set(0.0f));  // no key so far: P = 0, not NaN
+  const bool far = Any(Greater(Abs(Mul(reference, c)), Set(0x1p15f)));
+  const F sum = far ? Weights<true>(tile, block.units, reference, c, S, work, portions)
+                    : Weights<false>(tile, block.units, reference, c, S, work, portions);
+  Store(Add(l, sum), rows.l);
+}
+
+constexpr int64_t kPortionsPerUnit = 10;  // of Softmax, for both tiles of rows
+
+// O^T *= r in one tile of rows.
+void Rescale(int64_t columns, int64_t tile, const RowTile& rows, float* O) {
+  const F r = Load(rows.r);
+  for (int64_t column = 0; column < columns; ++column) {
+    float* at = ScoreRow(O, tile, column);
+    Store(Mul(Load(at), r), at);
+  }
+}
+
+// A weight of 0 times an invisible NaN would be NaN. Units of V with such elements, in a block that an edge crosses,
+// are replaced by a copy without them, whose products with the weights of the rows that do see them are added here.
+void CleanValues(const AmxGroup& g, Block block, float* P, const Scratch& scratch, const uint16_t** V) {
+  const int64_t columns = RoundUp(g.head_dim_v, kAmxColumns);
+  for (int64_t unit = 0; unit < block.units; ++unit) {
+    if (g.finite[block.first_unit + unit] != 0) continue;
+    const uint16_t* from = V[unit];
+    uint16_t* to = scratch.V + unit * kAmxUnitKeys * columns;
+    for (int64_t column = 0; column < columns; ++column) {
+      for (int64_t key = 0; key < kAmxUnitKeys; ++key) {
+        const int64_t at = column * kAmxUnitKeys + key;
+        to[at] = from[at];
+        if ((from[at] & 0x7F80) != 0x7F80) continue;
+        to[at] = 0;
+        const int64_t number = (block.first_unit + unit) * kAmxUnitKeys + key;
+        for (int64_t lane = 0; lane < kAmxLanes; ++lane) {
+          if (number < g.begin[lane] || number >= g.end[lane]) continue;
+          const uint16_t* weights = reinterpret_cast<uint16_t*>(P + unit * kUnitFloats + lane / 16 * kTileFloats);
+          ScoreRow(scratch.O, lane / 16, column)[lane % 16] +=
+              Widen(weights[key / 2 * 32 + lane % 16 * 2 + key % 2]) * Widen(from[at]);
+        }
+      }
+    }
+    V[unit] = to;
+  }
+}
+
+// Q^T in pairs of columns: a transposition of words.
+void PackQueries(const AmxGroup& g, uint16_t* Q) {
+  const int64_t chunks = RoundUp(g.head_dim, kAmxColumns) / 32;
+  for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+    for (int64_t tile = 0; tile < 2; ++tile) {
+      F words[16];
+      for (int64_t row = 0; row < 16; ++row) {
+        const uint16_t* from = g.Q[tile * 16 + row];
+        words[row] = from == nullptr ? Set(0.0f) : LoadBf16(from + chunk * 32, g.head_dim - chunk * 32);
+      }
+      Transpose(words);
+      float* to = reinterpret_cast<float*>(Q + (chunk * 2 + tile) * kTileBf16);
+      for (int64_t row = 0; row < 16; ++row) Store(words[row], to + row * 16);
+    }
+  }
+}
+
+void StoreOutputs(const AmxGroup& g, const RowTile* rows, float* O) {
+  const int64_t columns = RoundUp(g.head_dim_v, kAmxColumns);
+  for (int64_t tile = 0; tile < 2; ++tile) {
+    const F l = Load(rows[tile].l), factor = Div(Set(1.0f), l);
+    for (int64_t column = 0; column < columns; column += 16) {
+      F values[16];
+      for (int64_t i = 0; i < 16; ++i) values[i] = Mul(Load(ScoreRow(O, tile, column + i)), factor);
+      Transpose(values);
+      for (int64_t lane = 0; lane < 16; ++lane) Store(values[lane], g.O + (tile * 16 + lane) * columns + column);
+    }
+    Store(l, g.l + tile * 16);
+    Store(Load(rows[tile].m), g.m + tile * 16);
+  }
+}
+
+void RunGroup(const AmxGroup& g) {
+  const int64_t columns = RoundUp(g.head_dim_v, kAmxColumns);
+  const Scratch scratch(g.scratch, g.head_dim, g.head_dim_v);
+  RowTile rows[2];
+  int64_t begin = INT32_MAX, end = 0;
+  for (int64_t tile = 0; tile < 2; ++tile) {
+    RowTile& r = rows[tile];
+    r.begin = g.begin + tile * 16;
+    r.end = g.end + tile * 16;
+    r.begin_most = 0;
+    r.end_least = INT32_MAX;
+    Store(Set(kMinusInfinity), r.m);
+    Store(Set(0.0f), r.l);
+    for (int64_t lane = 0; lane < 16; ++lane) {
+      if (g.Q[tile * 16 + lane] == nullptr) continue;  // whatever it sees is not used
+      r.begin_most = r.begin[lane] > r.begin_most ? r.begin[lane] : r.begin_most;
+      r.end_least = r.end[lane] < r.end_least ? r.end[lane] : r.end_least;
+      if (r.begin[lane] >= r.end[lane]) continue;
+      begin = r.begin[lane] < begin ? r.begin[lane] : begin;
+      end = r.end[lane] > end ? r.end[lane] : end;
+    }
+  }
+  for (int64_t i = 0; i < kAmxLanes * columns; i += 16) Store(Set(0.0f), scratch.O + i);
+  if (begin < end) {
+    PackQueries(g, scratch.Q);
+    const int64_t first_unit = begin / kAmxUnitKeys, units = (end + kAmxUnitKeys - 1) / kAmxUnitKeys - first_unit;
+    const int64_t blocks = (units + kAmxBlockUnits - 1) / kAmxBlockUnits;
+    const auto block_at = [&](int64_t number) {
+      const int64_t from = number * kAmxBlockUnits, count = units - from;
+      if (number < 0 || count <= 0) return Block{};
+      return Block{first_unit + from, count < kAmxBlockUnits ? count : kAmxBlockUnits};
+    };
+    TileWork work(g, scratch);
+    const uint16_t* V[kAmxBlockUnits] = {};
+    work.Start({}, nullptr, V, block_at(0), scratch.S[0]);
+    work.Finish();
+    for (int64_t number = 0; number < blocks; ++number) {
+      const Block block = block_at(number);
+      float *S = scratch.S[number % 2], *other = scratch.S[(number + 1) % 2];
+      work.Start(block_at(number - 1), other, V, block_at(number + 1), other);
+      for (int64_t tile = 0; tile < 2; ++tile) {
+        Softmax(g.rule, tile, block, S, rows[tile], work, kPortionsPerUnit * block.units);
+      }
+      work.Finish();
+      for (int64_t tile = 0; tile < 2; ++tile) {
+        if (rows[tile].rescale) Rescale(columns, tile, rows[tile], scratch.O);
+      }
+      for (int64_t unit = 0; unit < block.units; ++unit) {
+        V[unit] = g.V + (block.first_unit + unit) * kAmxUnitKeys * columns;
+      }
+      const int64_t from = block.first_unit * kAmxUnitKeys, to = from + block.units * kAmxUnitKeys;
+      const bool edge =
+          from < rows[0].begin_most || from < rows[1].begin_most || to > rows[0].end_least || to > rows[1].end_least;
+      if (edge) CleanValues(g, block, S, scratch, V);
+    }
+    work.Start(block_at(blocks - 1), scratch.S[(blocks - 1) % 2], V, {}, nullptr);
+    work.Finish();
+  }
+  StoreOutputs(g, rows, scratch.O);
+}
+
+void RunGroups(const AmxGroup* groups, int64_t count) {
+  const TileScope scope;
+  for (int64_t i = 0; i < count; ++i) RunGroup(groups[i]);
+}
+
+bool PackUnit(const AmxUnit& u) {
+  const int64_t chunks = RoundUp(u.head_dim, kAmxColumns) / 32;
+  for (int64_t key = 0; key < kAmxUnitKeys; ++key) {
+    for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+      const F words = key < u.keys ? LoadBf16(u.K[key] + chunk * 32, u.head_dim - chunk * 32) : Set(0.0f);
+      Store(words, reinterpret_cast<float*>(u.packed_K + ((key / 16 * chunks + chunk) * 16 + key % 16) * 32));
+    }
+  }
+  bool finite = true;
+  for (int64_t column = 0; column < RoundUp(u.head_dim_v, kAmxColumns); column += 16) {
+    F pairs[16];  // of keys, one word for each column
+    for (int64_t pair = 0; pair < 16; ++pair) {
+      pairs[pair] = InterleaveBf16(2 * pair < u.keys ? u.V[2 * pair] + column : nullptr,
+                                   2 * pair + 1 < u.keys ? u.V[2 * pair + 1] + column : nullptr, u.head_dim_v - column);
+      finite = finite && AllFiniteBf16(pairs[pair]);
+    }
+    Transpose(pairs);
+    for (int64_t i = 0; i < 16; ++i) {
+      Store(pairs[i], reinterpret_cast<float*>(u.packed_V + (column + i) * kAmxUnitKeys));
+    }
+  }
+  return finite;
+}
+
+void TileProduct(float* sums, const uint16_t* a, const uint16_t* b) {
+  const TileScope scope;
+  Tiles tiles;
+  tiles.Load<0>(sums);
+  tiles.Load<4>(a);
+  tiles.Load<6>(b);
+  tiles.Multiply<0, 4, 6>();
+  tiles.Store<0>(sums);
+}
+
+void Exp2Of(const float* x, float* y) { Store(Exp2(Load(x)), y); }
+
+constexpr AmxSteps kSteps = {.pack = PackUnit, .run = RunGroups, .product = TileProduct, .exp2 = Exp2Of};
+
+}  // namespace
+}  // namespace bitflash::reference
