@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "data/error.h"
+#include "reference/amx_attention.h"
 #include "verify/tensor_values.h"
 
 namespace bitflash::verify {
@@ -29,7 +30,20 @@ std::span<const CpuKernel> CpuKernels() {
        .source = "reference/cpu_attention.h; arXiv 2307.08691 (FlashAttention-2)",
        .formats = {Format::kFp32, Format::kFp16, Format::kBf16},
        .run = reference::CpuAttention,
-       .arithmetic = reference::CpuAttentionArithmetic}};
+       .arithmetic = reference::CpuAttentionArithmetic},
+      {.name = "cpu-amx-bf16",
+       .title = "Flash attention on the CPU's tile unit (AMX), bf16",
+       .summary =
+           "Runs on the CPU of this machine and is not a simulation. bf16 products and fp32 sums in AMX tiles, P "
+           "rounded to bf16 as GPU kernels do, exponentials with AVX-512. Needs a processor with AMX and an "
+           "operating system that lets it be used.",
+       .source = "reference/amx_attention.h; Intel SDM volume 1, chapter 18 (Intel AMX)",
+       .formats = {Format::kBf16},
+       .run = [](const data::Attention& attention, const reference::CpuAttentionInputs& inputs,
+                 const reference::CpuAttentionOutputs& outputs,
+                 int threads) { reference::AmxAttention(attention, inputs, outputs, {.threads = threads}); },
+       .arithmetic = reference::AmxAttentionArithmetic,
+       .unavailable = [] { return reference::AmxSupport(); }}};
   return kernels;
 }
 

@@ -117,6 +117,24 @@ TEST_CASE("verify --kernel cpu-simd: judged by the bound, in every format, with 
   CHECK(cases.json["cases"].size() == 3);
 }
 
+TEST_CASE("cpu-amx-bf16 runs and is judged where the CPU has AMX, and says what is missing elsewhere") {
+  const TemporaryFolder folder;
+  const Json doctor = ValidJson("bitflash doctor --json", "doctor", folder);
+  REQUIRE(doctor["cpu_kernels"].size() == 2);
+  CHECK(doctor["cpu_kernels"][0]["unavailable"].is_null());
+  const Json& missing = doctor["cpu_kernels"][1]["unavailable"];
+  const std::string problem = " --kernel cpu-amx-bf16 --causal" + std::string(kProblem);
+  const Finished run = Shell("bitflash run" + problem, folder);
+  if (missing.is_null()) {
+    CHECK(run.exit_code == 0);
+    CHECK(RunVerify(problem, folder).rung() == "bounded");
+    CHECK(Shell("bitflash run --dtype fp16" + problem, folder).exit_code == 2);
+  } else {
+    CHECK(run.exit_code == 5);
+    CHECK(run.err.find(missing.get<std::string>()) != std::string::npos);
+  }
+}
+
 TEST_CASE("verify: a wrong row that the sample misses is found by the second witness, and --witness chooses it") {
   const TemporaryFolder folder;
   REQUIRE(

@@ -17,6 +17,7 @@
 #include "verify/cli/table.h"
 #include "verify/cli/text.h"
 #include "verify/cli/units.h"
+#include "verify/cpu_kernel.h"
 #include "verify/device_run.h"
 
 namespace bitflash::verify {
@@ -166,6 +167,13 @@ ExitCode Doctor(const Arguments& arguments) {
   table.Row({"libraries", versions});
   table.Row({"SIMD", fmt::format("{} (usable here: {}; compiled: {})", usable.empty() ? "none" : usable.front(),
                                  Join(usable), Join(compiled))});
+  json["cpu_kernels"] = Json::array();
+  for (const CpuKernel& kernel : CpuKernels()) {
+    const std::string why = kernel.unavailable();
+    json["cpu_kernels"].push_back({{"name", kernel.name}, {"unavailable", why.empty() ? Json(nullptr) : Json(why)}});
+    const bool first = json["cpu_kernels"].size() == 1;
+    table.Row({first ? "CPU kernels" : "", fmt::format("{}{}", kernel.name, why.empty() ? "" : ": not here, " + why)});
+  }
   table.Row({"threads", fmt::format("{} of {} processors", omp_get_max_threads(), omp_get_num_procs())});
   table.Row({"memory", Bytes(memory_bytes)});
   AddGpuRows(table, folder);
