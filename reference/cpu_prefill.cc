@@ -46,13 +46,15 @@ struct Workspace {
   std::vector<KeyRange> visible;
 };
 
-// Rows of each head in a task: whole strips, and enough tasks for the threads. Bits do not depend on it.
+// Rows of each head in a task: whole strips, and enough tasks for the threads, so that they end at the same time. Bits
+// do not depend on it.
 int64_t RowsPerTask(const CpuJob& job) {
   const data::Attention& a = job.a;
   int64_t rows = std::max(kStripRows, kTaskRows / a.group() / kStripRows * kStripRows);
   rows = std::min(rows, RoundUp(a.seqlen_q, kStripRows));
   const auto tasks = [&] { return a.batch * a.heads_kv * ((a.seqlen_q + rows - 1) / rows); };
-  while (rows * a.group() > kTaskRows / 4 && rows > kStripRows && tasks() < 4 * job.threads) {
+  const auto wanted = [&](int64_t heads_rows) { return (heads_rows > kTaskRows / 2 ? 32 : 4) * int64_t{job.threads}; };
+  while (rows * a.group() > kTaskRows / 4 && rows > kStripRows && tasks() < wanted(rows * a.group())) {
     rows = RoundUp(rows / 2, kStripRows);
   }
   return rows;

@@ -24,8 +24,8 @@ inline constexpr bool kConvertsFp16 = false;
 #endif
 
 // How far ahead of what is read the next rows are asked for, in bytes, a line for each that is read: evenly, as in a
-// loop that only reads, because what the first-level cache misses can wait in few places (16 on the newest server
-// processors). Nothing is lost where rows are not adjacent but time.
+// loop that only reads, because few lines can be on their way to the first-level cache at a time. Where rows are not
+// adjacent, what is asked for in vain costs time and nothing else.
 inline constexpr int64_t kBytesAhead = 2048;
 
 // Asks for the lines that lie `ahead` bytes behind columns [c, c + count) of a row.
