@@ -103,12 +103,15 @@ ScoreRule RuleOf(const data::Attention& a) {
     return {.exponent_factor = std::numbers::log2e_v<float>,
             .softcap = static_cast<float>(a.softcap),
             .cap_factor = static_cast<float>(a.scale() / a.softcap),
-            .lse_factor = 1};
+            .lse_factor = 1,
+            .least_difference = -125 / std::numbers::log2e_v<float>};
   }
-  return {.exponent_factor = static_cast<float>(a.scale() * std::numbers::log2e),
+  const float factor = static_cast<float>(a.scale() * std::numbers::log2e);
+  return {.exponent_factor = factor,
           .softcap = 0,
           .cap_factor = 0,
-          .lse_factor = a.scale()};
+          .lse_factor = a.scale(),
+          .least_difference = -125 / factor};
 }
 
 }  // namespace
@@ -216,7 +219,7 @@ Arithmetic CpuAttentionArithmetic(const data::Attention& a, data::Format output)
   Arithmetic r = Arithmetic::ForFormat(data::Format::kFp32);
   r.input_unit = 0x1p-24;  // the product's own rounding where there is no fused multiply-add
   r.p_floor = 0x1p-124;    // weights that count as 0
-  const int64_t tile = a.seqlen_q <= kDecodeQueries ? kTileKeys / 2 : kTileKeys;  // decode: at least that
+  const int64_t tile = a.seqlen_q <= kDecodeQueries ? kDecodeTileKeys : kTileKeys;
   const int64_t tiles = (a.seqlen_k + tile - 1) / tile;
   r.rescales = tiles + 1 + (a.seqlen_k + kDecodePartKeys - 1) / kDecodePartKeys;
   r.keys_per_sum = tiles * (tile / kPartialSums + 1) + 4;

@@ -3,7 +3,7 @@
 //
 //   O(i,:) = sum_j P(i,j) V(j,:) / sum_j P(i,j)     P(i,j) = exp(s(i,j) - m(i))     LSE(i) = log sum_j exp(s(i,j))
 //
-// with the scores s of golden.h. Tiles of 64 keys, online softmax (FlashAttention-2, arXiv 2307.08691): S never leaves
+// with the scores s of golden.h. Tiles of keys, online softmax (FlashAttention-2, arXiv 2307.08691): S never leaves
 // the first-level cache.
 //
 // Error: CpuAttentionArithmetic states the roundings; BoundAttention turns them into a bound for every element.

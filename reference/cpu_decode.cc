@@ -59,8 +59,17 @@ void Run(const CpuJob& job, const Part& part, const RowState& state, Workspace& 
     }
   }
   const int64_t keys = part.end - part.first_key;
-  job.KeyRows(job.K, part.n, part.h_kv, part.first_key, keys, w.k_rows.data());
-  job.KeyRows(job.V, part.n, part.h_kv, part.first_key, keys, w.v_rows.data());
+  const auto rows = [&](const CpuTensor& tensor, std::vector<const void*>& table) {
+    KeyRows in = {.format = tensor.format, .first = nullptr, .step = 0, .table = nullptr};
+    if (job.paged.page_size == 0) {
+      in.first = tensor.Row(part.n, part.h_kv, part.first_key);
+      in.step = tensor.strides.row * tensor.element_bytes;
+    } else {
+      job.KeyRows(tensor, part.n, part.h_kv, part.first_key, keys, table.data());
+      in.table = table.data();
+    }
+    return in;
+  };
   RunDecode({.rule = job.rule,
              .head_dim = a.head_dim,
              .head_dim_v = a.head_dim_v,
@@ -70,8 +79,8 @@ void Run(const CpuJob& job, const Part& part, const RowState& state, Workspace& 
              .Q = w.Q.get(),
              .first_key = part.first_key,
              .keys = keys,
-             .K = {job.K.format, w.k_rows.data()},
-             .V = {job.V.format, w.v_rows.data()},
+             .K = rows(job.K, w.k_rows),
+             .V = rows(job.V, w.v_rows),
              .scratch = w.scratch.get(),
              .state = state});
 }

@@ -13,18 +13,25 @@ namespace bitflash::reference {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// 2^x for x <= 0: 0 below -125, NaN for NaN, 1 for 0. No operation here has a subnormal operand or result.
-// x = n + f with n the nearest integer; 2^f by a polynomial of least relative error (2.0e-9, Lawson's iteration) whose
-// constant term is exactly 1.
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+inline constexpr bool kMaskedLanesAreFree = true;  // instructions with a mask do nothing in the lanes it leaves out
+#else
+inline constexpr bool kMaskedLanesAreFree = false;
+#endif
+
+// 2^(x factor) for x <= 0: 0 where x < least, which is -125 / factor; NaN for NaN, 1 for 0. The product is exact where
+// multiply-add is fused. No operation here has a subnormal operand or result, at least none that costs.
+// x factor = n + f with n the nearest integer; 2^f by a polynomial of least relative error (2.0e-9, Lawson's iteration)
+// whose constant term is exactly 1.
 template <class D, class V = hn::Vec<D>>
-HWY_INLINE V Exp2(D d, V x) {
+HWY_INLINE V Exp2(D d, V x, V factor, V least) {
   const hn::RebindToUnsigned<D> du;
-  const auto below = hn::Lt(x, hn::Set(d, -125.0f));
-  x = hn::IfThenZeroElse(below, x);
+  [[maybe_unused]] const V whole = x;
+  if constexpr (!kMaskedLanesAreFree) x = hn::IfThenZeroElse(hn::Lt(x, least), x);
   // Adding 1.5 2^23 rounds to an integer, which then stands in the low bits; 127 more makes it an exponent field.
   const V shift = hn::Set(d, 0x1.8p23f + 127);
-  const V shifted = hn::Add(x, shift);
-  const V f = hn::Sub(x, hn::Sub(shifted, shift));
+  const V shifted = hn::MulAdd(x, factor, shift);
+  const V f = hn::MulSub(x, factor, hn::Sub(shifted, shift));
   V p = hn::MulAdd(hn::Set(d, 0x1.41fbbcp-13f), f, hn::Set(d, 0x1.5f3e52p-10f));
   p = hn::MulAdd(p, f, hn::Set(d, 0x1.3b2d4cp-7f));
   p = hn::MulAdd(p, f, hn::Set(d, 0x1.c6aee8p-5f));
@@ -33,7 +40,17 @@ HWY_INLINE V Exp2(D d, V x) {
   p = hn::MulAdd(p, f, hn::Set(d, 1.0f));
   // A product, not an addition to the exponent field: a NaN stays one.
   const V power = hn::BitCast(d, hn::ShiftLeft<23>(hn::BitCast(du, shifted)));
-  return hn::IfThenZeroElse(below, hn::Mul(p, power));
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+  if constexpr (hn::MaxLanes(D()) == 16) {  // one comparison and no more, which Highway has no name for
+    return V{_mm512_maskz_mul_ps(_mm512_cmp_ps_mask(whole.raw, least.raw, _CMP_NLT_UQ), p.raw, power.raw)};
+  }
+#endif
+  return hn::IfThenZeroElse(hn::Lt(whole, least), hn::Mul(p, power));
+}
+
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V Exp2(D d, V x) {
+  return Exp2(d, x, hn::Set(d, 1.0f), hn::Set(d, -125.0f));
 }
 
 // tanh x = (1 - e) / (1 + e) with e = exp(-2 |x|); below 0.625, where that cancels, an odd polynomial of least relative

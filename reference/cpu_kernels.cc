@@ -8,6 +8,8 @@
 #include "hwy/highway.h"
 #include "reference/cpu_decode-inl.h"
 #include "reference/cpu_exp-inl.h"
+#include "reference/cpu_multiply-inl.h"
+#include "reference/cpu_pack-inl.h"
 #include "reference/cpu_prefill-inl.h"
 #include "reference/cpu_softmax-inl.h"
 
@@ -24,7 +26,7 @@ void PackValueRows(const float* const* rows, int64_t keys, int64_t head_dim_v, f
   PackValueTile(rows, keys, head_dim_v, packed);
 }
 int64_t StripScratchFloats(int64_t strips, int64_t head_dim_v) {
-  return kStripsAtOnce * kStripRows * kTileKeys + strips * StripFloats(head_dim_v);
+  return ScoreFloats() + strips * StripFloats(head_dim_v);
 }
 void PrefillRows(const PrefillTask& task) { Prefill(task); }
 void DecodeRows(const DecodePart& part) { Decode(part); }
@@ -53,22 +55,33 @@ void TanhAll(std::span<const float> x, std::span<float> y) {
   ForEachVector(x, y, [](V v) HWY_ATTR { return Tanh(D(), v); });
 }
 
-// Ten independent chains: enough for two units of latency five.
+// More independent chains than two units of latency five need, and as many as there are registers for: with just
+// enough, an instruction that meets a busy unit delays its chain for good.
 int64_t FmaLoop() {
   const D d;
   const V a = hn::Set(d, 0.999f), b = hn::Set(d, 0.001f);
-  V x0 = hn::Set(d, 0.0f), x1 = hn::Set(d, 1.0f), x2 = hn::Set(d, 2.0f), x3 = hn::Set(d, 3.0f), x4 = hn::Set(d, 4.0f);
-  V x5 = hn::Set(d, 5.0f), x6 = hn::Set(d, 6.0f), x7 = hn::Set(d, 7.0f), x8 = hn::Set(d, 8.0f), x9 = hn::Set(d, 9.0f);
-  constexpr int64_t kRounds = 2000;
+  constexpr bool k32Registers = kPanelVectors == 4;
+  constexpr int64_t kChains = k32Registers ? 24 : 12, kRounds = 2000;
+  const auto start = [&](int n) HWY_ATTR { return hn::Set(d, static_cast<float>(n)); };  // different, or they merge
+  V x0 = start(0), x1 = start(1), x2 = start(2), x3 = start(3), x4 = start(4), x5 = start(5);
+  V x6 = start(6), x7 = start(7), x8 = start(8), x9 = start(9), x10 = start(10), x11 = start(11);
+  V y0 = start(12), y1 = start(13), y2 = start(14), y3 = start(15), y4 = start(16), y5 = start(17);
+  V y6 = start(18), y7 = start(19), y8 = start(20), y9 = start(21), y10 = start(22), y11 = start(23);
   for (int64_t i = 0; i < kRounds; ++i) {
     x0 = hn::MulAdd(x0, a, b), x1 = hn::MulAdd(x1, a, b), x2 = hn::MulAdd(x2, a, b), x3 = hn::MulAdd(x3, a, b);
     x4 = hn::MulAdd(x4, a, b), x5 = hn::MulAdd(x5, a, b), x6 = hn::MulAdd(x6, a, b), x7 = hn::MulAdd(x7, a, b);
-    x8 = hn::MulAdd(x8, a, b), x9 = hn::MulAdd(x9, a, b);
+    x8 = hn::MulAdd(x8, a, b), x9 = hn::MulAdd(x9, a, b), x10 = hn::MulAdd(x10, a, b), x11 = hn::MulAdd(x11, a, b);
+    if constexpr (k32Registers) {
+      y0 = hn::MulAdd(y0, a, b), y1 = hn::MulAdd(y1, a, b), y2 = hn::MulAdd(y2, a, b), y3 = hn::MulAdd(y3, a, b);
+      y4 = hn::MulAdd(y4, a, b), y5 = hn::MulAdd(y5, a, b), y6 = hn::MulAdd(y6, a, b), y7 = hn::MulAdd(y7, a, b);
+      y8 = hn::MulAdd(y8, a, b), y9 = hn::MulAdd(y9, a, b), y10 = hn::MulAdd(y10, a, b), y11 = hn::MulAdd(y11, a, b);
+    }
   }
-  const V sum = hn::Add(hn::Add(hn::Add(hn::Add(x0, x1), hn::Add(x2, x3)), hn::Add(hn::Add(x4, x5), hn::Add(x6, x7))),
-                        hn::Add(x8, x9));
+  V sum = hn::Zero(d);
+  for (const V x : {x0, x1, x2, x3, x4, x5, x6, x7, x8, x9, x10, x11}) sum = hn::Add(sum, x);
+  for (const V y : {y0, y1, y2, y3, y4, y5, y6, y7, y8, y9, y10, y11}) sum = hn::Add(sum, y);
   const bool ran = hn::GetLane(sum) > 0;  // uses the result
-  return ran ? 10 * kRounds * kLanes : 0;
+  return ran ? kChains * kRounds * kLanes : 0;
 }
 
 float ReadAll(const float* x, int64_t count) {
@@ -116,8 +129,8 @@ int64_t PrefillScratchFloats(int64_t heads, int64_t rows, int64_t head_dim_v) {
 void RunPrefill(const PrefillTask& task) { HWY_DYNAMIC_DISPATCH(PrefillRows)(task); }
 
 int64_t DecodeScratchFloats(int64_t rows, int64_t head_dim, int64_t head_dim_v) {
-  return rows * kTileKeys + RoundUp(rows + 4, kRowPadding) + kTileKeys * RoundUp(head_dim, kRowPadding) +
-         kTileKeys * RoundUp(head_dim_v, kRowPadding);
+  return 2 * rows * kDecodeTileKeys + RoundUp(rows + 4, kRowPadding) +
+         kDecodeTileKeys * (RoundUp(head_dim, kRowPadding) + RoundUp(head_dim_v, kRowPadding));
 }
 void RunDecode(const DecodePart& part) { HWY_DYNAMIC_DISPATCH(DecodeRows)(part); }
 void MergeStates(const ScoreRule& rule, int64_t rows, int64_t head_dim_v, const RowState& state,

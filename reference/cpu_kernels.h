@@ -2,6 +2,7 @@
 #ifndef BITFLASH_REFERENCE_CPU_KERNELS_H_
 #define BITFLASH_REFERENCE_CPU_KERNELS_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 
@@ -10,8 +11,11 @@
 
 namespace bitflash::reference {
 
-inline constexpr int64_t kTileKeys = 64;  // scores of a strip of rows and a tile of keys stay in the first-level cache
-inline constexpr int64_t kStripRows = 6;  // of the register tile
+// Keys of a tile of prefill: what a tile costs whatever its width (maxima, factors, O in and out of the registers)
+// counts little, and the scores of some strips of rows stay in the first-level cache.
+inline constexpr int64_t kTileKeys = 256;
+inline constexpr int64_t kDecodeTileKeys = 64;
+inline constexpr int64_t kStripRows = 6;     // of the register tile
 inline constexpr int64_t kPartialSums = 16;  // of a row: key j belongs to sum j % 16, on every target
 inline constexpr int64_t kRowPadding = 16;   // rows of Q, and of what stands in for K and V, are padded to its multiple
 
@@ -23,7 +27,8 @@ struct ScoreRule {
   float exponent_factor = 1;
   float softcap = 0;
   float cap_factor = 0;
-  double lse_factor = 1;  // LSE = m lse_factor + log l
+  double lse_factor = 1;          // LSE = m lse_factor + log l
+  float least_difference = -125;  // -125 / exponent_factor: less makes a weight of 0
 };
 
 // What is known of some rows after some keys: maxima, sums, unnormalised outputs.
@@ -33,7 +38,8 @@ struct RowState {
   float* O;  // [rows, RoundUp(head_dim_v, kRowPadding)] (decode) or in panels (prefill); 0 at first
 };
 
-// One KV head, packed by PackTile. Tile t starts at key t * kTileKeys; K and V are those of tile `first_tile`.
+// One KV head, packed by PackKeys and PackValues. Tile t starts at key t * kTileKeys; K and V are those of tile
+// `first_tile`.
 struct PackedHead {
   int64_t first_tile = 0;
   const float* K = nullptr;
@@ -65,10 +71,14 @@ struct PrefillTask {
 int64_t PrefillScratchFloats(int64_t heads, int64_t rows, int64_t head_dim_v);
 void RunPrefill(const PrefillTask& task);
 
-// Rows of K or V in memory.
+// Rows of K or V in memory, at equal distances or each where a table says.
 struct KeyRows {
   data::Format format = data::Format::kFp32;
-  const void* const* rows = nullptr;  // [keys of the part]
+  const std::byte* first = nullptr;  // row 0; looked at without a table
+  int64_t step = 0;                  // bytes from row to row
+  const void* const* table = nullptr;
+
+  const void* Row(int64_t j) const { return table == nullptr ? first + j * step : table[j]; }
 };
 
 // All query rows that share a KV head, on consecutive keys. Row i * heads + h is row i of query head h.
@@ -79,7 +89,7 @@ struct DecodePart {
   int64_t queries = 0;
   const KeyRange* visible = nullptr;  // [queries], of the whole sequence
   const float* Q = nullptr;           // [queries * heads, RoundUp(head_dim, kRowPadding)], padded with 0
-  int64_t first_key = 0, keys = 0;    // first_key is a multiple of kTileKeys
+  int64_t first_key = 0, keys = 0;    // first_key is a multiple of kDecodeTileKeys
   KeyRows K, V;                       // of keys [first_key, first_key + keys)
   float* scratch = nullptr;           // DecodeScratchFloats, aligned to 64 bytes
   RowState state;                     // written

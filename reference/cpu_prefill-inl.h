@@ -1,7 +1,4 @@
 // Attention of many rows, from packed tiles, per SIMD target. Included once per target by cpu_kernels.cc.
-//
-// The register tile holds 6 rows x 4 vectors where there are 32 registers, else 6 x 2: one accumulator per output
-// element, so that neither its width nor the vectors' enters the result.
 #if defined(BITFLASH_REFERENCE_CPU_PREFILL_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef BITFLASH_REFERENCE_CPU_PREFILL_INL_H_
 #undef BITFLASH_REFERENCE_CPU_PREFILL_INL_H_
@@ -13,6 +10,7 @@
 
 #include "hwy/highway.h"
 #include "reference/cpu_kernels.h"
+#include "reference/cpu_multiply-inl.h"
 #include "reference/cpu_softmax-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -20,138 +18,9 @@ namespace bitflash::reference {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL || HWY_ARCH_ARM_A64
-inline constexpr int kPanelVectors = 4;
-#else
-inline constexpr int kPanelVectors = 2;
-#endif
-inline constexpr int64_t kPanel = kPanelVectors * kLanes;  // columns
-// Strips that go through scores, softmax and P V together, so that each panel that comes into the first-level cache is
-// used that often: there, 32 KiB do not hold a tile of K and one of V.
-inline constexpr int64_t kStripsAtOnce = kPanelVectors == 4 ? 1 : 2;
-
-// Named accumulators: g++ 12 keeps an array of vectors in memory, at a quarter of the speed.
-#define BITFLASH_START(i)                                                                 \
-  V c##i##0 = hn::Zero(d), c##i##1 = c##i##0, c##i##2 = c##i##0, c##i##3 = c##i##0;       \
-  if constexpr (kScaled) {                                                                \
-    const V factor = hn::Set(d, r[i]);                                                    \
-    const float* HWY_RESTRICT row = c + i * c_row;                                        \
-    c##i##0 = hn::Mul(hn::Load(d, row), factor);                                          \
-    if constexpr (kVectors > 1) c##i##1 = hn::Mul(hn::Load(d, row + kLanes), factor);     \
-    if constexpr (kVectors > 2) c##i##2 = hn::Mul(hn::Load(d, row + 2 * kLanes), factor); \
-    if constexpr (kVectors > 3) c##i##3 = hn::Mul(hn::Load(d, row + 3 * kLanes), factor); \
-  }
-#define BITFLASH_STEP(i)                                              \
-  {                                                                   \
-    const V x = hn::Set(d, a##i[k]);                                  \
-    c##i##0 = hn::MulAdd(x, b0, c##i##0);                             \
-    if constexpr (kVectors > 1) c##i##1 = hn::MulAdd(x, b1, c##i##1); \
-    if constexpr (kVectors > 2) c##i##2 = hn::MulAdd(x, b2, c##i##2); \
-    if constexpr (kVectors > 3) c##i##3 = hn::MulAdd(x, b3, c##i##3); \
-  }
-#define BITFLASH_END(i)                                                  \
-  {                                                                      \
-    float* HWY_RESTRICT row = c + i * c_row;                             \
-    hn::Store(c##i##0, d, row);                                          \
-    if constexpr (kVectors > 1) hn::Store(c##i##1, d, row + kLanes);     \
-    if constexpr (kVectors > 2) hn::Store(c##i##2, d, row + 2 * kLanes); \
-    if constexpr (kVectors > 3) hn::Store(c##i##3, d, row + 3 * kLanes); \
-  }
-
-// C = A B, or diag(r) C + A B: A [6, depth] with rows a_row apart, B [depth, b_row] of which kVectors vectors count,
-// C [6] with rows c_row apart. Depth ascends.
-template <int kVectors, bool kScaled>
-HWY_INLINE void Multiply(const float* HWY_RESTRICT a, int64_t a_row, const float* HWY_RESTRICT b, int64_t b_row,
-                         int64_t depth, [[maybe_unused]] const float* HWY_RESTRICT r, float* HWY_RESTRICT c,
-                         int64_t c_row) {
-  static_assert(kStripRows == 6);
-  const D d;
-  const float *HWY_RESTRICT a0 = a, *HWY_RESTRICT a1 = a0 + a_row, *HWY_RESTRICT a2 = a1 + a_row;
-  const float *HWY_RESTRICT a3 = a2 + a_row, *HWY_RESTRICT a4 = a3 + a_row, *HWY_RESTRICT a5 = a4 + a_row;
-  BITFLASH_START(0)
-  BITFLASH_START(1)
-  BITFLASH_START(2)
-  BITFLASH_START(3) BITFLASH_START(4) BITFLASH_START(5) for (int64_t k = 0; k < depth; ++k, b += b_row) {
-    const V b0 = hn::Load(d, b);
-    [[maybe_unused]] const V b1 = kVectors > 1 ? hn::Load(d, b + kLanes) : b0;
-    [[maybe_unused]] const V b2 = kVectors > 2 ? hn::Load(d, b + 2 * kLanes) : b0;
-    [[maybe_unused]] const V b3 = kVectors > 3 ? hn::Load(d, b + 3 * kLanes) : b0;
-    BITFLASH_STEP(0) BITFLASH_STEP(1) BITFLASH_STEP(2) BITFLASH_STEP(3) BITFLASH_STEP(4) BITFLASH_STEP(5)
-  }
-  BITFLASH_END(0) BITFLASH_END(1) BITFLASH_END(2) BITFLASH_END(3) BITFLASH_END(4) BITFLASH_END(5)
-}
-#undef BITFLASH_START
-#undef BITFLASH_STEP
-#undef BITFLASH_END
-
-// The panel that starts at `column` of a row of `columns`: its width, a multiple of kLanes.
-HWY_INLINE int64_t PanelWidth(int64_t columns, int64_t column) { return std::min(kPanel, columns - column); }
-
-// diag(r) C + A B for a panel of `width` columns.
-HWY_INLINE void MultiplyPanel(const float* a, int64_t a_row, const float* b, int64_t width, int64_t depth,
-                              const float* r, float* c) {
-  switch (width / kLanes) {
-    case 4:
-      if constexpr (kPanelVectors == 4) Multiply<4, true>(a, a_row, b, width, depth, r, c, width);
-      break;
-    case 3:
-      if constexpr (kPanelVectors == 4) Multiply<3, true>(a, a_row, b, width, depth, r, c, width);
-      break;
-    case 2:
-      Multiply<2, true>(a, a_row, b, width, depth, r, c, width);
-      break;
-    default:
-      Multiply<1, true>(a, a_row, b, width, depth, r, c, width);
-  }
-}
-
-// Rows become columns of a panel: [kTileKeys / kPanel][head_dim][kPanel].
-inline void PackKeyTile(const float* const* rows, int64_t keys, int64_t head_dim, float* HWY_RESTRICT packed) {
-  int64_t done = 0;  // columns
-#if HWY_TARGET != HWY_SCALAR
-  const hn::Full128<float> d4;
-  const auto zero = hn::Zero(d4);
-  done = head_dim / 4 * 4;
-  for (int64_t j = 0; j < kTileKeys; j += 4) {
-    float* HWY_RESTRICT to = packed + j / kPanel * kPanel * head_dim + j % kPanel;
-    for (int64_t c = 0; c < done; c += 4) {
-      const auto row = [&](int64_t n) HWY_ATTR { return j + n < keys ? hn::LoadU(d4, rows[j + n] + c) : zero; };
-      const auto x0 = row(0), x1 = row(1), x2 = row(2), x3 = row(3);
-      const auto even_lower = hn::InterleaveLower(d4, x0, x2), even_upper = hn::InterleaveUpper(d4, x0, x2);
-      const auto odd_lower = hn::InterleaveLower(d4, x1, x3), odd_upper = hn::InterleaveUpper(d4, x1, x3);
-      hn::Store(hn::InterleaveLower(d4, even_lower, odd_lower), d4, to + c * kPanel);
-      hn::Store(hn::InterleaveUpper(d4, even_lower, odd_lower), d4, to + (c + 1) * kPanel);
-      hn::Store(hn::InterleaveLower(d4, even_upper, odd_upper), d4, to + (c + 2) * kPanel);
-      hn::Store(hn::InterleaveUpper(d4, even_upper, odd_upper), d4, to + (c + 3) * kPanel);
-    }
-  }
-#endif
-  for (int64_t j = 0; j < kTileKeys; ++j) {
-    float* HWY_RESTRICT to = packed + j / kPanel * kPanel * head_dim + j % kPanel;
-    for (int64_t c = done; c < head_dim; ++c) to[c * kPanel] = j < keys ? rows[j][c] : 0;
-  }
-}
-
-// Panels of columns: [panels][kTileKeys][width].
-inline void PackValueTile(const float* const* rows, int64_t keys, int64_t head_dim_v, float* HWY_RESTRICT packed) {
-  const D d;
-  const int64_t columns = RoundUp(head_dim_v, kRowPadding);
-  for (int64_t column = 0; column < columns; column += kPanel) {
-    const int64_t width = PanelWidth(columns, column);
-    float* HWY_RESTRICT to = packed + column * kTileKeys;
-    for (int64_t j = 0; j < kTileKeys; ++j) {
-      for (int64_t c = 0; c < width; c += kLanes) {
-        const int64_t left = std::min(head_dim_v - column - c, kLanes);
-        if (j < keys && left == kLanes) {
-          hn::Store(hn::LoadU(d, rows[j] + column + c), d, to + j * width + c);
-        } else {
-          hn::Store(hn::Zero(d), d, to + j * width + c);
-          for (int64_t n = 0; j < keys && n < left; ++n) to[j * width + c + n] = rows[j][column + c + n];
-        }
-      }
-    }
-  }
-}
+// Strips that go through scores, softmax and P V together: each panel that comes into the first-level cache is used
+// that often, and the chains of one strip's maxima hide behind another's.
+inline constexpr int64_t kStripsAtOnce = 2;
 
 HWY_INLINE bool AllFinite(const float* HWY_RESTRICT x, int64_t count) {
   const D d;
@@ -224,66 +93,120 @@ inline void AccumulateVisible(const StripMask& mask, const float* S, const float
   }
 }
 
-// Up to kStripsAtOnce strips of one head and one tile.
+// Up to kStripsAtOnce strips and one tile.
 class TileStep {
  public:
-  TileStep(const PrefillTask& t, float* scratch, float* S, int64_t tile)
+  TileStep(const PrefillTask& t, float* scratch, float* S, int64_t tile, bool last)
       : t_(t),
+        strips_per_head_(RoundUp(t.rows, kStripRows) / kStripRows),
+        q_row_(RoundUp(t.head_dim, kRowPadding)),
+        columns_(RoundUp(t.head_dim_v, kRowPadding)),
         scratch_(scratch),
         S_(S),
         first_key_(tile * kTileKeys),
         K_(t.packed.K + (tile - t.packed.first_tile) * PackedKeyFloats(t.head_dim)),
         V_(t.packed.V + (tile - t.packed.first_tile) * PackedValueFloats(t.head_dim_v)),
-        columns_(RoundUp(t.head_dim_v, kRowPadding)) {}
+        next_K_(last ? K_ : K_ + PackedKeyFloats(t.head_dim)),
+        next_V_(last ? V_ : V_ + PackedValueFloats(t.head_dim_v)) {}
 
-  HWY_INLINE void Run(int64_t head, int64_t first_strip, int64_t strips) {
-    const int64_t padded_rows = RoundUp(t_.rows, kStripRows), q_row = RoundUp(t_.head_dim, kRowPadding);
-    const float* Q = t_.Q + (head * padded_rows + first_strip * kStripRows) * q_row;
-    StripMask masks[kStripsAtOnce];
-    Columns all = {kTileKeys, 0}, used[kStripsAtOnce];
-    for (int64_t s = 0; s < strips; ++s) {
-      masks[s] = MaskOfStrip(t_, (first_strip + s) * kStripRows, first_key_);
-      used[s] = {masks[s].begin / kPartialSums * kPartialSums, RoundUp(masks[s].end, kPartialSums)};
-      if (masks[s].begin >= masks[s].end) used[s] = {0, 0};
-      if (used[s].begin == used[s].end) continue;
-      all = {std::min(all.begin, used[s].begin), std::max(all.end, used[s].end)};
+  // Strips [first, first + count) of all heads.
+  HWY_INLINE void Run(int64_t first, int64_t count) {
+    first_ = first;
+    count_ = 0;
+    int64_t in_head = first % strips_per_head_;
+    for (int64_t s = 0; s < count; ++s, in_head = in_head + 1 == strips_per_head_ ? 0 : in_head + 1) {
+      Strip& strip = strips_[count_];
+      strip.mask = MaskOfStrip(t_, in_head * kStripRows, first_key_);
+      if (strip.mask.begin >= strip.mask.end) continue;
+      strip.used = {strip.mask.begin / kPartialSums * kPartialSums, RoundUp(strip.mask.end, kPartialSums)};
+      strip.Q = t_.Q + (first + s) * kStripRows * q_row_;
+      strip.state = StripAt(scratch_, t_.head_dim_v, first + s);
+      ++count_;
     }
-    if (all.begin >= all.end) return;
-
-    for (int64_t j = all.begin / kPanel * kPanel; j < all.end; j += kPanel) {
-      for (int64_t s = 0; s < strips; ++s) {
-        Multiply<kPanelVectors, false>(Q + s * kStripRows * q_row, q_row, K_ + j * t_.head_dim, kPanel, t_.head_dim,
-                                       nullptr, S_ + s * kStripRows * kTileKeys + j, kTileKeys);
-      }
+    if (count_ == 0) return;
+    for (int64_t j = 0; j < kTileKeys; j += kPanel) Scores(j);
+    for (int64_t s = 0; s < count_; ++s) Maxima(s);
+    for (int64_t s = 0; s < count_; ++s) {
+      Strip& strip = strips_[s];
+      Exponentials<kTileKeys>(t_.rule, kStripRows, strip.used, S(s), strip.state.m, strip.r, strip.state.l);
     }
-    HWY_ALIGN float r[kStripsAtOnce][8];
-    for (int64_t s = 0; s < strips; ++s) {
-      if (masks[s].begin >= masks[s].end) continue;
-      float* S = S_ + s * kStripRows * kTileKeys;
-      const StripState state = At(head, first_strip + s);
-      for (int64_t i = 0; i < kStripRows; ++i) {
-        if (t_.rule.softcap > 0) CapScores(t_.rule, used[s], S + i * kTileKeys);
-        if (!masks[s].whole) MaskScores(used[s], masks[s].row_begin[i], masks[s].row_end[i], S + i * kTileKeys);
-      }
-      Softmax(t_.rule, kStripRows, used[s], S, state.m, state.l, r[s]);
-      if (masks[s].whole || ValuesAreFinite()) continue;
-      AccumulateVisible(masks[s], S, V_, columns_, r[s], state.O);
-      masks[s].end = masks[s].begin;  // done
+    for (int64_t s = 0; s < count_; ++s) {
+      Strip& strip = strips_[s];
+      if (strip.mask.whole || ValuesAreFinite()) continue;
+      AccumulateVisible(strip.mask, S(s), V_, columns_, strip.r, strip.state.O);
+      strip.mask.end = strip.mask.begin;  // done
     }
     for (int64_t column = 0; column < columns_; column += kPanel) {
-      const int64_t width = PanelWidth(columns_, column);
-      for (int64_t s = 0; s < strips; ++s) {
-        const int64_t begin = masks[s].begin, keys = masks[s].end - begin;
-        if (keys <= 0) continue;
-        MultiplyPanel(S_ + s * kStripRows * kTileKeys + begin, kTileKeys, V_ + column * kTileKeys + begin * width,
-                      width, keys, r[s], At(head, first_strip + s).O + column * kStripRows);
+      switch (PanelWidth(columns_, column) / kLanes) {
+        case 4:
+          if constexpr (kPanelVectors == 4) Values<4>(column);
+          break;
+        case 3:
+          if constexpr (kPanelVectors == 4) Values<3>(column);
+          break;
+        case 2:
+          Values<2>(column);
+          break;
+        default:
+          Values<1>(column);
       }
     }
   }
 
  private:
-  StripState At(int64_t head, int64_t strip) const {
-    return StripAt(scratch_, t_.head_dim_v, head * (RoundUp(t_.rows, kStripRows) / kStripRows) + strip);
+  struct Strip {
+    const float* Q;
+    StripState state;
+    StripMask mask;
+    Columns used;  // of S
+    HWY_ALIGN float r[8];
+  };
+
+  float* S(int64_t s) const { return S_ + s * kStripRows * kTileKeys; }
+
+  // The columns of the next tile's panel of `width` that strip s asks for while it multiplies with this one: what lies
+  // in the third-level cache would come too late.
+  int64_t Share(int64_t s, int64_t width) const { return (first_ + s) * 4 % width; }
+
+  // S = Q K^T for the panel of keys that starts at j.
+  HWY_NOINLINE void Scores(int64_t j) {
+    const int64_t depth = t_.head_dim;
+    for (int64_t s = 0; s < count_; ++s) {
+      if (strips_[s].used.end <= j || strips_[s].used.begin >= j + kPanel) continue;
+      Multiply<kPanelVectors, false>(strips_[s].Q, q_row_, K_ + j * depth, depth, nullptr, S(s) + j, kTileKeys,
+                                     next_K_ + j * depth + Share(s, kPanel) * depth);
+    }
+  }
+
+  HWY_NOINLINE void Maxima(int64_t s) {
+    Strip& strip = strips_[s];
+    for (int64_t i = 0; i < kStripRows; ++i) {
+      float* row = S(s) + i * kTileKeys;
+      if (t_.rule.softcap > 0) CapScores(t_.rule, strip.used, row);
+      if (!strip.mask.whole) MaskScores(strip.used, strip.mask.row_begin[i], strip.mask.row_end[i], row);
+    }
+#if HWY_TARGET == HWY_SCALAR
+    UpdateMaxima<kTileKeys>(t_.rule, kStripRows, strip.used, S(s), strip.state.m, strip.r);
+#else
+    // The scratch has room for 8 rows: the last two count for nothing.
+    static_assert(kStripRows == 6);
+    UpdateFourMaxima<kTileKeys>(t_.rule, strip.used, S(s), strip.state.m, strip.r);
+    UpdateFourMaxima<kTileKeys>(t_.rule, strip.used, S(s) + 4 * kTileKeys, strip.state.m + 4, strip.r + 4);
+#endif
+  }
+
+  // O = diag(r) O + P V for the panel of columns that starts at `column`.
+  template <int kVectors>
+  HWY_NOINLINE void Values(int64_t column) {
+    constexpr int64_t kWidth = kVectors * kLanes;
+    for (int64_t s = 0; s < count_; ++s) {
+      const Strip& strip = strips_[s];
+      const int64_t begin = strip.mask.begin, keys = strip.mask.end - begin;
+      if (keys <= 0) continue;
+      Multiply<kVectors, true>(S(s) + begin, kTileKeys, V_ + column * kTileKeys + begin * kWidth, keys, strip.r,
+                               strip.state.O + column * kStripRows, kWidth,
+                               next_V_ + column * kTileKeys + Share(s, kWidth) * kTileKeys);
+    }
   }
 
   // A weight of 0 times an invisible NaN would be NaN. Looked up once a tile, and only where an edge crosses it.
@@ -293,10 +216,12 @@ class TileStep {
   }
 
   const PrefillTask& t_;
+  int64_t strips_per_head_, q_row_, columns_;
   float *scratch_, *S_;
   int64_t first_key_;
-  const float *K_, *V_;
-  int64_t columns_;
+  const float *K_, *V_, *next_K_, *next_V_;
+  int64_t first_ = 0, count_ = 0;
+  Strip strips_[kStripsAtOnce];
   int finite_ = -1;
 };
 
@@ -320,23 +245,23 @@ inline void FinishStrips(const PrefillTask& t, float* strips) {
   }
 }
 
+// S of kStripsAtOnce strips, and two rows more that the last one's maxima may read.
+inline constexpr int64_t ScoreFloats() { return (kStripsAtOnce * kStripRows + 2) * kTileKeys; }
+
 inline void Prefill(const PrefillTask& t) {
   const int64_t per_head = RoundUp(t.rows, kStripRows) / kStripRows;
   float* S = t.scratch;
-  float* strips = S + kStripsAtOnce * kStripRows * kTileKeys;
+  float* strips = S + ScoreFloats();
+  std::fill_n(S, ScoreFloats(), 0.0f);
   for (int64_t strip = 0; strip < t.heads * per_head; ++strip) {
     const StripState state = StripAt(strips, t.head_dim_v, strip);
     std::fill_n(state.m, kRowPadding, kMinusInfinity);
     std::fill_n(state.l, StripFloats(t.head_dim_v) - kRowPadding, 0.0f);
   }
-  const int64_t end = t.visible[t.rows - 1].end;
+  const int64_t end = t.visible[t.rows - 1].end, count = t.heads * per_head;
   for (int64_t tile = t.visible[0].begin / kTileKeys; tile * kTileKeys < end; ++tile) {
-    TileStep step(t, strips, S, tile);
-    for (int64_t head = 0; head < t.heads; ++head) {
-      for (int64_t strip = 0; strip < per_head; strip += kStripsAtOnce) {
-        step.Run(head, strip, std::min(kStripsAtOnce, per_head - strip));
-      }
-    }
+    TileStep step(t, strips, S, tile, (tile + 1) * kTileKeys >= end);
+    for (int64_t s = 0; s < count; s += kStripsAtOnce) step.Run(s, std::min(kStripsAtOnce, count - s));
   }
   FinishStrips(t, strips);
 }

@@ -1,6 +1,7 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <atomic>
 #include <vector>
 
 #include "data/convert_simd.h"
@@ -10,32 +11,22 @@
 namespace bitflash::reference {
 namespace {
 
-// Rows of a task, of all its heads together: the state of 96 rows with 128 columns takes 48 KiB of the second-level
+// Rows of a task, of all its heads together: the state of 192 rows with 128 columns takes 96 KiB of the second-level
 // cache, and each tile that is read serves that many rows.
-constexpr int64_t kTaskRows = 96;
+constexpr int64_t kTaskRows = 192;
 
-// K and V are packed for as many KV heads at a time as fit here, at least one: 64 MiB.
-constexpr int64_t kPackedFloats = int64_t{1} << 24;
-
-// One KV head of one sequence.
+// One KV head of one sequence, and its packed tiles.
 struct Head {
   int64_t n, h_kv;
   int64_t first_tile, tiles;
-  int64_t k_offset, v_offset;  // of its packed tiles, in floats
+  int64_t tasks;
 };
 
-// Rows [first_row, first_row + rows) of all query heads of a KV head.
-struct Task {
-  int64_t head;  // of the wave
-  int64_t first_row, rows;
-};
-
-// KV heads that are packed at the same time, and what is done with them.
-struct Wave {
-  std::vector<Head> heads;
-  std::vector<std::pair<int64_t, int64_t>> packs;  // head of the wave, tile from its first
-  std::vector<Task> tasks;
-  int64_t k_floats = 0, v_floats = 0;
+// A step of the plan: packs a tile, or runs rows [first_row, first_row + rows) of all query heads of a KV head.
+struct Step {
+  int64_t head;
+  int64_t tile;  // from the head's first, or -1: run
+  int64_t first_row = 0, rows = 0;
 };
 
 // What one thread works in.
@@ -55,47 +46,50 @@ struct Workspace {
   std::vector<KeyRange> visible;
 };
 
-// Rows of each head in a task: whole strips, and enough tasks for the threads. Bits do not depend on it.
+// Rows of each head in a task: whole strips, and enough tasks for the threads, so that they end at the same time. Bits
+// do not depend on it.
 int64_t RowsPerTask(const CpuJob& job) {
   const data::Attention& a = job.a;
   int64_t rows = std::max(kStripRows, kTaskRows / a.group() / kStripRows * kStripRows);
   rows = std::min(rows, RoundUp(a.seqlen_q, kStripRows));
   const auto tasks = [&] { return a.batch * a.heads_kv * ((a.seqlen_q + rows - 1) / rows); };
-  while (rows * a.group() > kTaskRows / 4 && rows > kStripRows && tasks() < 4 * job.threads) {
+  const auto wanted = [&](int64_t heads_rows) { return (heads_rows > kTaskRows / 2 ? 32 : 4) * int64_t{job.threads}; };
+  while (rows * a.group() > kTaskRows / 4 && rows > kStripRows && tasks() < wanted(rows * a.group())) {
     rows = RoundUp(rows / 2, kStripRows);
   }
   return rows;
 }
 
-std::vector<Wave> Plan(const CpuJob& job, int64_t rows_per_task) {
-  const data::Attention& a = job.a;
-  std::vector<Wave> waves(1);
-  for (int64_t n = 0; n < a.batch; ++n) {
-    const KeyRange seen = job.VisibleToAll(n);
-    const int64_t first = seen.begin / kTileKeys;
-    const int64_t tiles = seen.begin < seen.end ? (seen.end + kTileKeys - 1) / kTileKeys - first : 0;
-    for (int64_t h_kv = 0; h_kv < a.heads_kv; ++h_kv) {
-      const int64_t k_floats = tiles * PackedKeyFloats(a.head_dim), v_floats = tiles * PackedValueFloats(a.head_dim_v);
-      if (!waves.back().heads.empty() &&
-          waves.back().k_floats + waves.back().v_floats + k_floats + v_floats > kPackedFloats) {
-        waves.emplace_back();
-      }
-      Wave& w = waves.back();
-      const int64_t head = static_cast<int64_t>(w.heads.size());
-      w.heads.push_back({n, h_kv, first, tiles, w.k_floats, w.v_floats});
-      w.k_floats += k_floats;
-      w.v_floats += v_floats;
-      for (int64_t tile = 0; tile < tiles; ++tile) w.packs.emplace_back(head, tile);
-      // The last rows see the most keys under causal masks: long tasks first.
-      const int64_t blocks = (job.queries(n) + rows_per_task - 1) / rows_per_task;
-      for (int64_t block = blocks - 1; block >= 0; --block) {
-        const int64_t first_row = block * rows_per_task;
-        w.tasks.push_back({head, first_row, std::min(rows_per_task, job.queries(n) - first_row)});
+// Steps in the order in which threads take them. A KV head's tiles are packed, its tasks run, then the next one's
+// follow: what was packed is still near.
+struct Plan {
+  std::vector<Head> heads;
+  std::vector<Step> steps;
+  int64_t most_tiles = 0, most_tasks = 1;
+
+  Plan(const CpuJob& job, int64_t rows_per_task) {
+    const data::Attention& a = job.a;
+    for (int64_t n = 0; n < a.batch; ++n) {
+      const KeyRange seen = job.VisibleToAll(n);
+      const int64_t first = seen.begin / kTileKeys;
+      const int64_t tiles = seen.begin < seen.end ? (seen.end + kTileKeys - 1) / kTileKeys - first : 0;
+      const int64_t tasks = (job.queries(n) + rows_per_task - 1) / rows_per_task;
+      most_tiles = std::max(most_tiles, tiles);
+      most_tasks = std::max(most_tasks, tasks);
+      for (int64_t h_kv = 0; h_kv < a.heads_kv; ++h_kv) {
+        const int64_t head = static_cast<int64_t>(heads.size());
+        heads.push_back({n, h_kv, first, tiles, tasks});
+        for (int64_t tile = 0; tile < tiles; ++tile) steps.push_back({.head = head, .tile = tile});
+        // The last rows see the most keys under causal masks: long tasks first.
+        for (int64_t task = tasks - 1; task >= 0; --task) {
+          const int64_t row = task * rows_per_task;
+          steps.push_back(
+              {.head = head, .tile = -1, .first_row = row, .rows = std::min(rows_per_task, job.queries(n) - row)});
+        }
       }
     }
   }
-  return waves;
-}
+};
 
 void Pack(const CpuJob& job, const Head& head, int64_t tile, float* K, float* V, Workspace& w) {
   const data::Attention& a = job.a;
@@ -116,12 +110,12 @@ void Pack(const CpuJob& job, const Head& head, int64_t tile, float* K, float* V,
     }
   };
   read(job.K, a.head_dim);
-  PackKeys(rows, keys, a.head_dim, K + head.k_offset + tile * PackedKeyFloats(a.head_dim));
+  PackKeys(rows, keys, a.head_dim, K + tile * PackedKeyFloats(a.head_dim));
   read(job.V, a.head_dim_v);
-  PackValues(rows, keys, a.head_dim_v, V + head.v_offset + tile * PackedValueFloats(a.head_dim_v));
+  PackValues(rows, keys, a.head_dim_v, V + tile * PackedValueFloats(a.head_dim_v));
 }
 
-void Run(const CpuJob& job, const Head& head, const Task& task, const float* K, const float* V, Workspace& w) {
+void Run(const CpuJob& job, const Head& head, const Step& task, const float* K, const float* V, Workspace& w) {
   const data::Attention& a = job.a;
   const int64_t padded_rows = RoundUp(task.rows, kStripRows), q_row = RoundUp(a.head_dim, kRowPadding);
   const int64_t group = a.group(), columns = RoundUp(a.head_dim_v, kRowPadding);
@@ -138,7 +132,7 @@ void Run(const CpuJob& job, const Head& head, const Task& task, const float* K, 
               .rows = task.rows,
               .visible = w.visible.data(),
               .Q = w.Q.get(),
-              .packed = {head.first_tile, K + head.k_offset, V + head.v_offset},
+              .packed = {head.first_tile, K, V},
               .scratch = w.scratch.get(),
               .O = w.O.get(),
               .LSE = w.LSE.get()});
@@ -150,34 +144,63 @@ void Run(const CpuJob& job, const Head& head, const Task& task, const float* K, 
   }
 }
 
+// How far each KV head has come. Threads take steps in order, so what a step waits for was taken by a thread that
+// works on it: no deadlock.
+class Progress {
+ public:
+  explicit Progress(int64_t heads) : packed_(heads), done_(heads) {}
+
+  void Packed(int64_t head) { Add(packed_[head]); }
+  void Done(int64_t head) { Add(done_[head]); }
+  void AwaitPacked(int64_t head, int64_t tiles) const { Await(packed_[head], tiles); }
+  void AwaitDone(int64_t head, int64_t tasks) const { Await(done_[head], tasks); }
+
+ private:
+  using Count = std::atomic<int64_t>;
+
+  static void Add(Count& count) {
+    count.fetch_add(1, std::memory_order_acq_rel);
+    count.notify_all();
+  }
+  static void Await(const Count& count, int64_t target) {
+    for (int64_t now; (now = count.load(std::memory_order_acquire)) < target;) count.wait(now);
+  }
+
+  std::vector<Count> packed_, done_;
+};
+
 }  // namespace
 
 void RunPrefillJob(const CpuJob& job) {
   const int64_t rows_per_task = RowsPerTask(job);
-  const std::vector<Wave> waves = Plan(job, rows_per_task);
-  int64_t k_floats = 0, v_floats = 0, most_tasks = 1;
-  for (const Wave& w : waves) {
-    k_floats = std::max(k_floats, w.k_floats);
-    v_floats = std::max(v_floats, w.v_floats);
-    most_tasks = std::max(most_tasks, static_cast<int64_t>(w.tasks.size()));
-  }
-  const int threads = static_cast<int>(std::min<int64_t>(job.threads, most_tasks));
-  const AlignedFloats K(k_floats), V(v_floats);
+  const Plan plan(job, rows_per_task);
+  const int64_t steps = static_cast<int64_t>(plan.steps.size()), heads = static_cast<int64_t>(plan.heads.size());
+  const int threads = static_cast<int>(std::min(int64_t{job.threads}, std::max<int64_t>(steps, 1)));
+  // Packed heads at a time: one in use, and as many as the threads may run ahead into.
+  const int64_t slots = std::min(heads, 1 + (2 * int64_t{threads} - 2 + plan.most_tasks - 1) / plan.most_tasks);
+  const int64_t k_floats = plan.most_tiles * PackedKeyFloats(job.a.head_dim);
+  const int64_t v_floats = plan.most_tiles * PackedValueFloats(job.a.head_dim_v);
+  const AlignedFloats K(slots * k_floats), V(slots * v_floats);
   std::vector<Workspace> workspaces;  // allocated here: an exception must not leave a parallel region
   workspaces.reserve(threads);
   for (int thread = 0; thread < threads; ++thread) workspaces.emplace_back(job.a, rows_per_task);
+  Progress progress(heads);
+  std::atomic<int64_t> next = 0;
 #pragma omp parallel num_threads(threads)
   {
     Workspace& w = workspaces[omp_get_thread_num()];
-    for (const Wave& wave : waves) {
-#pragma omp for schedule(dynamic)
-      for (size_t p = 0; p < wave.packs.size(); ++p) {
-        const auto [head, tile] = wave.packs[p];
-        Pack(job, wave.heads[head], tile, K.get(), V.get(), w);
-      }
-#pragma omp for schedule(dynamic)
-      for (size_t t = 0; t < wave.tasks.size(); ++t) {
-        Run(job, wave.heads[wave.tasks[t].head], wave.tasks[t], K.get(), V.get(), w);
+    for (int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < steps;) {
+      const Step& step = plan.steps[i];
+      const Head& head = plan.heads[step.head];
+      float *k = K.get() + step.head % slots * k_floats, *v = V.get() + step.head % slots * v_floats;
+      if (step.tile >= 0) {
+        if (step.head >= slots) progress.AwaitDone(step.head - slots, plan.heads[step.head - slots].tasks);
+        Pack(job, head, step.tile, k, v, w);
+        progress.Packed(step.head);
+      } else {
+        progress.AwaitPacked(step.head, head.tiles);
+        Run(job, head, step, k, v, w);
+        progress.Done(step.head);
       }
     }
   }

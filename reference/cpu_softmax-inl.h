@@ -42,10 +42,13 @@ HWY_INLINE void CapScores(const ScoreRule& rule, Columns columns, float* HWY_RES
 HWY_INLINE void MaskScores(Columns columns, int64_t begin, int64_t end, float* HWY_RESTRICT S) {
   const D d;
   const hn::RebindToSigned<D> di;
-  const auto first = hn::Set(di, static_cast<int32_t>(begin)), last = hn::Set(di, static_cast<int32_t>(end));
+  // hn::Iota would write its lanes to memory one by one and wait to read them as a vector.
+  HWY_ALIGN static constexpr int32_t kLane[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  const auto lane = hn::Load(di, kLane);
   for (int64_t j = columns.begin; j < columns.end; j += kLanes) {
-    const auto index = hn::Iota(di, static_cast<int32_t>(j));
-    const auto hidden = hn::Or(hn::Lt(index, first), hn::Not(hn::Lt(index, last)));
+    const auto before = hn::Lt(lane, hn::Set(di, static_cast<int32_t>(begin - j)));
+    const auto inside = hn::Lt(lane, hn::Set(di, static_cast<int32_t>(end - j)));
+    const auto hidden = hn::Or(before, hn::Not(inside));
     hn::Store(hn::IfThenElse(hn::RebindMask(d, hidden), hn::Set(d, kMinusInfinity), hn::Load(d, S + j)), d, S + j);
   }
 }
@@ -53,46 +56,97 @@ HWY_INLINE void MaskScores(Columns columns, int64_t begin, int64_t end, float* H
 // What multiplies a state whose maximum was `from` and becomes `to`. Exactly 1 when it stays, -inf included.
 template <class DR>
 HWY_INLINE hn::Vec<DR> RescaleFactor(DR d, const ScoreRule& rule, hn::Vec<DR> from, hn::Vec<DR> to) {
-  const auto x = hn::Mul(hn::Sub(from, to), hn::Set(d, rule.exponent_factor));
-  return hn::IfThenElse(hn::Eq(from, to), hn::Set(d, 1.0f), Exp2(d, x));
+  const auto factor = hn::Set(d, rule.exponent_factor), least = hn::Set(d, rule.least_difference);
+  return hn::IfThenElse(hn::Eq(from, to), hn::Set(d, 1.0f), Exp2(d, hn::Sub(from, to), factor, least));
 }
 
-// Turns the columns of S [rows, kTileKeys] into P; updates m and l and writes r, the factors of O: [rows], with room
-// for a multiple of 4.
-HWY_INLINE void Softmax(const ScoreRule& rule, int64_t rows, Columns columns, float* HWY_RESTRICT S,
-                        float* HWY_RESTRICT m, float* HWY_RESTRICT l, float* HWY_RESTRICT r) {
-  const D d;
-  const hn::CappedTag<float, 4> d4;
-  for (int64_t i0 = 0; i0 < rows; i0 += 4) {
-    const int64_t n = std::min<int64_t>(4, rows - i0);
-    HWY_ALIGN float old_m[4] = {}, new_m[4] = {};
-    for (int64_t i = 0; i < n; ++i) {
-      const float* row = S + (i0 + i) * kTileKeys;
-      V most = hn::Set(d, m[i0 + i]);
-      for (int64_t j = columns.begin; j < columns.end; j += kLanes) most = hn::Max(most, hn::Load(d, row + j));
-      old_m[i] = m[i0 + i];
-      new_m[i] = hn::GetLane(hn::MaxOfLanes(d, most));
-    }
-    for (int64_t i = 0; i < 4; i += HWY_MIN(kLanes, 4)) {
-      const auto factor = RescaleFactor(d4, rule, hn::Load(d4, old_m + i), hn::Load(d4, new_m + i));
-      hn::StoreU(factor, d4, r + i0 + i);
-    }
-    for (int64_t i = 0; i < n; ++i) m[i0 + i] = new_m[i];
+// Maxima and sums, four rows at a time where a vector has as many lanes; -inf and NaN as hn::Max treats them.
+#if HWY_TARGET != HWY_SCALAR
+
+template <class DX>
+HWY_INLINE auto MaxTo4([[maybe_unused]] DX d, hn::Vec<DX> x) {
+  if constexpr (hn::MaxLanes(DX()) == 4) {
+    return x;
+  } else {
+    const hn::Half<DX> half;
+    return MaxTo4(half, hn::Max(hn::LowerHalf(half, x), hn::UpperHalf(half, x)));
   }
-  const V c = hn::Set(d, rule.exponent_factor);
+}
+
+// The maxima of rows s0 to s3 as the lanes of a vector.
+HWY_INLINE auto MaximaOfFour(Columns columns, const float* s0, const float* s1, const float* s2, const float* s3) {
+  const D d;
+  const hn::Full128<float> d4;
+  V x0 = hn::Load(d, s0 + columns.begin), x1 = hn::Load(d, s1 + columns.begin);
+  V x2 = hn::Load(d, s2 + columns.begin), x3 = hn::Load(d, s3 + columns.begin);
+  for (int64_t j = columns.begin + kLanes; j < columns.end; j += kLanes) {
+    x0 = hn::Max(x0, hn::Load(d, s0 + j)), x1 = hn::Max(x1, hn::Load(d, s1 + j));
+    x2 = hn::Max(x2, hn::Load(d, s2 + j)), x3 = hn::Max(x3, hn::Load(d, s3 + j));
+  }
+  const auto y0 = MaxTo4(d, x0), y1 = MaxTo4(d, x1), y2 = MaxTo4(d, x2), y3 = MaxTo4(d, x3);
+  const auto even = hn::Max(hn::InterleaveLower(d4, y0, y2), hn::InterleaveUpper(d4, y0, y2));
+  const auto odd = hn::Max(hn::InterleaveLower(d4, y1, y3), hn::InterleaveUpper(d4, y1, y3));
+  return hn::Max(hn::InterleaveLower(d4, even, odd), hn::InterleaveUpper(d4, even, odd));
+}
+
+// UpdateMaxima of four rows.
+template <int64_t kRow>
+HWY_INLINE void UpdateFourMaxima(const ScoreRule& rule, Columns columns, const float* HWY_RESTRICT S,
+                                 float* HWY_RESTRICT m, float* HWY_RESTRICT r) {
+  const hn::Full128<float> d4;
+  const auto old_m = hn::LoadU(d4, m);
+  const auto new_m = hn::Max(old_m, MaximaOfFour(columns, S, S + kRow, S + 2 * kRow, S + 3 * kRow));
+  hn::StoreU(RescaleFactor(d4, rule, old_m, new_m), d4, r);
+  hn::StoreU(new_m, d4, m);
+}
+
+#endif
+
+// Updates the maxima m with the columns of S [rows, kRow], at least kPartialSums, and writes r, the factors of l and O.
+template <int64_t kRow>
+HWY_INLINE void UpdateMaxima(const ScoreRule& rule, int64_t rows, Columns columns, const float* HWY_RESTRICT S,
+                             float* HWY_RESTRICT m, float* HWY_RESTRICT r) {
+  const D d;
+  const hn::CappedTag<float, 1> d1;
+  int64_t i = 0;
+#if HWY_TARGET != HWY_SCALAR
+  for (; i + 4 <= rows; i += 4) UpdateFourMaxima<kRow>(rule, columns, S + i * kRow, m + i, r + i);
+#endif
+  for (; i < rows; ++i) {
+    V most = hn::Set(d, m[i]);
+    for (int64_t j = columns.begin; j < columns.end; j += kLanes) most = hn::Max(most, hn::Load(d, S + i * kRow + j));
+    const float new_m = hn::GetLane(hn::MaxOfLanes(d, most));
+    r[i] = hn::GetLane(RescaleFactor(d1, rule, hn::Set(d1, m[i]), hn::Set(d1, new_m)));
+    m[i] = new_m;
+  }
+}
+
+// Turns the columns of S [rows, kRow] into P and updates l, after UpdateMaxima.
+template <int64_t kRow>
+HWY_INLINE void Exponentials(const ScoreRule& rule, int64_t rows, Columns columns, float* HWY_RESTRICT S,
+                             const float* HWY_RESTRICT m, const float* HWY_RESTRICT r, float* HWY_RESTRICT l) {
+  const D d;
+  const V c = hn::Set(d, rule.exponent_factor), least = hn::Set(d, rule.least_difference);
   for (int64_t i = 0; i < rows; ++i) {
-    float* HWY_RESTRICT row = S + i * kTileKeys;
+    float* HWY_RESTRICT row = S + i * kRow;
     const V subtract = hn::Set(d, m[i] == kMinusInfinity ? 0.0f : m[i]);  // no key so far: P is 0, not NaN
     const V factor = hn::Set(d, r[i]);
-    for (int64_t lane = 0; lane < kPartialSums; lane += kLanes) {
-      V sum = hn::Zero(d);
-      for (int64_t j = columns.begin + lane; j < columns.end; j += kPartialSums) {
-        const V p = Exp2(d, hn::Mul(hn::Sub(hn::Load(d, row + j), subtract), c));
-        hn::Store(p, d, row + j);
-        sum = hn::Add(sum, p);
+    const auto run = [&](int64_t begin, int64_t end) HWY_ATTR {
+      for (int64_t lane = 0; lane < kPartialSums; lane += kLanes) {
+        V sum = hn::Zero(d);
+        for (int64_t j = begin + lane; j < end; j += kPartialSums) {
+          const V p = Exp2(d, hn::Sub(hn::Load(d, row + j), subtract), c, least);
+          hn::Store(p, d, row + j);
+          sum = hn::Add(sum, p);
+        }
+        float* HWY_RESTRICT partial = l + i * kPartialSums + lane;
+        hn::Store(hn::MulAdd(hn::Load(d, partial), factor, sum), d, partial);
       }
-      float* HWY_RESTRICT partial = l + i * kPartialSums + lane;
-      hn::Store(hn::MulAdd(hn::Load(d, partial), factor, sum), d, partial);
+    };
+    if (columns.begin == 0 && columns.end == kRow) {
+      run(0, kRow);  // bounds that the compiler knows
+    } else {
+      run(columns.begin, columns.end);
     }
   }
 }

@@ -1,6 +1,10 @@
 // Attention by Eigen, not fused: S = Q K^T, softmax of every row, O = P V, a whole head at a time; a causal mask hides
 // scores and saves no work. A peer for cpu_attention_bench.cc. Each including file names its instruction set, is
 // compiled for it and gives Eigen's namespace a name of its own (reference/golden_block-inl.h says why).
+//
+// Eigen would use every thread of OpenMP for each product wherever only one head is computed at a time: one core would
+// be compared with several. The heads are what is parallel here.
+#define EIGEN_DONT_PARALLELIZE
 #define BITFLASH_PASTE2(a, b) a##b
 #define BITFLASH_PASTE(a, b) BITFLASH_PASTE2(a, b)
 #define Eigen BITFLASH_PASTE(Eigen_peer_, BITFLASH_PEER_ISA)
