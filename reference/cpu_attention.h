@@ -9,7 +9,9 @@
 // Error: CpuAttentionArithmetic states the roundings; BoundAttention turns them into a bound for every element.
 //
 // Special values. A row that sees no key: O = 0, LSE = -inf. Keys that a row does not see never reach it, whatever they
-// hold. What it sees acts as IEEE 754 says for the formulas above, as in golden.h. Weights below 2^-125 of the row's
+// hold. What it sees acts as IEEE 754 says for the formulas above, as in golden.h, with one exception: the LSE of a row
+// whose largest score is infinite is that infinity even beside a NaN score, where golden.h has NaN (O is NaN in both).
+// Weights below 2^-125 of the row's
 // largest count as 0: a subnormal product costs a hundred ordinary ones on most processors, and the flags that would
 // flush it belong to the process, not to this library.
 //
@@ -91,8 +93,9 @@ inline constexpr int64_t kDecodePartKeys = 1024;
 
 // The roundings of CpuAttention, for BoundAttention: fp32 with chains of fused or separate multiply-adds.
 //   scores      chain of head_dim products; (s - m) log2(e), 3 roundings, 5 with softcap
-//   exponential 1.2 units in the last place of fp32 (measured: 0.93, 1.17 without fused multiply-add;
-//   cpu_kernels_test.cc) tanh        2^-22 relative (measured: 2^-22.4) row sums    16 partial sums
+//   exponential 1.2 units in the last place of fp32 (measured: 0.93; 1.17 without fused multiply-add)
+//   tanh        2^-22 relative (measured: 2^-22.4; both in cpu_kernels_test.cc)
+//   row sums    16 partial sums
 // O is rounded once to `output`.
 Arithmetic CpuAttentionArithmetic(const data::Attention& attention, data::Format output);
 

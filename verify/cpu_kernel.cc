@@ -24,7 +24,7 @@ std::span<const CpuKernel> CpuKernels() {
       {.name = "cpu-simd",
        .title = "Flash attention on the CPU in fp32",
        .summary = "Runs on the CPU of this machine and is not a simulation: its speed is that of this machine, and its "
-                  "bits are those of no GPU. Online softmax over tiles of 64 keys, all arithmetic in fp32 with the "
+                  "bits are those of no GPU. Online softmax over tiles of keys, all arithmetic in fp32 with the "
                   "SIMD instructions that there are; a kernel of its own for up to 4 query rows. The second witness "
                   "of verify.",
        .source = "reference/cpu_attention.h; arXiv 2307.08691 (FlashAttention-2)",
