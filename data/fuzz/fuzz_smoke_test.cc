@@ -85,6 +85,7 @@ void Smoke(const std::string& folder, void (*target)(std::span<const uint8_t>), 
 
 TEST_CASE("fuzz_smoke: .npy") { Smoke("npy", FuzzNpy, 5000); }
 TEST_CASE("fuzz_smoke: .npz") { Smoke("npz", FuzzNpz, 3000); }
+TEST_CASE("fuzz_smoke: Nsight Compute's CSV") { Smoke("nsight", FuzzNsight, 1000); }
 TEST_CASE("fuzz_smoke: .safetensors") { Smoke("safetensors", FuzzSafetensors, 5000); }
 
 }  // namespace
