@@ -21,7 +21,7 @@ using Bytes = std::vector<uint8_t>;
 std::vector<Bytes> Seeds(const std::string& folder) {
   std::vector<std::filesystem::path> paths;
   for (const auto& entry : std::filesystem::directory_iterator(BITFLASH_SOURCE_DIR "/data/testdata/" + folder)) {
-    paths.push_back(entry.path());
+    if (entry.path().extension() != ".md") paths.push_back(entry.path());
   }
   std::sort(paths.begin(), paths.end());
   std::vector<Bytes> seeds;

@@ -102,7 +102,8 @@ void FuzzNsight(std::span<const uint8_t> bytes) {
   if (!table) return;
   std::string written;
   for (const NsightLaunch& launch : table->launches) {
-    for (const auto& [name, metric] : launch.metrics) {
+    for (const auto& entry : launch.metrics) {
+      const std::string& name = entry.first;
       for (const char* dimension : {"byte", "second", "%"}) {
         const auto value = Parsed([&] { return FindMetric(*table, launch, {"no metric", name}, dimension); });
         if (value && *value) Require((*value)->metric == name && (*value)->rounding >= 0, "another metric is found");
