@@ -223,7 +223,7 @@ std::optional<NsightValue> FindMetric(const NsightTable& table, const NsightLaun
     if (found == launch.metrics.end() || IsNoValue(found->second.text)) continue;
     const NsightMetric& metric = found->second;
     const auto fail = [&](const std::string& what) {
-      throw CsvError(table.origin, metric.line, metric.column, name + " " + what);
+      throw CsvError(table.origin, metric.line, metric.column, Quoted(name) + " " + what);
     };
     const std::optional<ParsedNumber> number = ParseNumber(metric.text, table.style);
     if (!number) fail("is " + Quoted(metric.text) + ": expected a number");

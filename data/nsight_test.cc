@@ -133,9 +133,9 @@ TEST_CASE("Nsight: a metric that is asked for must be a number in a known unit")
   const NsightTable table = ParseNsight(
       "ID,Kernel Name,Metric Name,Metric Unit,Metric Value\n0,k,a__b,byte,lots\n0,k,c__d,sector,5\n", "FILE");
   CHECK_THROWS_WITH_AS(FindMetric(table, table.launches[0], {"a__b"}, "byte"),
-                       "FILE:2:15: a__b is 'lots': expected a number", InputError);
+                       "FILE:2:15: 'a__b' is 'lots': expected a number", InputError);
   CHECK_THROWS_WITH_AS(FindMetric(table, table.launches[0], {"c__d"}, "byte"),
-                       "FILE:3:17: c__d has the unit 'sector': expected byte or a multiple of it (K is 1000)",
+                       "FILE:3:17: 'c__d' has the unit 'sector': expected byte or a multiple of it (K is 1000)",
                        InputError);
 }
 

@@ -2,7 +2,7 @@
 
 Runs gpu/probes/bank_conflict_probe under Nsight Compute: each of its patterns is a launch whose wavefronts and bank
 conflicts are counted. Needs build/gpu/gpu/bank_conflict_probe (`. cmake/setup.sh; build gpu bank_conflict_probe`), ncu,
-and Python's standard library; about a minute. Writes bank_conflicts/GPU.csv and bank_conflicts/manifest.json, which
+and Python's standard library; about two minutes. Writes bank_conflicts/GPU.csv and bank_conflicts/manifest.json, which
 README.md describes. --from LOG assembles them again from what ncu has written, without a GPU.
 """
 

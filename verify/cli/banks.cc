@@ -102,7 +102,9 @@ ExitCode Banks(const Arguments& arguments) {
       "banks",
       "Counts the wavefronts that instructions of a warp take in shared memory, and how many of them are bank\n"
       "conflicts, while they go once over a tile in some layouts; says what to do about them. The counts are those of\n"
-      "Nsight Compute's l1tex__data_pipe_lsu_wavefronts_mem_shared and l1tex__data_bank_conflicts_pipe_lsu_mem_shared.",
+      "Nsight Compute's l1tex__data_pipe_lsu_wavefronts_mem_shared and l1tex__data_bank_conflicts_pipe_lsu_mem_shared, "
+      "as measured on an\n"
+      "H100. Copies by cp.async and TMA, and what wgmma reads, follow other rules and are not counted.",
       {{"bitflash banks --tile 64x128", "a tile of K in bf16: what attention kernels do, in five layouts"},
        {"bitflash banks --tile 64x128 --instruction ldmatrix.x4 --layout row-major",
         "one layout and one instruction: the map of its banks"},

@@ -45,6 +45,22 @@ std::string KernelsOf(const data::NsightTable& table) {
   return Join(kernels, ",");
 }
 
+// Leaves the launches of --id in the table.
+void Select(data::NsightTable& table, const std::string& ids) {
+  std::vector<std::string> there;
+  for (const data::NsightLaunch& launch : table.launches) there.push_back(launch.id);
+  const std::vector<std::string> wanted = Split(ids);
+  for (const std::string& id : wanted) {
+    if (std::find(there.begin(), there.end(), id) == there.end())
+      throw UsageError(fmt::format(
+          "--id: '{}' is no launch in {}: expected {}", Printable(id), table.origin,
+          there.empty() ? "none, it has no launches" : fmt::format("{} to {}", there.front(), there.back())));
+  }
+  std::erase_if(table.launches, [&](const data::NsightLaunch& launch) {
+    return std::find(wanted.begin(), wanted.end(), launch.id) == wanted.end();
+  });
+}
+
 std::vector<std::string> ParseFields(const std::optional<std::string>& text) {
   if (!text) return {};
   std::vector<std::string> accepted;
@@ -149,12 +165,13 @@ ExitCode Ncu(const Arguments& arguments) {
         "exit code 1 when sm.read or tensor.flop is off by more than 0.1 %"}});
   WorkloadFlags workload_flags;
   OutputFlags output_flags;
-  std::optional<std::string> file, csv, limit, fields;
+  std::optional<std::string> file, csv, ids, limit, fields;
   std::vector<std::string> maps;
   line.AddPositional("FILE", file, "CSV that Nsight Compute wrote; - is standard input");
   AddWorkloadFlags(line, workload_flags, {});
   line.Group("Comparison");
   line.AddOption("--csv", csv, "FILE", "The same as FILE");
+  line.AddOption("--id", ids, "N[,N]", "Only these launches, by the ID that Nsight Compute gave them");
   line.AddOption("--map", maps, "TEXT=LAUNCH", "Kernels whose name has TEXT are this launch; repeatable");
   line.AddOption("--limit", limit, "PERCENT", "Largest error of a held field");
   line.AddOption("--fields", fields, "NAME[,NAME]", "Held fields (default: those that are predicted exactly)");
@@ -165,12 +182,13 @@ ExitCode Ncu(const Arguments& arguments) {
   Output output("ncu", output_flags);
   if (file && csv) throw UsageError("FILE and --csv are the same; give one of them");
   if (csv) file = csv;
-  if (!file && (limit || fields)) throw UsageError("--limit and --fields need FILE, which they are about");
+  if (!file && (limit || fields || ids)) throw UsageError("--id, --limit and --fields need FILE, which they are about");
   if (fields && !limit) throw UsageError("--fields needs --limit");
   NcuResult result;
   if (limit) result.limit_percent = *limit == "0" ? 0 : ParsePositive("--limit", *limit);
   const std::vector<std::string> held = ParseFields(fields);
   if (file) result.table = ReadTable(*file);
+  if (ids) Select(*result.table, *ids);
 
   const bool named = workload_flags.kernel.has_value();
   if (!named && result.table && maps.empty()) {

@@ -84,6 +84,16 @@ TEST_CASE("ncu reads standard input, and maps kernels") {
                              "--seqlen-q 1000 --seqlen-k 1111 --gpu h100 --limit 0");
   CHECK(piped.exit_code == 0);
   CHECK(piped.out.find("1 of 3 launches compared; of 2 values held to 0 %, none fail") != std::string::npos);
+  // Two problems in one file: the other launch of fa2_forward is of another one, and is said to be.
+  const std::string two = "bitflash ncu " + kTestdata +
+                          "wide.csv --kernel fa2 --heads-q 8 --head-dim 128 --seqlen-q 1000 "
+                          "--seqlen-k 1111 --gpu h100 --limit 0.1 ";
+  const Finished both = Run(two);
+  CHECK(both.exit_code == 1);
+  CHECK(both.out.find("the grid is not the predicted one, which has 64 blocks: is it another problem or tile?") !=
+        std::string::npos);
+  CHECK(Run(two + "--id 0").exit_code == 0);
+  CHECK(Run(two + "--id 0,1").exit_code == 1);
   const Finished mapped = Run("bitflash ncu " + kTorch + " --kernel fa2 --map fmha_cutlassF=fa2_forward" + kShape);
   CHECK(mapped.exit_code == 0);
   CHECK(mapped.out.find("4 of 6 launches compared") != std::string::npos);
@@ -104,7 +114,7 @@ TEST_CASE("ncu: what is wrong is said with the exit code of its kind") {
            Case{"broken.csv" + kShape, 3, "bitflash ncu: broken.csv:2:5: a quote (\") is opened and never closed"},
            Case{"text.csv" + kShape, 3, "text.csv:1:1: no table of Nsight Compute: expected a line with the columns"},
            Case{"unit.csv" + kShape, 3,
-                "unit.csv:3:15: l1tex__m_xbar2l1tex_read_bytes.sum has the unit 'furlong': "
+                "unit.csv:3:15: 'l1tex__m_xbar2l1tex_read_bytes.sum' has the unit 'furlong': "
                 "expected byte"},
            Case{"missing.csv" + kShape, 3, "missing.csv"},
            Case{kTestdata + "summary.csv" + kShape, 3, "it is a summary of several launches"},
@@ -113,10 +123,11 @@ TEST_CASE("ncu: what is wrong is said with the exit code of its kind") {
            Case{kTorch + kShape + "--limit 1 --fields hbm.raed", 2, "did you mean 'hbm.read'?"},
            Case{kTorch + kShape + "--limit much", 2, "--limit: 'much' is not a finite number"},
            Case{kTorch + kShape + "--fields sm.read", 2, "--fields needs --limit"},
-           Case{kShape + "--limit 1", 2, "--limit and --fields need FILE"},
+           Case{kShape + "--limit 1", 2, "--id, --limit and --fields need FILE"},
            Case{kTorch + " --csv " + kTorch + kShape, 2, "FILE and --csv are the same"},
            Case{kTorch + kShape + "--map x=fa3_forward", 2, "--map: unknown launch 'fa3_forward'"},
            Case{kTorch + kShape + "--map x", 2, "expected TEXT=LAUNCH"},
+           Case{kTorch + kShape + "--id 0,9", 2, "--id: '9' is no launch in " + kTorch + ": expected 0 to 5"},
            Case{kTorch + " --heads-q 8 --seqlen 2048", 2, "--head-dim is missing"},
        }) {
     CAPTURE(c.arguments);

@@ -52,6 +52,24 @@ std::string ShortKernel(const std::string& name) {
   return text.size() <= kLongest ? text : text.substr(0, kLongest) + "...";
 }
 
+// Other bytes and another grid: what was profiled is not what was asked about. (Where a grid is as large as the GPU
+// rather than the problem, or is ordered otherwise, the bytes are right.)
+std::string OtherProblem(const ComparedLaunch& launch) {
+  constexpr double kTelling = 1;  // percent
+  bool other_bytes = false, other_grid = false;
+  int64_t blocks = 0;
+  for (const ComparedField& field : launch.fields) {
+    const double error = std::abs(field.error_percent.value_or(0));
+    other_bytes |= field.field->name == "sm.read" && error > kTelling;
+    if (field.field->name != "launch.blocks" || !field.predicted) continue;
+    blocks = *field.predicted;
+    other_grid = error > 0;
+  }
+  if (!other_bytes || !other_grid) return "";
+  return fmt::format("   the grid is not the predicted one, which has {} blocks: is it another problem or tile?\n",
+                     Grouped(blocks));
+}
+
 std::string LaunchText(const ComparedLaunch& launch, bool color) {
   const data::NsightLaunch& measured = *launch.measured;
   std::string text =
@@ -70,7 +88,7 @@ std::string LaunchText(const ComparedLaunch& launch, bool color) {
                field.measured ? Value(field.measured->value) : "-", Error(field), Verdict(field, color),
                field.measured ? field.measured->metric : ""});
   }
-  return text + table.ToString(color, 3);
+  return text + table.ToString(color, 3) + OtherProblem(launch);
 }
 
 }  // namespace
