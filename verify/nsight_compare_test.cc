@@ -188,6 +188,16 @@ TEST_CASE("kernels of the user's own, renamed metrics, nothing measured") {
   CHECK(comparison.failed == 1);
 }
 
+TEST_CASE("HBM is compared where it is predicted") {
+  const data::NsightTable table = Testdata("torch.csv");
+  std::vector<PredictedLaunch> predictions = Predictions("pytorch-fa2", Heads(8, 2048, 2048, 128), "h100");
+  predictions[0].hbm_read = 3 * 4 << 20;  // Q, K and V once
+  const NsightComparison comparison = Compare(predictions, table, {}, {"hbm.read", "hbm.write"}, 1.0);
+  CHECK(comparison.held == 2);  // the writes are not predicted
+  CHECK(comparison.failed == 0);
+  CHECK(*Field(comparison.launches[0], "hbm.read").error_percent == doctest::Approx(-0.444).epsilon(0.01));
+}
+
 TEST_CASE("kernel names: mangled or not, and more specific ones first") {
   CHECK(SimulatedKernelOf("void pytorch_flash::flash_fwd_kernel<Flash_fwd_kernel_traits<128>>(Flash_fwd_params)") ==
         "pytorch-fa2");

@@ -20,6 +20,8 @@ struct PredictedLaunch {
   data::Attention attention;
   sim::Tiling tiling;
   sim::LaunchCount count;
+  // Behind the L2, with nothing in it at first, as Nsight Compute has it (--cache-control all). Empty: not predicted.
+  std::optional<int64_t> hbm_read = {}, hbm_write = {};
 };
 
 // A metric that means the field on GPUs of compute capability `first` to `last` (90 is 9.0), for inputs of one of
