@@ -10,8 +10,14 @@
 namespace bitflash::data {
 namespace {
 
-// Far above any profile, far below what would exhaust memory.
-constexpr int64_t kMostBytes = int64_t{1} << 28;
+// Far above any profile; a hundred bytes are kept for every number of two.
+constexpr int64_t kMostBytes = int64_t{64} << 20;
+
+void RequireSize(int64_t bytes, std::string_view origin) {
+  if (bytes <= kMostBytes) return;
+  throw InputError(std::string(origin) + ": has " + std::to_string(bytes) + " bytes: expected at most " +
+                   std::to_string(kMostBytes) + "; export fewer launches or metrics");
+}
 
 bool IsNumber(std::string_view text) {
   return !text.empty() && std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
@@ -201,6 +207,7 @@ bool IsNoValue(std::string_view text) {
 }  // namespace
 
 NsightTable ParseNsight(std::string_view text, std::string_view origin) {
+  RequireSize(static_cast<int64_t>(text.size()), origin);
   if (text.starts_with("\xFF\xFE") || text.starts_with("\xFE\xFF")) {
     throw CsvError(origin, 1, 1, "this file is UTF-16, as PowerShell's > writes: expected UTF-8 (ncu --log-file FILE)");
   }
@@ -209,9 +216,7 @@ NsightTable ParseNsight(std::string_view text, std::string_view origin) {
 
 NsightTable ReadNsight(const std::string& path) {
   const FileSource file(path);
-  if (file.bytes() > kMostBytes) {
-    throw file.Error("has " + std::to_string(file.bytes()) + " bytes: expected at most " + std::to_string(kMostBytes));
-  }
+  RequireSize(file.bytes(), path);
   const Buffer bytes = file.Load(0, file.bytes(), "the table");
   return ParseNsight({reinterpret_cast<const char*>(bytes.data()), static_cast<size_t>(bytes.bytes())}, path);
 }

@@ -126,6 +126,8 @@ TEST_CASE("Nsight: what is no table is refused with line, column and what was ex
                "FILE:2:17: '1,5' contradicts the numbers above, where '.' separates decimals: expected one locale in a "
                "file");
   CHECK_THROWS_WITH_AS(Table("summary.csv"), doctest::Contains("so it is a summary of several launches"), InputError);
+  CHECK_THROWS_WITH_AS(ParseNsight(std::string((64 << 20) + 1, '\n'), "FILE"),
+                       doctest::Contains("FILE: has 67108865 bytes: expected at most 67108864"), InputError);
   CHECK_THROWS_WITH_AS(ReadNsight("/nonexistent/x.csv"), doctest::Contains("/nonexistent/x.csv"), InputError);
 }
 
