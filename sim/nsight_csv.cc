@@ -2,32 +2,21 @@
 
 #include <doctest/doctest.h>
 
-#include <fstream>
-#include <sstream>
+#include "data/csv.h"
+#include "data/strict_json.h"
 
 namespace bitflash::sim {
-namespace {
-
-std::vector<std::string> SplitText(const std::string& text, char separator) {
-  std::vector<std::string> parts;
-  std::istringstream stream(text);
-  for (std::string part; std::getline(stream, part, separator);) parts.push_back(part);
-  return parts;
-}
-
-}  // namespace
 
 std::vector<NsightRow> ReadNsight(const std::string& name) {
-  std::ifstream file(std::string(BITFLASH_SOURCE_DIR) + "/data/golden/" + name);
-  REQUIRE_MESSAGE(file.good(), name);
-  std::string line;
-  std::getline(file, line);
-  const std::vector<std::string> columns = SplitText(line, ',');
+  const std::string text = data::ReadTextFile(std::string(BITFLASH_SOURCE_DIR) + "/data/golden/" + name);
+  data::CsvReader reader(text, name);
+  const data::CsvRecord header = reader.Read();
   std::vector<NsightRow> rows;
-  while (std::getline(file, line)) {
-    const std::vector<std::string> cells = SplitText(line, ',');
-    REQUIRE(cells.size() == columns.size());
-    for (size_t n = 0; n < cells.size(); ++n) (n == 0 ? rows.emplace_back() : rows.back())[columns[n]] = cells[n];
+  while (!reader.at_end()) {
+    const data::CsvRecord record = reader.Read();
+    REQUIRE(record.fields.size() == header.fields.size());
+    NsightRow& row = rows.emplace_back();
+    for (size_t n = 0; n < record.fields.size(); ++n) row[header.fields[n].text] = record.fields[n].text;
   }
   return rows;
 }

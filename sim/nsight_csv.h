@@ -1,4 +1,5 @@
-// Tables of counters that Nsight Compute gave, in data/golden. For tests.
+// Tables of counters that Nsight Compute gave, in data/golden: what record scripts made of its exports, which
+// data/nsight.h reads. For tests.
 #ifndef BITFLASH_SIM_NSIGHT_CSV_H_
 #define BITFLASH_SIM_NSIGHT_CSV_H_
 
@@ -13,7 +14,7 @@ namespace bitflash::sim {
 
 using NsightRow = std::map<std::string, std::string>;  // column -> text
 
-// The rows of data/golden/NAME; no cell has a comma.
+// The rows of data/golden/NAME, whose first line names the columns.
 std::vector<NsightRow> ReadNsight(const std::string& name);
 
 int64_t Number(const NsightRow& row, const std::string& column);

@@ -21,7 +21,7 @@ using Bytes = std::vector<uint8_t>;
 std::vector<Bytes> Seeds(const std::string& folder) {
   std::vector<std::filesystem::path> paths;
   for (const auto& entry : std::filesystem::directory_iterator(BITFLASH_SOURCE_DIR "/data/testdata/" + folder)) {
-    paths.push_back(entry.path());
+    if (entry.path().extension() != ".md") paths.push_back(entry.path());
   }
   std::sort(paths.begin(), paths.end());
   std::vector<Bytes> seeds;
@@ -85,6 +85,7 @@ void Smoke(const std::string& folder, void (*target)(std::span<const uint8_t>), 
 
 TEST_CASE("fuzz_smoke: .npy") { Smoke("npy", FuzzNpy, 5000); }
 TEST_CASE("fuzz_smoke: .npz") { Smoke("npz", FuzzNpz, 3000); }
+TEST_CASE("fuzz_smoke: Nsight Compute's CSV") { Smoke("nsight", FuzzNsight, 1000); }
 TEST_CASE("fuzz_smoke: .safetensors") { Smoke("safetensors", FuzzSafetensors, 5000); }
 
 }  // namespace

@@ -17,6 +17,9 @@ void FuzzNpz(std::span<const uint8_t> bytes);
 
 void FuzzSafetensors(std::span<const uint8_t> bytes);
 
+// Nothing is written in this format, so launches and metrics are written as a plain table of their own.
+void FuzzNsight(std::span<const uint8_t> bytes);
+
 }  // namespace bitflash::data
 
 #endif  // BITFLASH_DATA_FUZZ_ROUND_TRIP_H_

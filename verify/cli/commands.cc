@@ -66,6 +66,8 @@ const std::vector<Command>& Commands() {
       {"diff", "Compare two tensor files bit by bit", Diff},
       {"mma", "A tensor core's dot product on bit patterns, line by line", Mma},
       {"sfu", "The special function unit on bit patterns, line by line", Sfu},
+      {"ncu", "Predictions against Nsight Compute: the command that measures them, its CSV beside them", Ncu},
+      {"banks", "Bank conflicts of a tile in shared memory, for layouts and instructions", Banks},
       {"list", "What is built in: gpus, models, kernels, recipes, formats, masks, distributions, faults", List},
       {"doctor", "What this build and this machine have", Doctor},
   };

@@ -24,6 +24,8 @@ ExitCode Identify(const Arguments& arguments);
 ExitCode ToleranceCommand(const Arguments& arguments);  // tolerance.cc
 ExitCode Mma(const Arguments& arguments);
 ExitCode Sfu(const Arguments& arguments);
+ExitCode Ncu(const Arguments& arguments);
+ExitCode Banks(const Arguments& arguments);
 
 struct Command {
   std::string name;
