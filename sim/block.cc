@@ -99,7 +99,10 @@ void Block::CopyConvert(const GlobalTile& to, const Tile& from) {
   DoCopyConvert(to, from);
 }
 
-void Block::LoadIndices(const GlobalTile& from) { Touch(spans_.read, from, &Traffic::read); }
+void Block::LoadIndices(const GlobalTile& from) {
+  Touch(spans_.read, from, &Traffic::read);
+  DoLoadIndices(from);
+}
 
 // --- Matrix products -----------------------------------------------------------------------------------------------
 
