@@ -99,10 +99,7 @@ void Block::CopyConvert(const GlobalTile& to, const Tile& from) {
   DoCopyConvert(to, from);
 }
 
-void Block::LoadIndices(const GlobalTile& from) {
-  Touch(spans_.read, from, &Traffic::read);
-  DoLoadIndices(from);
-}
+void Block::LoadIndices(const GlobalTile& from) { Touch(spans_.read, from, &Traffic::read); }
 
 // --- Matrix products -----------------------------------------------------------------------------------------------
 

@@ -149,7 +149,6 @@ class Block {
   virtual void DoCopy(const Tile&, const Tile&) {}
   virtual void DoCopyConvert(const Tile&, const GlobalTile&) {}
   virtual void DoCopyConvert(const GlobalTile&, const Tile&) {}
-  virtual void DoLoadIndices(const GlobalTile&) {}
   virtual void DoMma(const Tile&, const Tile&, const Tile&, bool /*transposed*/, bool /*accumulate*/) {}
   virtual void DoSoftcap(const Tile&, float, float) {}
   virtual void DoMask(const Tile&, const QueryTile&, const KeyTile&) {}

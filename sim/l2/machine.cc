@@ -95,7 +95,7 @@ class Machine::Run {
   std::shared_ptr<const Program> ProgramOf(int32_t block) {
     std::shared_ptr<const Program>& kept = programs_[static_cast<size_t>(block)];
     if (kept) return kept;
-    auto program = std::make_shared<const Program>(Record(spec_, body_, schedule_.blocks[static_cast<size_t>(block)]));
+    auto program = std::make_shared<const Program>(Record(spec_, body_, m_.t_, schedule_.blocks[static_cast<size_t>(block)]));
     if (spec_.heads > 1 && kept_moves_ < kMostKept) {
       kept_moves_ += static_cast<int64_t>(program->moves.size());
       kept = program;

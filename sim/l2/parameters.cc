@@ -14,6 +14,8 @@ CacheParameters ParametersOf(const data::Gpu& gpu) {
   p.dirty_chance = 0.5;
   p.dirty_at_start = 2300000;
   if (const char* e = std::getenv("L2_MIB")) p.bytes = static_cast<int64_t>(std::atof(e) * (1 << 20));
+  if (const char* e = std::getenv("L2_CHANCE")) p.dirty_chance = std::atof(e);
+  if (const char* e = std::getenv("L2_SETS")) p.set_granules = std::atoi(e);
   return p;
 }
 

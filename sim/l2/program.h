@@ -24,7 +24,7 @@ struct Program {
 };
 
 // Evaluates the body of one block, tile by tile.
-Program Record(const LaunchSpec& spec, const Stream::Body& body, const BlockIndex& index);
+Program Record(const LaunchSpec& spec, const Stream::Body& body, const Tiling& tiling, const BlockIndex& index);
 
 }  // namespace bitflash::sim::l2
 

@@ -1,6 +1,7 @@
 #include "sim/l2/schedule.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <array>
 #include <map>
 #include <string_view>
@@ -31,6 +32,7 @@ std::vector<Axis> Order(std::string_view kernel, std::string_view launch) {
   if (launch == "fa2_forward") return {kTileReverse, kHead, kSequence};
   if (launch == "fa2_splitkv") return {kTile, kSplit, kHead, kSequence};
   if (launch == "split_kv_decode") return {kSplit, kHead, kSequence, kTile};
+  if (kernel == "cudnn-9.19-sm90" && std::getenv("L2_REV")) return {kTileReverse, kHead, kSequence};
   if (launch == "standard_softmax") return {kColumn, kTile, kHead, kSequence};
   if (launch == "standard_output") return {kColumn, kTileReverse, kHead, kSequence};
   return {kTile, kHead, kSequence};
@@ -110,7 +112,25 @@ Schedule ScheduleOf(const Kernel& kernel, const LaunchSpec& launch, const Attent
     return s;
   }
   Nested(s, Order(kernel.name, launch.name), a, t);
-  if (launch.name == "fa3_forward") s.round_robin = true;
+  if (launch.name == "fa3_forward") s.round_robin = !masked;
+  if (launch.name == "fa3_forward" && masked && std::getenv("L2_PAIR")) {
+    const int mode = std::atoi(std::getenv("L2_PAIR"));
+    std::vector<Work> light, heavy, out;
+    const int64_t T = static_cast<int64_t>(s.blocks.size());
+    std::ranges::sort(s.blocks, {}, &BlockIndex::i);
+    for (int64_t h = 0; h < Heads(a, t); ++h)
+      for (int64_t p = 0; p < (T + 1) / 2; ++p) {
+        const Work x{static_cast<int32_t>(h), static_cast<int32_t>(p), 0}, y{static_cast<int32_t>(h), static_cast<int32_t>(T - 1 - p), 0};
+        light.push_back(mode & 1 ? y : x);
+        heavy.push_back(mode & 1 ? x : y);
+      }
+    for (size_t n = 0; n < light.size(); n += static_cast<size_t>(slots)) {
+      for (size_t k = n; k < std::min(light.size(), n + static_cast<size_t>(slots)); ++k) out.push_back(light[k]);
+      for (size_t k = n; k < std::min(light.size(), n + static_cast<size_t>(slots)); ++k) out.push_back(heavy[k]);
+    }
+    s.order = out;
+    s.round_robin = mode < 2;
+  }
   if (launch.name == "standard_scores") {
     // Key tiles fastest (gpu/standard_scores.cuh, standard_scores_hopper.cuh); with TMA one persistent block an SM.
     s.block_per_tile = true;
