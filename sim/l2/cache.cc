@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cassert>
-#include <cmath>
 
 namespace bitflash::sim::l2 {
 namespace {
@@ -24,8 +23,7 @@ Cache::Cache(const CacheParameters& p, int64_t granules, uint64_t seed)
   sets_per_partition_ =
       std::clamp<int64_t>(partition_bytes / (p.set_granules * kGranuleBytes), 1, UINT16_MAX / p.partitions);
   set_bytes_ = partition_bytes / sets_per_partition_;
-  chance_ = static_cast<uint64_t>(p.dirty_chance * 0x1p63) * 2;
-  dirty_limit_ = static_cast<int64_t>(std::llround(p.dirty_share * static_cast<double>(set_bytes_)));
+  dirty_limit_ = p.dirty_bytes / (p.partitions * sets_per_partition_);
   sets_.resize(static_cast<size_t>(p.partitions * sets_per_partition_));
   foreign_ = std::min(p.dirty_at_start, p.bytes);
   for (size_t n = 0; n < sets_.size(); ++n) {  // the remainder goes to the first sets
@@ -46,7 +44,16 @@ void Cache::Unlink(uint32_t at) {
   (e.older == kNone ? set.oldest : entries_[e.older].newer) = e.newer;
 }
 
-void Cache::Link(uint32_t at) {
+void Cache::LinkOldest(uint32_t at) {
+  Entry& e = entries_[at];
+  Set& set = sets_[e.set];
+  e.older = kNone;
+  e.newer = set.oldest;
+  (set.oldest == kNone ? set.newest : entries_[set.oldest].older) = at;
+  set.oldest = at;
+}
+
+void Cache::LinkNewest(uint32_t at) {
   Entry& e = entries_[at];
   Set& set = sets_[e.set];
   e.newer = kNone;
@@ -55,12 +62,12 @@ void Cache::Link(uint32_t at) {
   set.newest = at;
 }
 
-bool Cache::Find(uint32_t at) {
+bool Cache::Find(uint32_t at, Hint hint) {
   const Entry& e = entries_[at];
   if (!e.present) return false;
-  if (sets_[e.set].newest != at) {
+  if (hint == Hint::kNormal && sets_[e.set].newest != at) {
     Unlink(at);
-    Link(at);
+    LinkNewest(at);
   }
   return true;
 }
@@ -76,11 +83,6 @@ void Cache::Shrink(Set& set) {
     const uint32_t at = set.oldest;
     Entry& e = entries_[at];
     Unlink(at);
-    if (e.dirty && !e.spared && (draws_ = Mixed(draws_)) < chance_) {
-      e.spared = true;
-      Link(at);
-      continue;
-    }
     set.bytes -= e.bytes;
     e.present = false;
     if (e.dirty) {
@@ -91,7 +93,7 @@ void Cache::Shrink(Set& set) {
   }
 }
 
-void Cache::Insert(uint32_t at, int64_t granule, int partition, int64_t bytes) {
+void Cache::Insert(uint32_t at, int64_t granule, int partition, int64_t bytes, Hint hint) {
   Entry& e = entries_[at];
   const uint64_t hash = Mixed((static_cast<uint64_t>(granule) << 1 | static_cast<uint64_t>(partition)) + seed_);
   e.set = static_cast<uint16_t>(partition * sets_per_partition_ +
@@ -99,7 +101,7 @@ void Cache::Insert(uint32_t at, int64_t granule, int partition, int64_t bytes) {
   e.bytes = static_cast<uint32_t>(bytes);
   e.present = true;
   e.dirty = false;
-  Link(at);
+  hint == Hint::kEvictFirst ? LinkOldest(at) : LinkNewest(at);
   Set& set = sets_[e.set];
   set.bytes += bytes;
   Shrink(set);
@@ -108,7 +110,6 @@ void Cache::Insert(uint32_t at, int64_t granule, int partition, int64_t bytes) {
 void Cache::MakeDirty(uint32_t at) {
   Entry& e = entries_[at];
   Set& set = sets_[e.set];
-  e.spared = false;
   if (!e.dirty) {
     e.dirty = true;
     set.dirty += e.bytes, dirty_ += e.bytes;
@@ -127,17 +128,17 @@ void Cache::MakeDirty(uint32_t at) {
   }
 }
 
-Served Cache::Touch(int64_t granule, int64_t bytes, int side, Access access) {
+Served Cache::Touch(int64_t granule, int64_t bytes, int side, Access access, Hint hint) {
   const int home = HomeOf(granule);
   const bool far = parameters_.partitions == 2 && side != home;
   const uint32_t at_home = At(granule, home);
   if (access == Access::kWrite) {
-    if (!Find(at_home)) Insert(at_home, granule, home, bytes);
+    if (!Find(at_home, Hint::kNormal)) Insert(at_home, granule, home, bytes, Hint::kNormal);
     MakeDirty(at_home);
     const uint32_t other = At(granule, 1 - home);
     if (far) {
       counts_.fabric += bytes;
-      if (!Find(other)) Insert(other, granule, side, bytes);  // the writer's own copy
+      if (!Find(other, hint)) Insert(other, granule, side, bytes, hint);  // the writer's own copy
     } else if (entries_[other].present) {                     // a copy of what was there before
       Unlink(other);
       sets_[entries_[other].set].bytes -= entries_[other].bytes;
@@ -147,17 +148,17 @@ Served Cache::Touch(int64_t granule, int64_t bytes, int side, Access access) {
   }
   const uint32_t copy = At(granule, side);
   if (far) {
-    if (Find(copy)) return Served::kHit;
+    if (Find(copy, hint)) return Served::kHit;
     counts_.fabric += bytes;
     counts_.misses += bytes;
   }
-  const bool at_its_home = Find(at_home);
+  const bool at_its_home = Find(at_home, hint);
   if (!at_its_home) {
     counts_.misses += bytes;
     counts_.dram_read += bytes;
-    Insert(at_home, granule, home, bytes);
+    Insert(at_home, granule, home, bytes, hint);
   }
-  if (far) Insert(copy, granule, side, bytes);
+  if (far) Insert(copy, granule, side, bytes, hint);
   return at_its_home ? (far ? Served::kFabric : Served::kHit) : Served::kDram;
 }
 

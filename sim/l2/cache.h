@@ -12,8 +12,7 @@ struct CacheParameters {
   int64_t bytes = 0;           // what replacement behaves like
   int partitions = 1;          // 1 or 2; with two, an SM keeps a copy of far lines in its own partition
   int64_t set_granules = 256;  // granules of kGranuleBytes that compete for a place: fewer blur the edge of the capacity
-  double dirty_share = 1;      // of the bytes that may be dirty; beyond it the oldest dirty line is written back
-  double dirty_chance = 0;     // probability that a dirty granule is spared once when it is the oldest
+  int64_t dirty_bytes = 0;     // the most that stay dirty: beyond it the oldest dirty granule of a set is written back
   int64_t dirty_at_start = 0;  // dirty bytes of whatever ran before, oldest of all
 };
 
@@ -29,6 +28,10 @@ struct CacheCounts {
 
 enum class Access : uint8_t { kRead, kWrite };
 
+// kEvictFirst: the granule becomes the first to go instead of the last (PTX ISA, "Cache Eviction Priority Hints", and
+// the cache operator .cs).
+enum class Hint : uint8_t { kNormal, kEvictFirst };
+
 // Where a read was served; a write is kHit.
 enum class Served : uint8_t { kHit, kFabric, kDram };
 
@@ -38,7 +41,7 @@ class Cache {
   Cache(const CacheParameters& parameters, int64_t granules, uint64_t seed);
 
   // An SM of partition `side` moves all `bytes` of a granule, always the same number for the same granule.
-  Served Touch(int64_t granule, int64_t bytes, int side, Access access);
+  Served Touch(int64_t granule, int64_t bytes, int side, Access access, Hint hint = Hint::kNormal);
 
   const CacheCounts& counts() const { return counts_; }
   void ResetCounts() { counts_ = {}; }
@@ -53,7 +56,7 @@ class Cache {
     uint32_t newer = kNone, older = kNone;
     uint32_t bytes = 0;
     uint16_t set = 0;
-    bool present = false, dirty = false, spared = false;
+    bool present = false, dirty = false;
   };
   struct Set {
     uint32_t newest = kNone, oldest = kNone;
@@ -62,11 +65,12 @@ class Cache {
 
   uint32_t At(int64_t granule, int partition) const { return static_cast<uint32_t>(2 * granule + partition); }
   int HomeOf(int64_t granule) const;
-  bool Find(uint32_t entry);  // and makes it the newest of its set
-  void Insert(uint32_t entry, int64_t granule, int partition, int64_t bytes);
+  bool Find(uint32_t entry, Hint hint);  // and makes it the newest of its set
+  void Insert(uint32_t entry, int64_t granule, int partition, int64_t bytes, Hint hint);
   void MakeDirty(uint32_t entry);
   void Unlink(uint32_t entry);
-  void Link(uint32_t entry);
+  void LinkNewest(uint32_t entry);
+  void LinkOldest(uint32_t entry);
   void Shrink(Set& set);
 
 
@@ -77,7 +81,6 @@ class Cache {
   int64_t dirty_limit_ = 0;  // of a set
   std::vector<Entry> entries_;
   std::vector<Set> sets_;
-  uint64_t chance_ = 0, draws_ = 1;  // of dirty_chance
   CacheCounts counts_;
   int64_t dirty_ = 0, foreign_ = 0;
 };

@@ -1,15 +1,13 @@
 #include "sim/l2/machine.h"
 
 #include <algorithm>
-#include <cassert>
 #include <queue>
 #include <utility>
 
-#include "sim/ceil_div.h"
+#include "sim/l2/builds.h"
 #include "sim/l2/parameters.h"
 #include "sim/l2/program.h"
 #include "sim/l2/schedule.h"
-#include "sim/l2/spill.h"
 
 namespace bitflash::sim::l2 {
 namespace {
@@ -21,6 +19,8 @@ double Uniform(uint64_t seed, uint64_t n) {
   x = (x ^ (x >> 27)) * 0x94D049BB133111EB;
   return static_cast<double>((x ^ (x >> 31)) >> 11) * 0x1p-53;
 }
+
+constexpr int64_t kMostLocals = 32;  // blocks whose local memory an SM tells apart
 
 // Recorded programs are kept for the other heads up to this many moves, 32 bytes each.
 constexpr int64_t kMostKept = int64_t{1} << 23;
@@ -36,8 +36,8 @@ class Machine::Run {
         body_(body),
         clock_(ClockOf(machine.gpu_, spec.block.mma)),
         blocks_per_sm_(blocks_per_sm),
-        schedule_(ScheduleOf(machine.kernel_, spec, machine.a_, machine.t_, machine.gpu_.sms * blocks_per_sm)),
-        spill_(SpillOf(machine.kernel_, spec.name, machine.a_, machine.t_)),
+        schedule_(ScheduleOf(machine.kernel_, spec, machine.a_, machine.t_)),
+        build_(BuildOf(machine.kernel_, spec.name, machine.a_, machine.t_)),
         launch_(static_cast<int>(machine.launches_.size())) {}
 
   int64_t moves() const { return moves_; }
@@ -48,6 +48,8 @@ class Machine::Run {
     const int64_t per_sm = std::max<int64_t>(1, blocks_per_sm_ / schedule_.together);
     slots_.resize(static_cast<size_t>(sms * per_sm));
     on_sm_.assign(static_cast<size_t>(sms), {});
+    started_on_.assign(static_cast<size_t>(sms), 0);
+    locals_per_sm_ = std::max<int64_t>(1, std::min(m_.gpu_.threads_per_sm / spec_.block.all_threads(), kMostLocals));
     ready_.assign(static_cast<size_t>(m_.layout_.granules()), 0);
     programs_.resize(schedule_.blocks.size());
     for (size_t n = 0; n < slots_.size(); ++n) {
@@ -73,6 +75,7 @@ class Machine::Run {
     size_t at = 0, end = 0;
     int64_t started = 0;  // how many blocks started before
     int64_t sm = 0, number = 0;
+    int64_t local = 0;  // which place in local memory
     int64_t next_own = 0;  // of a persistent block with a fixed share
     Work work;
     std::shared_ptr<const Program> keep;
@@ -135,6 +138,8 @@ class Machine::Run {
     slot.speed = 1 + kSpread * (Uniform(m_.options_.seed, static_cast<uint64_t>(slot.started)) - 0.5);
     slot.time = time + clock_.block_seconds * slot.speed;
     resident.push_back(slot.number);
+    slot.local = slot.sm * locals_per_sm_ + started_on_[static_cast<size_t>(slot.sm)]++ % locals_per_sm_;
+    StoreSpilled(slot, kSpillGranules / 2, build_.spilled_per_block);
     return true;
   }
 
@@ -144,7 +149,7 @@ class Machine::Run {
     for (const int64_t other : on_sm_[static_cast<size_t>(slot.sm)]) {  // the oldest first
       if (other == slot.number) mine = weight;
       all += weight;
-      weight *= clock_.younger;
+      weight *= build_.younger;
     }
     return static_cast<double>(flops) * clock_.seconds_per_flop * slot.speed * all / mine;
   }
@@ -158,7 +163,7 @@ class Machine::Run {
     double ready = now;
     for (; slot.at < slot.end && moves[slot.at].flops == flops; ++slot.at) {
       ready = std::max(ready, Do(slot, moves[slot.at], now));
-      if (moves[slot.at].tensor == TensorId::kK) StoreSpilled(slot);
+      if (moves[slot.at].tensor == TensorId::kK) StoreSpilled(slot, 0, build_.spilled_per_tile);
     }
     const int64_t until = slot.at < moves.size() ? moves[slot.at].flops : slot.program->flops;
     slot.time = std::max(now + Compute(slot, until - flops), ready);
@@ -170,11 +175,12 @@ class Machine::Run {
     double ready = now;
     Event event;
     const int side = SideOf(slot.sm);
+    const Hint hint = HintOf(spec_.name, move.tensor, move.write, m_.a_, m_.t_);
     const int64_t rows = schedule_.together > 1 && move.rows == 1 ? slot.work.tile : move.rows;
     m_.layout_.ForGranules(
         move.tensor, slot.work.head, move.row, rows, move.col, move.cols, [&](int64_t granule, int64_t bytes) {
           const Served served =
-              m_.cache_->Touch(granule, bytes, side, move.write ? Access::kWrite : Access::kRead);
+              m_.cache_->Touch(granule, bytes, side, move.write ? Access::kWrite : Access::kRead, hint);
           l2_free_ = std::max(l2_free_, now) + static_cast<double>(bytes) * clock_.l2_seconds_per_byte;
           if (move.write) {
             event.hit_bytes += bytes;
@@ -203,11 +209,12 @@ class Machine::Run {
     return std::max(ready, l2_free_);
   }
 
-  // Registers that do not fit go to local memory, the same lines for every block that the slot ever holds.
-  void StoreSpilled(const Slot& slot) {
-    const int64_t bytes = spill_.bytes_per_tile * spec_.block.all_threads();
-    for (int64_t done = 0, n = 0; done < bytes; done += kGranuleBytes, ++n) {
-      const int64_t granule = m_.layout_.granules() + slot.number * kSpillGranules + n;
+  // Registers that do not fit go to local memory. Blocks take turns at the places of an SM's warps, so that a block's
+  // lines stay dirty in L2 until others push them out.
+  void StoreSpilled(const Slot& slot, int64_t first, int64_t per_thread) {
+    const int64_t bytes = per_thread * spec_.block.all_threads();
+    for (int64_t done = 0, n = first; done < bytes && n < kSpillGranules; done += kGranuleBytes, ++n) {
+      const int64_t granule = m_.layout_.granules() + slot.local * kSpillGranules + n;
       m_.cache_->Touch(granule, std::min(kGranuleBytes, bytes - done), SideOf(slot.sm), Access::kWrite);
     }
   }
@@ -223,12 +230,14 @@ class Machine::Run {
   const Clock clock_;
   const int64_t blocks_per_sm_;
   Schedule schedule_;
-  const Spill spill_;
+  const Build build_;
   const int launch_;
   std::vector<Slot> slots_;
   std::vector<std::vector<int64_t>> on_sm_;
   std::vector<float> ready_;  // when a granule's fill ends
   std::vector<std::shared_ptr<const Program>> programs_;
+  std::vector<int64_t> started_on_;  // blocks
+  int64_t locals_per_sm_ = 1;
   int64_t kept_moves_ = 0, next_ = 0, started_ = 0, moves_ = 0;
   double dram_free_ = 0, l2_free_ = 0;
   std::priority_queue<std::pair<double, int64_t>, std::vector<std::pair<double, int64_t>>, std::greater<>> queue_;
@@ -250,19 +259,19 @@ Machine::Machine(const Kernel& kernel, const Attention& a, const Tiling& t, cons
 Machine::~Machine() = default;
 
 void Machine::Flush() {
-  const int64_t slots = gpu_.sms * gpu_.blocks_per_sm;
-  cache_ = std::make_unique<Cache>(parameters_, layout_.granules() + slots * kSpillGranules, options_.seed);
+  const int64_t spill = gpu_.sms * kMostLocals * kSpillGranules;
+  cache_ = std::make_unique<Cache>(parameters_, layout_.granules() + spill, options_.seed);
 }
 
 void Machine::Launch(const LaunchSpec& spec, const Body& body) {
-  assert(launches_.size() < count_.launches.size());
-  if (flush_between_) Flush();
+    if (flush_between_) Flush();
   cache_->ResetCounts();
-  Run run(*this, spec, body, count_.launches[launches_.size()].occupancy.blocks_per_sm);
+  const int64_t foreign = cache_->foreign_dirty_bytes();
+  Run run(*this, spec, body, count_.launches[launches_.size() % count_.launches.size()].occupancy.blocks_per_sm);
   run.Execute();
   const CacheCounts& c = cache_->counts();
-  launches_.push_back({c.dram_read + OverheadOf(gpu_), c.dram_write, c.fabric, c.misses, cache_->dirty_bytes(),
-                       run.moves()});
+  launches_.push_back({c.dram_read + OverheadOf(gpu_), c.dram_write, foreign - cache_->foreign_dirty_bytes(), c.fabric,
+                       c.misses, cache_->dirty_bytes(), run.moves()});
 }
 
 }  // namespace bitflash::sim::l2

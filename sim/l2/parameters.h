@@ -21,7 +21,6 @@ struct Clock {
   double l2_seconds_per_byte = 0;
   double dram_latency = 0;
   double block_seconds = 0;  // between a block's start and its first request
-  double younger = 1;        // share of the SM that a block gets, relative to the next older one
 };
 Clock ClockOf(const data::Gpu& gpu, MmaInstruction mma);
 

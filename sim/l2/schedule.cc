@@ -1,7 +1,6 @@
 #include "sim/l2/schedule.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <array>
 #include <map>
 #include <string_view>
@@ -32,7 +31,6 @@ std::vector<Axis> Order(std::string_view kernel, std::string_view launch) {
   if (launch == "fa2_forward") return {kTileReverse, kHead, kSequence};
   if (launch == "fa2_splitkv") return {kTile, kSplit, kHead, kSequence};
   if (launch == "split_kv_decode") return {kSplit, kHead, kSequence, kTile};
-  if (kernel == "cudnn-9.19-sm90" && std::getenv("L2_REV")) return {kTileReverse, kHead, kSequence};
   if (launch == "standard_softmax") return {kColumn, kTile, kHead, kSequence};
   if (launch == "standard_output") return {kColumn, kTileReverse, kHead, kSequence};
   return {kTile, kHead, kSequence};
@@ -98,9 +96,7 @@ void Nested(Schedule& s, const std::vector<Axis>& axes, const Attention& a, cons
 
 }  // namespace
 
-Schedule ScheduleOf(const Kernel& kernel, const LaunchSpec& launch, const Attention& a, const Tiling& t,
-                    int64_t slots) {
-  (void)slots;
+Schedule ScheduleOf(const Kernel& kernel, const LaunchSpec& launch, const Attention& a, const Tiling& t) {
   Schedule s;
   for (const BlockRun& run : launch.blocks) {
     for (int64_t n = 0; n < run.count; ++n) s.blocks.push_back(run.at(n));
@@ -112,25 +108,9 @@ Schedule ScheduleOf(const Kernel& kernel, const LaunchSpec& launch, const Attent
     return s;
   }
   Nested(s, Order(kernel.name, launch.name), a, t);
+  // Persistent: fixed shares without a mask; with one, cuDNN's blocks are taken to draw the next tile from a counter
+  // (fixed shares would move twenty times the bytes that were counted).
   if (launch.name == "fa3_forward") s.round_robin = !masked;
-  if (launch.name == "fa3_forward" && masked && std::getenv("L2_PAIR")) {
-    const int mode = std::atoi(std::getenv("L2_PAIR"));
-    std::vector<Work> light, heavy, out;
-    const int64_t T = static_cast<int64_t>(s.blocks.size());
-    std::ranges::sort(s.blocks, {}, &BlockIndex::i);
-    for (int64_t h = 0; h < Heads(a, t); ++h)
-      for (int64_t p = 0; p < (T + 1) / 2; ++p) {
-        const Work x{static_cast<int32_t>(h), static_cast<int32_t>(p), 0}, y{static_cast<int32_t>(h), static_cast<int32_t>(T - 1 - p), 0};
-        light.push_back(mode & 1 ? y : x);
-        heavy.push_back(mode & 1 ? x : y);
-      }
-    for (size_t n = 0; n < light.size(); n += static_cast<size_t>(slots)) {
-      for (size_t k = n; k < std::min(light.size(), n + static_cast<size_t>(slots)); ++k) out.push_back(light[k]);
-      for (size_t k = n; k < std::min(light.size(), n + static_cast<size_t>(slots)); ++k) out.push_back(heavy[k]);
-    }
-    s.order = out;
-    s.round_robin = mode < 2;
-  }
   if (launch.name == "standard_scores") {
     // Key tiles fastest (gpu/standard_scores.cuh, standard_scores_hopper.cuh); with TMA one persistent block an SM.
     s.block_per_tile = true;

@@ -27,10 +27,9 @@ struct Schedule {
   int64_t together = 1;              // rows of this many consecutive blocks move as one: shorter simulation, same bytes
 };
 
-// The schedule of the launch named `launch`; `slots` blocks are resident at once. Rules are re-stated from the kernels'
+// Rules are re-stated from the kernels'
 // sources; README.md lists them.
-Schedule ScheduleOf(const Kernel& kernel, const LaunchSpec& launch, const Attention& attention, const Tiling& tiling,
-                    int64_t slots);
+Schedule ScheduleOf(const Kernel& kernel, const LaunchSpec& launch, const Attention& attention, const Tiling& tiling);
 
 }  // namespace bitflash::sim::l2
 
