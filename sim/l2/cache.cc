@@ -139,7 +139,7 @@ Served Cache::Touch(int64_t granule, int64_t bytes, int side, Access access, Hin
     if (far) {
       counts_.fabric += bytes;
       if (!Find(other, hint)) Insert(other, granule, side, bytes, hint);  // the writer's own copy
-    } else if (entries_[other].present) {                     // a copy of what was there before
+    } else if (entries_[other].present) {                                 // a copy of what was there before
       Unlink(other);
       sets_[entries_[other].set].bytes -= entries_[other].bytes;
       entries_[other].present = false;

@@ -9,10 +9,11 @@ namespace bitflash::sim::l2 {
 
 // What the model knows about one GPU's L2. Bytes.
 struct CacheParameters {
-  int64_t bytes = 0;           // what replacement behaves like
-  int partitions = 1;          // 1 or 2; with two, an SM keeps a copy of far lines in its own partition
-  int64_t set_granules = 256;  // granules of kGranuleBytes that compete for a place: fewer blur the edge of the capacity
-  int64_t dirty_bytes = 0;     // the most that stay dirty: beyond it the oldest dirty granule of a set is written back
+  int64_t bytes = 0;   // what replacement behaves like
+  int partitions = 1;  // 1 or 2; with two, an SM keeps a copy of far lines in its own partition
+  int64_t set_granules =
+      256;                  // granules of kGranuleBytes that compete for a place: fewer blur the edge of the capacity
+  int64_t dirty_bytes = 0;  // the most that stay dirty: beyond it the oldest dirty granule of a set is written back
   int64_t dirty_at_start = 0;  // dirty bytes of whatever ran before, oldest of all
 };
 
@@ -45,7 +46,7 @@ class Cache {
 
   const CacheCounts& counts() const { return counts_; }
   void ResetCounts() { counts_ = {}; }
-  int64_t dirty_bytes() const { return dirty_; }     // that this cache's owners wrote; without dirty_at_start
+  int64_t dirty_bytes() const { return dirty_; }            // that this cache's owners wrote; without dirty_at_start
   int64_t foreign_dirty_bytes() const { return foreign_; }  // what is left of dirty_at_start
   int64_t resident_bytes() const;
 
@@ -72,7 +73,6 @@ class Cache {
   void LinkNewest(uint32_t entry);
   void LinkOldest(uint32_t entry);
   void Shrink(Set& set);
-
 
   const CacheParameters parameters_;
   const uint64_t seed_;

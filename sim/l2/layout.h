@@ -15,12 +15,12 @@ namespace bitflash::sim::l2 {
 
 // Bytes of one matrix, cut into granules of `rows` x `cols` elements; numbered row by row of granules.
 struct Grain {
-  int64_t rows = 1, cols = 1;        // of a granule, elements
+  int64_t rows = 1, cols = 1;  // of a granule, elements
   int64_t matrix_rows = 0, matrix_cols = 0;
-  int64_t element = 2;               // bytes
-  int64_t across = 1;                // granules side by side
-  int64_t per_matrix = 0;            // granules
-  int64_t first = 0;                 // number of the first granule of matrix 0
+  int64_t element = 2;     // bytes
+  int64_t across = 1;      // granules side by side
+  int64_t per_matrix = 0;  // granules
+  int64_t first = 0;       // number of the first granule of matrix 0
 };
 
 // The tensors of one problem. Granules hold whole rows of narrow matrices and pieces of wide ones (S and P), about

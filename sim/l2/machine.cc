@@ -75,7 +75,7 @@ class Machine::Run {
     size_t at = 0, end = 0;
     int64_t started = 0;  // how many blocks started before
     int64_t sm = 0, number = 0;
-    int64_t local = 0;  // which place in local memory
+    int64_t local = 0;     // which place in local memory
     int64_t next_own = 0;  // of a persistent block with a fixed share
     Work work;
     std::shared_ptr<const Program> keep;
@@ -98,7 +98,8 @@ class Machine::Run {
   std::shared_ptr<const Program> ProgramOf(int32_t block) {
     std::shared_ptr<const Program>& kept = programs_[static_cast<size_t>(block)];
     if (kept) return kept;
-    auto program = std::make_shared<const Program>(Record(spec_, body_, m_.t_, schedule_.blocks[static_cast<size_t>(block)]));
+    auto program =
+        std::make_shared<const Program>(Record(spec_, body_, m_.t_, schedule_.blocks[static_cast<size_t>(block)]));
     if (spec_.heads > 1 && kept_moves_ < kMostKept) {
       kept_moves_ += static_cast<int64_t>(program->moves.size());
       kept = program;
@@ -128,7 +129,8 @@ class Machine::Run {
     }
     slot.work = schedule_.order[static_cast<size_t>(next)];
     next += schedule_.round_robin ? static_cast<int64_t>(slots_.size()) : 1;
-    if (!slot.keep || !schedule_.block_per_tile || slot.keep.get() != programs_[static_cast<size_t>(slot.work.block)].get())
+    if (!slot.keep || !schedule_.block_per_tile ||
+        slot.keep.get() != programs_[static_cast<size_t>(slot.work.block)].get())
       slot.keep = ProgramOf(slot.work.block);
     slot.program = slot.keep.get();
     slot.at = 0;
@@ -264,7 +266,7 @@ void Machine::Flush() {
 }
 
 void Machine::Launch(const LaunchSpec& spec, const Body& body) {
-    if (flush_between_) Flush();
+  if (flush_between_) Flush();
   cache_->ResetCounts();
   const int64_t foreign = cache_->foreign_dirty_bytes();
   Run run(*this, spec, body, count_.launches[launches_.size() % count_.launches.size()].occupancy.blocks_per_sm);

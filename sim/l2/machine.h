@@ -31,8 +31,8 @@ struct Event {
 using Observer = std::function<void(const Event&)>;
 
 struct MachineOptions {
-  uint64_t seed = 1;     // homes of granules, sides of SMs, small differences in speed
-  Observer observer;     // called in order of time within a launch; may be empty
+  uint64_t seed = 1;  // homes of granules, sides of SMs, small differences in speed
+  Observer observer;  // called in order of time within a launch; may be empty
 };
 
 // What a launch moved. Bytes.
@@ -41,8 +41,8 @@ struct LaunchTraffic {
   int64_t earlier_write = 0;  // of dram_write: what was dirty before the call, CacheParameters::dirty_at_start
   int64_t fabric = 0;         // between the partitions of the L2
   int64_t read_misses = 0;    // every level that a read misses counts
-  int64_t dirty_at_end = 0;  // written by this call's launches so far and still only in L2
-  int64_t moves = 0;         // tiles
+  int64_t dirty_at_end = 0;   // written by this call's launches so far and still only in L2
+  int64_t moves = 0;          // tiles
 };
 
 // Launches follow one another; what one leaves in the cache the next one finds.

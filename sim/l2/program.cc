@@ -18,8 +18,8 @@ class RecordingBlock final : public Block {
     const auto narrow = [](int64_t n) { return static_cast<int32_t>(n); };  // CountKernel refused what does not fit
     if (tile.matrix.tensor == TensorId::kK && t_.page_size > 0) {  // its page numbers (Block::LoadIndices has no hook)
       const Range pages = Pages(t_, tile.rows);
-      program_.moves.push_back({ledger_.matrix_flops, narrow(pages.begin), narrow(pages.count), 0, 1,
-                                TensorId::kBlockTable, false});
+      program_.moves.push_back(
+          {ledger_.matrix_flops, narrow(pages.begin), narrow(pages.count), 0, 1, TensorId::kBlockTable, false});
     }
     program_.moves.push_back({ledger_.matrix_flops, narrow(tile.rows.begin), narrow(tile.rows.count),
                               narrow(tile.cols.begin), narrow(tile.cols.count), tile.matrix.tensor, write});

@@ -67,11 +67,16 @@ void Nested(Schedule& s, const std::vector<Axis>& axes, const Attention& a, cons
   const auto extent = [&](Axis axis) {
     switch (axis) {
       case Axis::kTile:
-      case Axis::kTileReverse: return tiles;
-      case Axis::kColumn: return columns;
-      case Axis::kSplit: return splits;
-      case Axis::kHead: return per_sequence;
-      case Axis::kSequence: return a.batch;
+      case Axis::kTileReverse:
+        return tiles;
+      case Axis::kColumn:
+        return columns;
+      case Axis::kSplit:
+        return splits;
+      case Axis::kHead:
+        return per_sequence;
+      case Axis::kSequence:
+        return a.batch;
     }
     return int64_t{1};
   };
@@ -82,8 +87,7 @@ void Nested(Schedule& s, const std::vector<Axis>& axes, const Attention& a, cons
                           : at[static_cast<int>(Axis::kTile)];
     const auto found = ordinal.find({i, at[static_cast<int>(Axis::kColumn)], at[static_cast<int>(Axis::kSplit)]});
     if (found == ordinal.end()) return;
-    const int64_t head =
-        at[static_cast<int>(Axis::kSequence)] * per_sequence + at[static_cast<int>(Axis::kHead)];
+    const int64_t head = at[static_cast<int>(Axis::kSequence)] * per_sequence + at[static_cast<int>(Axis::kHead)];
     s.order.push_back({static_cast<int32_t>(head), found->second, 0});
   };
   for (;;) {

@@ -20,11 +20,11 @@ struct Work {
 };
 
 struct Schedule {
-  std::vector<Work> order;           // as blocks start
-  std::vector<BlockIndex> blocks;    // Work::block is an index into these
-  bool round_robin = false;          // persistent, fixed: slot s takes order[s], order[s + slots], ...
-  bool block_per_tile = false;       // Work::tile counts
-  int64_t together = 1;              // rows of this many consecutive blocks move as one: shorter simulation, same bytes
+  std::vector<Work> order;         // as blocks start
+  std::vector<BlockIndex> blocks;  // Work::block is an index into these
+  bool round_robin = false;        // persistent, fixed: slot s takes order[s], order[s + slots], ...
+  bool block_per_tile = false;     // Work::tile counts
+  int64_t together = 1;            // rows of this many consecutive blocks move as one: shorter simulation, same bytes
 };
 
 // Rules are re-stated from the kernels'
