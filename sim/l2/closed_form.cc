@@ -14,25 +14,27 @@
 namespace bitflash::sim::l2 {
 namespace {
 
-bool IsKeysOrValues(TensorId tensor) { return tensor == TensorId::kK || tensor == TensorId::kV; }
-
-// How the blocks of a launch share K and V.
+// How the blocks of a launch share K and V when they start in order and keep in step: wave after wave, all blocks of a
+// wave at the same place of their keys.
 struct Sharing {
-  double in_flight = 1;  // different K and V that are being read at a time
-  double together = 1;   // blocks that read the same K and V at the same time
+  double blocks = 1;  // of the whole grid, persistent or not
+  double low = 1;     // different K and V that a wave reads, at least
+  double more = 0;    // share of the waves that read one more
+  double passes = 1;  // over the K and V of a head, all heads together, if nothing stayed from one wave to the next
 };
 
-Sharing SharingOf(const Attention& a, const Tiling& t, const data::Gpu& gpu, const LaunchCount& launch) {
+Sharing SharingOf(const Attention& a, const data::Gpu& gpu, const LaunchCount& launch, double groups) {
   const double slots = static_cast<double>(gpu.sms * std::max<int64_t>(1, launch.occupancy.blocks_per_sm));
   const double kv = static_cast<double>(a.batch * a.heads_kv);
-  const double blocks = std::max(1.0, launch.waves * slots);  // of the whole grid, persistent or not
-  const double of_one = blocks / kv;
   Sharing s;
-  const double resident = std::min(slots, blocks);
-  // A wave seldom begins with a head: it reaches into one more.
-  s.in_flight = std::clamp(std::ceil(resident / of_one - 1e-9) + (of_one > 1 && resident < blocks ? 1 : 0), 1.0, kv);
-  s.together = std::max(1.0, std::min(resident, of_one));
-  (void)t;
+  s.blocks = std::max(1.0, launch.waves * slots);
+  const double of_one = s.blocks / kv;
+  const double resident = std::min(slots, s.blocks);
+  s.low = std::clamp(std::ceil(resident / of_one - 1e-9), 1.0, kv);
+  s.more = resident < s.blocks && s.low < kv ? std::fmod(resident - 1, of_one) / of_one : 0;
+  // A wave that begins inside a head and the wave before it both read that head.
+  const double waves = std::ceil(launch.waves * (launch.waves > 1 ? groups : 1) - 1e-9);
+  s.passes = kv + waves - 1;
   return s;
 }
 
@@ -44,40 +46,56 @@ double VisitedBytes(const Attention& a, const LaunchCount& launch) {
 
 double Copies(const CacheParameters& cache, bool shared) { return cache.partitions == 1 ? 1 : shared ? 2 : 1.5; }
 
+double SpilledBytes(const Kernel& kernel, const Attention& a, const Tiling& t, const LaunchCount& launch) {
+  const Build build = BuildOf(kernel, launch.name, a, t);
+  return static_cast<double>(launch.grid.blocks() * launch.resources.threads *
+                             (build.spilled_per_tile + build.spilled_per_block));
+}
+
 // What a launch's lines would take if all of them stayed.
-double Footprint(const CacheParameters& cache, const LaunchCount& launch) {
-  double bytes = 0;
+double Footprint(const CacheParameters& cache, const Kernel& kernel, const Attention& a, const Tiling& t,
+                 const LaunchCount& launch) {
+  double bytes = SpilledBytes(kernel, a, t, launch) * Copies(cache, false);
   for (int id = 0; id < kTensorCount; ++id) {
     const Traffic& once = launch.ledger.hbm_compulsory[static_cast<size_t>(id)];
     const Traffic& asked = launch.ledger.l2_to_sm[static_cast<size_t>(id)];
-    bytes += static_cast<double>(once.read) * Copies(cache, asked.read > 2 * once.read);
+    if (HintOf(launch.name, static_cast<TensorId>(id), false, a, t) == Hint::kNormal)
+      bytes += static_cast<double>(once.read) * Copies(cache, asked.read > 2 * once.read);
     bytes += static_cast<double>(once.write) * Copies(cache, false);
   }
   return bytes;
 }
 
 struct Reads {
-  double dram = 0, again = 0, most_again = 0;  // again: of dram, what had been read before
+  double dram = 0;
+  double again = 0;  // of dram, what had been read before
 };
 
-// Every byte once, and what passes over too large a working set read again.
-Reads ReadsOf(const Kernel& kernel, const Attention& a, const Tiling& t, const data::Gpu& gpu,
-              const LaunchCount& launch, double load) {
+// Every byte once, and what passes over too large a working set read again. `scale` widens the working set.
+Reads ReadsOf(const CacheParameters& cache, const Kernel& kernel, const Attention& a, const Tiling& t,
+              const data::Gpu& gpu, const LaunchCount& launch, double scale) {
   const Build build = BuildOf(kernel, launch.name, a, t);
-  const Sharing sharing = SharingOf(a, t, gpu, launch);
   // Blocks of an SM that do not keep in step read on their own.
   const double groups =
       build.younger < 1 ? static_cast<double>(std::max<int64_t>(1, launch.occupancy.blocks_per_sm)) : 1;
+  const Sharing sharing = SharingOf(a, gpu, launch, groups);
   Reads reads;
-  for (int id = 0; id < kTensorCount; ++id) {
-    const double once = static_cast<double>(launch.ledger.hbm_compulsory[static_cast<size_t>(id)].read);
-    reads.dram += once;
-    if (!IsKeysOrValues(static_cast<TensorId>(id))) continue;
-    const double asked = static_cast<double>(launch.ledger.l2_to_sm[static_cast<size_t>(id)].read);
-    const double uncached = asked * groups / sharing.together;
-    reads.most_again += std::max(0.0, uncached - once);
+  reads.dram = static_cast<double>(Sum(launch.ledger.hbm_compulsory).read);
+  double once = 0, asked = 0;
+  for (const TensorId id : {TensorId::kK, TensorId::kV}) {
+    once += static_cast<double>(At(launch.ledger.hbm_compulsory, id).read);
+    asked += static_cast<double>(At(launch.ledger.l2_to_sm, id).read);
   }
-  reads.again = reads.most_again * MissRate(load);
+  if (asked <= once || launch.waves <= 1) return reads;
+  // PyTorch's causal launches, whose blocks are all at different places: about so many meet at a tile (fitted).
+  constexpr double kOutOfStep = 20;
+  const bool out_of_step = build.younger < 0.5;
+  const double uncached = out_of_step ? asked / kOutOfStep : sharing.passes * asked / sharing.blocks;
+  const double head =
+      once / static_cast<double>(a.batch * a.heads_kv) * Copies(cache, true) * scale / static_cast<double>(cache.bytes);
+  const double miss =
+      (1 - sharing.more) * MissRate(sharing.low * head) + sharing.more * MissRate((sharing.low + 1) * head);
+  reads.again = std::max(0.0, uncached - once) * miss;
   reads.dram += reads.again;
   return reads;
 }
@@ -104,15 +122,14 @@ double MissRate(double load) {
   return 1;
 }
 
-double WorkingSet(const Kernel& kernel, const Attention& a, const Tiling& t, const data::Gpu& gpu,
-                  const LaunchCount& launch) {
-  (void)kernel;
+double WorkingSet(const Attention& a, const data::Gpu& gpu, const LaunchCount& launch) {
   const CacheParameters cache = ParametersOf(gpu);
   const Traffic once = At(launch.ledger.hbm_compulsory, TensorId::kK);
   const Traffic asked = At(launch.ledger.l2_to_sm, TensorId::kK);
-  if (once.read == 0 || asked.read < once.read + once.read / 8) return 0;  // read once: nothing to keep
-  const double in_flight = SharingOf(a, t, gpu, launch).in_flight;
-  return in_flight * VisitedBytes(a, launch) * Copies(cache, true) / static_cast<double>(cache.bytes);
+  if (launch.waves <= 1 || asked.read < once.read + once.read / 8) return 0;  // read once: nothing to keep
+  const Sharing sharing = SharingOf(a, gpu, launch, 1);
+  return (sharing.low + (sharing.more > 0 ? 1 : 0)) * VisitedBytes(a, launch) * Copies(cache, true) /
+         static_cast<double>(cache.bytes);
 }
 
 std::vector<Prediction> ClosedForm(const Kernel& kernel, const Attention& a, const Tiling& t, const data::Gpu& gpu,
@@ -122,27 +139,32 @@ std::vector<Prediction> ClosedForm(const Kernel& kernel, const Attention& a, con
   const double capacity = static_cast<double>(cache.bytes);
   const auto bytes = [](double x) { return static_cast<int64_t>(std::llround(std::max(0.0, x))); };
   std::vector<Prediction> predictions;
-  double earlier = static_cast<double>(cache.dirty_at_start);  // still dirty
-  double dirty = 0;                                            // of this call
-  std::array<double, kTensorCount> resident{};                 // share of a tensor that the launches before left in L2
-  for (const LaunchCount& launch : count.launches) {
+  double earlier = 0;                           // still dirty of what ran before
+  double dirty = 0;                             // of this call
+  std::array<double, kTensorCount> resident{};  // share of a tensor that the launches before left in L2
+  const size_t rounds = start == Start::kAgain ? 2 : 1;
+  for (size_t n = 0; n < rounds * count.launches.size(); ++n) {
+    const LaunchCount& launch = count.launches[n % count.launches.size()];
     if (start == Start::kFlushed) earlier = static_cast<double>(cache.dirty_at_start), dirty = 0, resident = {};
     Prediction p;
-    const double load = WorkingSet(kernel, a, t, gpu, launch);
     const double overhead = static_cast<double>(OverheadOf(gpu));
     double found = 0;
     for (int id = 0; id < kTensorCount; ++id) {
       found += resident[static_cast<size_t>(id)] *
                static_cast<double>(launch.ledger.hbm_compulsory[static_cast<size_t>(id)].read);
     }
-    const auto read = [&](double at) { return bytes(ReadsOf(kernel, a, t, gpu, launch, at).dram - found + overhead); };
-    p.dram_read = {read(load), read(load * (1 - kEdge)), read(load * (1 + kEdge))};
+    const auto read = [&](double scale) {
+      return bytes(ReadsOf(cache, kernel, a, t, gpu, launch, scale).dram - found + overhead);
+    };
+    p.dram_read = {read(1), read(1 - kEdge), read(1 + kEdge)};
 
     // Dirty lines leave in the order of everything else, once the launch has brought more than fits.
-    const double written = static_cast<double>(Sum(launch.ledger.hbm_compulsory).write);
-    const double footprint =
-        Footprint(cache, launch) + ReadsOf(kernel, a, t, gpu, launch, load).again * Copies(cache, true);
-    const double fits = footprint > 0 ? std::min(1.0, capacity / footprint) : 1;
+    const double written =
+        static_cast<double>(Sum(launch.ledger.hbm_compulsory).write) + SpilledBytes(kernel, a, t, launch);
+    const double footprint = Footprint(cache, kernel, a, t, launch) +
+                             ReadsOf(cache, kernel, a, t, gpu, launch, 1).again * Copies(cache, true);
+    // Blocks that all fit at once write after the last read.
+    const double fits = footprint > 0 && launch.waves > 1 ? std::min(1.0, capacity / footprint) : 1;
     const double left = std::min(written * fits, static_cast<double>(cache.dirty_bytes));
     const double stay = std::clamp((capacity - footprint) / (0.2 * capacity), 0.0, 1.0);  // of what was there before
     const double out_earlier = earlier * (1 - stay);
@@ -165,15 +187,7 @@ std::vector<Prediction> ClosedForm(const Kernel& kernel, const Attention& a, con
     }
     predictions.push_back(p);
   }
-  if (start == Start::kAgain) {
-    // As the first call, but that a footprint which fits is found again.
-    for (size_t n = 0; n < predictions.size(); ++n) {
-      const double footprint = Footprint(cache, count.launches[n]);
-      const double kept = 1 - MissRate(footprint / capacity);
-      Estimate& r = predictions[n].dram_read;
-      for (int64_t* value : {&r.value, &r.low, &r.high}) *value = bytes(static_cast<double>(*value) * (1 - kept));
-    }
-  }
+  predictions.erase(predictions.begin(), predictions.end() - static_cast<std::ptrdiff_t>(count.launches.size()));
   return predictions;
 }
 

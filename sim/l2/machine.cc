@@ -255,18 +255,20 @@ Machine::Machine(const Kernel& kernel, const Attention& a, const Tiling& t, cons
       options_(std::move(options)),
       parameters_(ParametersOf(gpu)),
       layout_(a_, t_, kernel) {
-  Flush();
+  Empty();
 }
 
 Machine::~Machine() = default;
 
-void Machine::Flush() {
+void Machine::Empty() {
+  CacheParameters parameters = parameters_;
+  if (!flush_between_) parameters.dirty_at_start = 0;
   const int64_t spill = gpu_.sms * kMostLocals * kSpillGranules;
-  cache_ = std::make_unique<Cache>(parameters_, layout_.granules() + spill, options_.seed);
+  cache_ = std::make_unique<Cache>(parameters, layout_.granules() + spill, options_.seed);
 }
 
 void Machine::Launch(const LaunchSpec& spec, const Body& body) {
-  if (flush_between_) Flush();
+  if (flush_between_) Empty();
   cache_->ResetCounts();
   const int64_t foreign = cache_->foreign_dirty_bytes();
   Run run(*this, spec, body, count_.launches[launches_.size() % count_.launches.size()].occupancy.blocks_per_sm);

@@ -54,15 +54,14 @@ class Machine final : public Stream {
 
   void Launch(const LaunchSpec& spec, const Body& body) override;
 
-  // Forgets what is in the cache, as a profiler does before every launch that it looks at.
-  void Flush();
-  // Flush() before every launch.
+  // Before every launch the cache is emptied, as a profiler does it: a little of its own stays dirty.
   void set_flush_between(bool flush) { flush_between_ = flush; }
 
   const std::vector<LaunchTraffic>& launches() const { return launches_; }
 
  private:
   class Run;
+  void Empty();
 
   const Kernel& kernel_;
   const Attention& a_;

@@ -79,7 +79,7 @@ Predicted Predict(const Kernel& kernel, const Attention& a, const Tiling& t, con
   for (size_t n = 0; n < predicted.launches.size(); ++n) {
     Prediction& p = predicted.launches[n];
     FillBounds(p, count.launches[n]);
-    p.working_set = WorkingSet(kernel, a, t, gpu, count.launches[n]);
+    p.working_set = WorkingSet(a, gpu, count.launches[n]);
     Prediction& total = predicted.total;
     total.dram_read += p.dram_read;
     total.dram_write += p.dram_write;

@@ -75,8 +75,7 @@ Predicted Predict(const Kernel& kernel, const Attention& attention, const Tiling
 int64_t ExactCost(const Count& count);
 
 // The working set over the capacity that Prediction reports.
-double WorkingSet(const Kernel& kernel, const Attention& attention, const Tiling& tiling, const data::Gpu& gpu,
-                  const LaunchCount& launch);
+double WorkingSet(const Attention& attention, const data::Gpu& gpu, const LaunchCount& launch);
 
 }  // namespace bitflash::sim::l2
 
