@@ -80,8 +80,21 @@ double Compared::sm_read_error() const {
 
 int64_t Compared::write_error() const { return predicted.dram_write.value - counted.dram_write; }
 
+bool Compared::read_within() const {
+  const int64_t error = predicted.dram_read.value - counted.dram_read;
+  return std::abs(error) <= std::max<int64_t>(2'000'000, counted.dram_read / 20);
+}
+
 bool Compared::write_within() const {
   return std::abs(write_error()) <= std::max<int64_t>(2'000'000, counted.dram_write / 20);
+}
+
+std::vector<Compared> Reading(const std::vector<Compared>& launches, int64_t bytes) {
+  std::vector<Compared> some;
+  for (const Compared& c : launches) {
+    if (c.counted.dram_read >= bytes) some.push_back(c);
+  }
+  return some;
 }
 
 std::vector<Compared> Compare(const std::vector<RecordedCall>& calls, Mode mode) {

@@ -51,6 +51,9 @@ struct Compared {
 
 std::vector<Compared> Compare(const std::vector<RecordedCall>& calls, Mode mode);
 
+// Without launches that read less than this many bytes, where a launch's own overhead decides.
+std::vector<Compared> Reading(const std::vector<Compared>& launches, int64_t bytes);
+
 // The p-th part of the absolute read errors, 0.5 for the median; 0 when there are none.
 double ReadError(const std::vector<Compared>& launches, double p);
 
