@@ -74,9 +74,7 @@ struct Launch {
 constexpr int64_t Units(int64_t mib) { return mib * kMiB / 16; }
 
 Phase Read(int64_t begin_mib, int64_t mib, int shift = 0) { return {Units(begin_mib), Units(mib), 0, 0, 1, 0, shift}; }
-Phase Write(int64_t begin_mib, int64_t mib, int shift = 0) {
-  return {0, 0, Units(begin_mib), Units(mib), 0, 1, shift};
-}
+Phase Write(int64_t begin_mib, int64_t mib, int shift = 0) { return {0, 0, Units(begin_mib), Units(mib), 0, 1, shift}; }
 
 std::vector<Launch> Launches() {
   std::vector<Launch> launches;

@@ -40,12 +40,14 @@ struct Compared {
   std::string launch;
   bool held_out = false;
   bool in_knee = false;
+  Start start = Start::kFlushed;
   Prediction predicted;
   RecordedLaunch counted;
 
   double read_error() const;     // relative, signed
   double sm_read_error() const;  // relative, signed
   int64_t write_error() const;   // bytes, signed
+  bool read_within() const;      // 5 % or 2 MB
   bool write_within() const;     // 5 % or 2 MB
 };
 
