@@ -136,8 +136,8 @@ constexpr Case kCases[] = {
     {"bitflash traffic " H "--assert 'hbm.read<=1XB'", 2, "has the unknown unit 'XB'"},
     {"bitflash traffic " H "--assert 'hbm.reed<=1GB'", 2, "unknown field 'hbm.reed'; did you mean 'hbm.read'?"},
     {"bitflash traffic " H "--l2 off --assert 'hbm.read.predicted<=1GB'", 2, "is not known for this kernel"},
-    {"bitflash traffic " H "--l2 perfect", 2, "--l2: unknown word 'perfect': expected one of auto, exact, closed, off"},
-    {"bitflash traffic " H "--l2-start warm", 2, "--l2-start: unknown word 'warm'"},
+    {"bitflash traffic " H "--l2 perfect", 2, "--l2: unknown mode 'perfect' (accepted: auto, exact, closed, off)"},
+    {"bitflash traffic " H "--l2-start warm", 2, "--l2-start: unknown state 'warm'"},
     {"bitflash traffic " H "--l2 off --l2-start again", 2, "--l2-start means nothing with --l2 off"},
     // output
     {"bitflash traffic " H "--json --csv", 2, "--json and --csv cannot both go to standard output"},

@@ -13,15 +13,15 @@ namespace {
 constexpr int64_t kMostGranules = 25'000'000;
 
 template <class T>
-T Parse(const char* flag, const std::optional<std::string>& text, const std::vector<std::pair<std::string, T>>& words,
-        T otherwise) {
+T Parse(const char* flag, const char* kind, const std::optional<std::string>& text,
+        const std::vector<std::pair<std::string, T>>& words, T otherwise) {
   if (!text) return otherwise;
   std::vector<std::string> accepted;
   for (const auto& [word, value] : words) {
     if (word == *text) return value;
     accepted.push_back(word);
   }
-  throw data::UsageError(std::string(flag) + ": " + UnknownName("word", Printable(*text), accepted));
+  throw data::UsageError(std::string(flag) + ": " + UnknownName(kind, Printable(*text), accepted));
 }
 
 }  // namespace
@@ -31,8 +31,8 @@ L2Choice ParseL2(const std::optional<std::string>& mode, const std::optional<std
   using enum sim::l2::Start;
   L2Choice choice;
   choice.mode = Parse<L2Choice::Mode>(
-      "--l2", mode, {{"auto", kAuto}, {"exact", kExact}, {"closed", kClosedForm}, {"off", kOff}}, kAuto);
-  choice.start = Parse<sim::l2::Start>("--l2-start", start,
+      "--l2", "mode", mode, {{"auto", kAuto}, {"exact", kExact}, {"closed", kClosedForm}, {"off", kOff}}, kAuto);
+  choice.start = Parse<sim::l2::Start>("--l2-start", "state", start,
                                        {{"stream", kStream}, {"flushed", kFlushed}, {"again", kAgain}}, kStream);
   if (choice.mode == kOff && start) throw data::UsageError("--l2-start means nothing with --l2 off");
   return choice;
