@@ -116,14 +116,10 @@ ExitCode Traffic(const Arguments& arguments) {
   const WorkloadFeatures features{.sweep = true};
   AddWorkloadFlags(line, workload_flags, features);
   line.AddOption("--assert", assertion_texts, "CLAIM", "FIELD OP VALUE, e.g. \"l2_to_sm.read<=1.2GB\"; repeatable");
-  line.AddOption(
-      "--l2", l2_mode, "MODE",
-      "how HBM is predicted: exact (every tile is replayed), closed (arithmetic), off; by default exact where "
-      "it takes seconds at most, closed in sweeps");
-  line.AddOption(
-      "--l2-start", l2_start, "STATE",
-      "what is in L2 at first: stream (nothing; launches find what those before them left), flushed (nothing "
-      "before every launch, as a profiler counts), again (what the same call left)");
+  line.AddOption("--l2", l2_mode, "MODE",
+                 "HBM behind L2: auto, exact (a replay), closed (a formula; auto in sweeps), off");
+  line.AddOption("--l2-start", l2_start, "STATE",
+                 "What L2 holds: stream (what earlier launches left), flushed (as profilers do), again");
   AddOutputFlags(line, output_flags, {.csv = true});
   line.Parse(arguments);
 
