@@ -1,6 +1,7 @@
 #include "sim/l2/machine.h"
 
 #include <algorithm>
+#include <cmath>
 #include <queue>
 #include <utility>
 
@@ -262,6 +263,7 @@ Machine::~Machine() = default;
 
 void Machine::Empty() {
   CacheParameters parameters = parameters_;
+  parameters.bytes = std::llround(options_.capacity * static_cast<double>(parameters.bytes));
   if (!flush_between_) parameters.dirty_at_start = 0;
   const int64_t spill = gpu_.sms * kMostLocals * kSpillGranules;
   cache_ = std::make_unique<Cache>(parameters, layout_.granules() + spill, options_.seed);

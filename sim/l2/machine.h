@@ -31,8 +31,9 @@ struct Event {
 using Observer = std::function<void(const Event&)>;
 
 struct MachineOptions {
-  uint64_t seed = 1;  // homes of granules, sides of SMs, small differences in speed
-  Observer observer;  // called in order of time within a launch; may be empty
+  double capacity = 1;  // of the L2's: what is left open by its blurred edge
+  uint64_t seed = 1;    // homes of granules, sides of SMs, small differences in speed
+  Observer observer;    // called in order of time within a launch; may be empty
 };
 
 // What a launch moved. Bytes.

@@ -25,7 +25,7 @@ enum class Start : uint8_t {
   kAgain,    // what the same call left, which ran just before
 };
 
-// A value, and the least and the most over the seeds; in the closed form over the width of the capacity's edge.
+// A value, and the least and the most over the runs; in the closed form over the width of the capacity's edge.
 struct Estimate {
   int64_t value = 0, low = 0, high = 0;
   Estimate& operator+=(const Estimate& other);
@@ -63,7 +63,8 @@ struct Predicted {
 struct PredictOptions {
   Mode mode = Mode::kExact;
   Start start = Start::kStream;
-  int seeds = 1;      // exact mode: runs; the first gives the values
+  int seeds = 1;      // exact mode: runs, each with other hashes; the first gives the values, the others also try a
+                      // capacity 6 % smaller and larger
   Observer observer;  // exact mode: of the first run
 };
 

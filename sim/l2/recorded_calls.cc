@@ -97,13 +97,13 @@ std::vector<Compared> Reading(const std::vector<Compared>& launches, int64_t byt
   return some;
 }
 
-std::vector<Compared> Compare(const std::vector<RecordedCall>& calls, Mode mode) {
+std::vector<Compared> Compare(const std::vector<RecordedCall>& calls, Mode mode, int seeds) {
   std::vector<Compared> compared;
   for (const RecordedCall& call : calls) {
     const data::Gpu gpu = data::LoadGpu(call.gpu);
     const Count count = CountKernel(*call.kernel, call.attention, call.tiling, gpu);
     const Predicted predicted =
-        Predict(*call.kernel, call.attention, call.tiling, gpu, count, {mode, call.start, 1, {}});
+        Predict(*call.kernel, call.attention, call.tiling, gpu, count, {mode, call.start, seeds, {}});
     for (const RecordedLaunch& launch : call.launches) {
       if (launch.step >= predicted.launches.size()) continue;
       const Prediction& p = predicted.launches[launch.step];

@@ -51,7 +51,7 @@ struct Compared {
   bool write_within() const;     // 5 % or 2 MB
 };
 
-std::vector<Compared> Compare(const std::vector<RecordedCall>& calls, Mode mode);
+std::vector<Compared> Compare(const std::vector<RecordedCall>& calls, Mode mode, int seeds = 1);
 
 // Without launches that read less than this many bytes, where a launch's own overhead decides.
 std::vector<Compared> Reading(const std::vector<Compared>& launches, int64_t bytes);

@@ -124,6 +124,18 @@ TEST_CASE("exact mode, H100, caches flushed: DRAM reads and writes of 127 calls"
   }
 }
 
+TEST_CASE("exact mode, H100: in the knee most counts lie in the range that is given") {
+  int64_t in_range = 0, launches = 0;
+  for (const Compared& c : Compare(ReadH100("cold"), Mode::kExact, 3)) {
+    if (!c.in_knee) continue;
+    ++launches;
+    in_range += c.counted.dram_read >= c.predicted.dram_read.low && c.counted.dram_read <= c.predicted.dram_read.high;
+  }
+  std::printf("in the knee: %lld of %lld counts lie in the range\n", static_cast<long long>(in_range),
+              static_cast<long long>(launches));
+  CHECK(static_cast<double>(in_range) >= 0.8 * static_cast<double>(launches));
+}
+
 TEST_CASE("exact mode, H100, one launch after the other: what a kernel finds of the one before") {
   const std::vector<Compared> all = Compare(ReadH100("warm"), Mode::kExact);
   PrintSummary("exact mode, H100, chained and repeated, launches that read 2 MB or more", Reading(all, 2'000'000));
