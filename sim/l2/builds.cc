@@ -10,9 +10,9 @@ namespace bitflash::sim::l2 {
 // store 32 bytes once a block for head_dim 128. Shares: fitted to the DRAM reads of the same rows. Blocks that start
 // together stay together, unless the build favours the older of two (ours for head_dim 128), or, in PyTorch's causal
 // launches, blocks of different lengths meet.
-Build BuildOf(const Kernel& kernel, std::string_view launch, const Attention& a, const Tiling& t) {
+Build BuildOf(const Kernel& kernel, std::string_view launch, const Attention& a, const Tiling& t, const Gpu& gpu) {
   Build build;
-  if (launch != "fa2_forward") return build;
+  if (launch != "fa2_forward" || gpu.arch != "sm90") return build;
   const int64_t d = std::max(a.head_dim, a.head_dim_v);
   const bool wide = d > 96 && d <= 128;
   if (kernel.name == "fa2") {

@@ -21,7 +21,9 @@ struct Build {
 };
 inline constexpr int64_t kSpillGranules = 6;  // of every block: half for each kind
 
-Build BuildOf(const Kernel& kernel, std::string_view launch, const Attention& attention, const Tiling& tiling);
+// Known for sm90; elsewhere a build without peculiarities is assumed.
+Build BuildOf(const Kernel& kernel, std::string_view launch, const Attention& attention, const Tiling& tiling,
+              const Gpu& gpu);
 
 // The eviction priority that the launch asks for when it moves a tile.
 Hint HintOf(std::string_view launch, TensorId tensor, bool write, const Attention& attention, const Tiling& tiling);

@@ -46,16 +46,17 @@ double VisitedBytes(const Attention& a, const LaunchCount& launch) {
 
 double Copies(const CacheParameters& cache, bool shared) { return cache.partitions == 1 ? 1 : shared ? 2 : 1.5; }
 
-double SpilledBytes(const Kernel& kernel, const Attention& a, const Tiling& t, const LaunchCount& launch) {
-  const Build build = BuildOf(kernel, launch.name, a, t);
+double SpilledBytes(const Kernel& kernel, const Attention& a, const Tiling& t, const data::Gpu& gpu,
+                    const LaunchCount& launch) {
+  const Build build = BuildOf(kernel, launch.name, a, t, gpu);
   return static_cast<double>(launch.grid.blocks() * launch.resources.threads *
                              (build.spilled_per_tile + build.spilled_per_block));
 }
 
 // What a launch's lines would take if all of them stayed.
 double Footprint(const CacheParameters& cache, const Kernel& kernel, const Attention& a, const Tiling& t,
-                 const LaunchCount& launch) {
-  double bytes = SpilledBytes(kernel, a, t, launch) * Copies(cache, false);
+                 const data::Gpu& gpu, const LaunchCount& launch) {
+  double bytes = SpilledBytes(kernel, a, t, gpu, launch) * Copies(cache, false);
   for (int id = 0; id < kTensorCount; ++id) {
     const Traffic& once = launch.ledger.hbm_compulsory[static_cast<size_t>(id)];
     const Traffic& asked = launch.ledger.l2_to_sm[static_cast<size_t>(id)];
@@ -74,7 +75,7 @@ struct Reads {
 // Every byte once, and what passes over too large a working set read again. `scale` widens the working set.
 Reads ReadsOf(const CacheParameters& cache, const Kernel& kernel, const Attention& a, const Tiling& t,
               const data::Gpu& gpu, const LaunchCount& launch, double scale) {
-  const Build build = BuildOf(kernel, launch.name, a, t);
+  const Build build = BuildOf(kernel, launch.name, a, t, gpu);
   // Blocks of an SM that do not keep in step read on their own.
   const double groups =
       build.younger < 1 ? static_cast<double>(std::max<int64_t>(1, launch.occupancy.blocks_per_sm)) : 1;
@@ -147,6 +148,7 @@ std::vector<Prediction> ClosedForm(const Kernel& kernel, const Attention& a, con
     const LaunchCount& launch = count.launches[n % count.launches.size()];
     if (start == Start::kFlushed) earlier = static_cast<double>(cache.dirty_at_start), dirty = 0, resident = {};
     Prediction p;
+    p.dirty_at_start = bytes(dirty);
     const double overhead = static_cast<double>(OverheadOf(gpu));
     double found = 0;
     for (int id = 0; id < kTensorCount; ++id) {
@@ -160,8 +162,8 @@ std::vector<Prediction> ClosedForm(const Kernel& kernel, const Attention& a, con
 
     // Dirty lines leave in the order of everything else, once the launch has brought more than fits.
     const double written =
-        static_cast<double>(Sum(launch.ledger.hbm_compulsory).write) + SpilledBytes(kernel, a, t, launch);
-    const double footprint = Footprint(cache, kernel, a, t, launch) +
+        static_cast<double>(Sum(launch.ledger.hbm_compulsory).write) + SpilledBytes(kernel, a, t, gpu, launch);
+    const double footprint = Footprint(cache, kernel, a, t, gpu, launch) +
                              ReadsOf(cache, kernel, a, t, gpu, launch, 1).again * Copies(cache, true);
     // Blocks that all fit at once write after the last read.
     const double fits = footprint > 0 && launch.waves > 1 ? std::min(1.0, capacity / footprint) : 1;
@@ -170,12 +172,14 @@ std::vector<Prediction> ClosedForm(const Kernel& kernel, const Attention& a, con
     const double out_earlier = earlier * (1 - stay);
     const double before = std::min(dirty * stay, std::max(0.0, static_cast<double>(cache.dirty_bytes) - left));
     const double out = written - left + dirty - before + out_earlier;
+    // The same call again writes the same lines.
+    const double others = n < count.launches.size() ? before : std::max(0.0, before - written);
     p.dram_write = {bytes(out), bytes(out - 0.1 * left), bytes(out + 0.25 * left)};
     p.earlier_write = bytes(out_earlier);
-    p.dirty_at_end = {bytes(left + before), bytes(0.75 * left + before), bytes(1.1 * left + before)};
+    p.dirty_at_end = {bytes(left + others), bytes(0.75 * left + others), bytes(1.1 * left + others)};
     p.fabric = cache.partitions == 1 ? 0 : bytes(footprint / 3);
     earlier -= out_earlier;
-    dirty = left + before;
+    dirty = left + others;
     // What the next launch finds: the newest lines, all of them while they fit.
     for (int id = 0; id < kTensorCount; ++id) {
       const Traffic& once = launch.ledger.hbm_compulsory[static_cast<size_t>(id)];

@@ -38,7 +38,7 @@ class Machine::Run {
         clock_(ClockOf(machine.gpu_, spec.block.mma)),
         blocks_per_sm_(blocks_per_sm),
         schedule_(ScheduleOf(machine.kernel_, spec, machine.a_, machine.t_)),
-        build_(BuildOf(machine.kernel_, spec.name, machine.a_, machine.t_)),
+        build_(BuildOf(machine.kernel_, spec.name, machine.a_, machine.t_, machine.gpu_)),
         launch_(static_cast<int>(machine.launches_.size())) {}
 
   int64_t moves() const { return moves_; }
@@ -101,7 +101,8 @@ class Machine::Run {
     if (kept) return kept;
     auto program =
         std::make_shared<const Program>(Record(spec_, body_, m_.t_, schedule_.blocks[static_cast<size_t>(block)]));
-    if (spec_.heads > 1 && kept_moves_ < kMostKept) {
+    // A block with tiles of its own comes again for each of them.
+    if ((spec_.heads > 1 && kept_moves_ < kMostKept) || schedule_.block_per_tile) {
       kept_moves_ += static_cast<int64_t>(program->moves.size());
       kept = program;
     }
@@ -110,13 +111,10 @@ class Machine::Run {
 
   // The moves of one key tile of a launch with a block for each: up to the tile of S that it writes.
   static std::pair<size_t, size_t> TileMoves(const Program& program, int32_t tile) {
-    size_t begin = 0;
-    for (size_t n = 0; n < program.moves.size(); ++n) {
-      if (!program.moves[n].write) continue;
-      if (tile-- == 0) return {begin, n + 1};
-      begin = n + 1;
-    }
-    return {program.moves.size(), program.moves.size()};
+    const std::vector<size_t>& after = program.after_writes;
+    const size_t n = static_cast<size_t>(tile);
+    if (n >= after.size()) return {program.moves.size(), program.moves.size()};
+    return {n == 0 ? 0 : after[n - 1], after[n]};
   }
 
   // Gives the slot its next block, at `time`; false when there is none.
@@ -130,9 +128,7 @@ class Machine::Run {
     }
     slot.work = schedule_.order[static_cast<size_t>(next)];
     next += schedule_.round_robin ? static_cast<int64_t>(slots_.size()) : 1;
-    if (!slot.keep || !schedule_.block_per_tile ||
-        slot.keep.get() != programs_[static_cast<size_t>(slot.work.block)].get())
-      slot.keep = ProgramOf(slot.work.block);
+    slot.keep = ProgramOf(slot.work.block);
     slot.program = slot.keep.get();
     slot.at = 0;
     slot.end = slot.program->moves.size();

@@ -58,8 +58,7 @@ std::vector<LaunchTraffic> Replay(const Kernel& kernel, const Attention& a, cons
   machine.set_flush_between(options.start == Start::kFlushed);
   kernel.Run(machine, a, t, kernel.recipe);
   if (again) kernel.Run(machine, a, t, kernel.recipe);
-  const std::vector<LaunchTraffic>& all = machine.launches();
-  return {all.end() - launches, all.end()};
+  return machine.launches();
 }
 
 }  // namespace
@@ -70,7 +69,9 @@ Estimate& Estimate::operator+=(const Estimate& other) {
 }
 
 int64_t ExactCost(const Count& count) {
-  return (Sum(count.total.l2_to_sm).read + Sum(count.total.l2_to_sm).write) / kGranuleBytes;
+  int64_t cost = (Sum(count.total.l2_to_sm).read + Sum(count.total.l2_to_sm).write) / kGranuleBytes;
+  for (const LaunchCount& launch : count.launches) cost += launch.grid.blocks();
+  return cost;
 }
 
 Predicted Predict(const Kernel& kernel, const Attention& a, const Tiling& t, const data::Gpu& gpu, const Count& count,
@@ -83,13 +84,17 @@ Predicted Predict(const Kernel& kernel, const Attention& a, const Tiling& t, con
     predicted.launches.resize(count.launches.size());
     for (int seed = 1; seed <= std::max(1, options.seeds); ++seed) {
       const std::vector<LaunchTraffic> traffic = Replay(kernel, a, t, gpu, count, options, seed);
-      for (size_t n = 0; n < traffic.size(); ++n) {
+      const size_t first = traffic.size() - predicted.launches.size();  // of the second call with Start::kAgain
+      for (size_t n = 0; n < predicted.launches.size(); ++n) {
         Prediction& p = predicted.launches[n];
-        const LaunchTraffic& launch = traffic[n];
+        const LaunchTraffic& launch = traffic[first + n];
         Widen(p.dram_read, launch.dram_read, seed == 1);
         Widen(p.dram_write, launch.dram_write, seed == 1);
         Widen(p.dirty_at_end, launch.dirty_at_end, seed == 1);
-        if (seed == 1) p.earlier_write = launch.earlier_write, p.fabric = launch.fabric;
+        if (seed > 1) continue;
+        p.earlier_write = launch.earlier_write;
+        p.fabric = launch.fabric;
+        if (first + n > 0 && options.start != Start::kFlushed) p.dirty_at_start = traffic[first + n - 1].dirty_at_end;
       }
     }
   }
@@ -106,6 +111,7 @@ Predicted Predict(const Kernel& kernel, const Attention& a, const Tiling& t, con
     total.compulsory_read += p.compulsory_read, total.compulsory_write += p.compulsory_write;
     total.requested_read += p.requested_read, total.requested_write += p.requested_write;
     total.working_set = std::max(total.working_set, p.working_set);
+    if (n == 0) total.dirty_at_start = p.dirty_at_start;
     total.dirty_at_end = p.dirty_at_end;  // of the last launch: of the whole call
     if (options.start == Start::kFlushed && n > 0) {
       // Every launch began without the dirty lines of the one before: they are written all the same.

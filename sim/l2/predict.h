@@ -37,6 +37,7 @@ struct Prediction {
   std::string name;
   Estimate dram_read, dram_write;  // during the launch: what a profiler counts
   int64_t earlier_write = 0;       // of dram_write: lines that were dirty before the call
+  int64_t dirty_at_start = 0;      // left in L2 by the launches before: they may be written now
   Estimate dirty_at_end;           // written by the call so far, and still only in L2
   int64_t fabric = 0;              // reads and writes that cross between the partitions of the L2
 
@@ -50,8 +51,8 @@ struct Prediction {
   double working_set = 0;
   bool in_knee() const { return working_set >= 0.7 && working_set <= 1.3; }
 
-  // Bytes that the call writes to HBM, now or when its last lines leave the L2.
-  int64_t written_in_the_end() const { return dram_write.value - earlier_write + dirty_at_end.value; }
+  // Bytes that are written to HBM, now or when the last lines leave the L2.
+  int64_t written_in_the_end() const { return dram_write.value - earlier_write - dirty_at_start + dirty_at_end.value; }
 };
 
 struct Predicted {
@@ -72,7 +73,7 @@ struct PredictOptions {
 Predicted Predict(const Kernel& kernel, const Attention& attention, const Tiling& tiling, const data::Gpu& gpu,
                   const Count& count, const PredictOptions& options = {});
 
-// How many granules the exact mode would look up: about 20 million a second.
+// How much work the exact mode would be: granules to look up and blocks to start, about 20 million a second.
 int64_t ExactCost(const Count& count);
 
 // The working set over the capacity that Prediction reports.

@@ -98,6 +98,8 @@ TEST_CASE("a problem that fits is read once, and when it ran just before not at 
     CHECK(cold.dram_write.value == 0);
     const Prediction again = asked(gpu, {mode, Start::kAgain, 1, {}}).total;
     CHECK(again.dram_read.value == overhead);
+    CHECK(again.dirty_at_start == cold.dirty_at_end.value);
+    CHECK(again.dirty_at_end == cold.dirty_at_end);
   }
 }
 

@@ -39,6 +39,9 @@ Program Record(const LaunchSpec& spec, const Stream::Body& body, const Tiling& t
   RecordingBlock block(spec, tiling, ledger, spans, program);
   body(block, index, spec.keys ? spec.keys(index) : KeyRuns());
   program.flops = ledger.matrix_flops;
+  for (size_t n = 0; n < program.moves.size(); ++n) {
+    if (program.moves[n].write) program.after_writes.push_back(n + 1);
+  }
   return program;
 }
 

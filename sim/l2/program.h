@@ -2,6 +2,7 @@
 #ifndef BITFLASH_SIM_L2_PROGRAM_H_
 #define BITFLASH_SIM_L2_PROGRAM_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -20,7 +21,8 @@ struct Move {
 
 struct Program {
   std::vector<Move> moves;
-  int64_t flops = 0;  // of the whole block
+  std::vector<size_t> after_writes;  // for every move that writes, the index of the one after it
+  int64_t flops = 0;                 // of the whole block
 };
 
 // Evaluates the body of one block, tile by tile.

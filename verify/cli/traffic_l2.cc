@@ -11,6 +11,8 @@ namespace {
 
 // Granules that the exact mode looks up in a second or two.
 constexpr int64_t kMostGranules = 25'000'000;
+// And in a minute: more is refused.
+constexpr int64_t kMostAtAll = 1'000'000'000;
 
 template <class T>
 T Parse(const char* flag, const char* kind, const std::optional<std::string>& text,
@@ -42,6 +44,11 @@ std::optional<sim::l2::Predicted> PredictL2(const L2Choice& choice, bool sweep, 
                                             const data::Gpu& gpu) {
   if (choice.mode == L2Choice::Mode::kOff) return std::nullopt;
   const int64_t cost = sim::l2::ExactCost(result.count);
+  if (choice.mode == L2Choice::Mode::kExact && cost > kMostAtAll) {
+    throw data::UsageError("--l2 exact would look up " + std::to_string(cost) +
+                           " granules of 4 KiB: expected at most " + std::to_string(kMostAtAll) +
+                           "; --l2 closed takes any problem");
+  }
   const bool exact = choice.mode == L2Choice::Mode::kExact ||
                      (choice.mode == L2Choice::Mode::kAuto && !sweep && cost <= kMostGranules);
   bool knee = false;
