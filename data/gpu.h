@@ -32,6 +32,11 @@ struct Gpu {
   int64_t l2_bytes = 0;                             // what the device reports
   std::optional<int64_t> l2_bytes_effective;        // what a probe finds usable
   std::optional<int64_t> l2_partitions;
+  std::optional<int64_t> l2_lru_bytes;             // capacity, replacement taken for LRU; blur makes it exceed l2_bytes
+  std::optional<int64_t> l2_ways;                  // granules of 4096 bytes that compete for a place
+  std::optional<int64_t> l2_dirty_bytes;           // the most that stay dirty
+  std::optional<int64_t> l2_dirty_at_start_bytes;  // dirty before a launch under a profiler that flushes caches
+  std::optional<int64_t> launch_dram_bytes;        // read by a launch beside its tensors
   std::optional<double> l2_read_bytes_per_second;  // measured, all SMs reading shared data
   int64_t shared_bytes_per_sm = 0;
   int64_t shared_bytes_per_block = 0;  // the most a block may ask for

@@ -63,7 +63,7 @@ Conclusion Judge(const Explanation& e) {
   if (e.phase == Phase::kDecode) {
     return c.score_share() < kWorthNaming ? Conclusion::kDecodeElsewhere : Conclusion::kDecodeShare;
   }
-  if (c.standard.stored_bytes <= e.l2_bytes) return Conclusion::kScoresInL2;
+  if (2 * c.scores_in_hbm() <= c.standard.score_bytes) return Conclusion::kScoresInL2;
   return c.floor_ratio() < 1 + kWorthNaming ? Conclusion::kSmallGain : Conclusion::kRemovesHbm;
 }
 
@@ -142,6 +142,9 @@ Explanation Explain(const ExplainInput& input) {
   const Attention other_attention = OtherPhase(e.input, other);
   e.prefill = CountContrast(e.phase == Phase::kPrefill ? asked : other_attention, input.gpu, input.fp32_scores);
   e.decode = CountContrast(e.phase == Phase::kDecode ? asked : other_attention, input.gpu, input.fp32_scores);
+  for (Contrast* contrast : {&e.prefill, &e.decode}) {
+    for (KernelCost* cost : {&contrast->standard, &contrast->flash}) PredictHbm(*cost, contrast->attention, input.gpu);
+  }
   if (ChooseFlash(asked, input.gpu).reduced) e.notes.push_back(ExplainNote::kTileReduced);
 
   e.l2_bytes = UsableL2(input.gpu);

@@ -29,9 +29,13 @@ struct ExplainInput {
 
 // Bytes between HBM and chip, three ways; never to be mixed.
 struct HbmBytes {
-  int64_t compulsory = 0;            // every operand of every launch once: the floor
-  std::optional<int64_t> predicted;  // behind a model of the L2; empty without one
-  int64_t requested = 0;             // what the SMs ask of L2: HBM traffic if there were no L2
+  int64_t compulsory = 0;  // every operand of every launch once: the floor
+  // Behind a model of the L2 (sim/l2), launches one after the other; without S and P that are still in L2 at the end,
+  // which the next layer overwrites there. Empty where it was not asked: in sweeps and other groups.
+  std::optional<int64_t> predicted;
+  int64_t predicted_low = 0, predicted_high = 0;  // its range; equal far from the L2's capacity
+  bool near_capacity = false;                     // K and V in flight: from 0.7 to 1.3 of the L2
+  int64_t requested = 0;                          // what the SMs ask of L2: HBM traffic if there were no L2
 };
 
 // Lower bounds on time, in seconds. A launch cannot be faster than the largest of its floors, so `total` adds the
@@ -79,6 +83,9 @@ struct Contrast {
   double score_share() const;  // S and P in the standard kernels' compulsory bytes
   double byte_ratio() const;   // standard over flash, compulsory HBM bytes
   double floor_ratio() const;  // standard over flash, Floors::total
+  // S and P in the standard kernels' predicted HBM bytes: what L2 does not absorb between the launches. All of
+  // score_bytes without a prediction.
+  int64_t scores_in_hbm() const;
 };
 
 // A tile of one thread block of the FlashAttention kernel.
@@ -154,7 +161,7 @@ struct Claim {
 // What the whole explanation comes down to.
 enum class Conclusion : uint8_t {
   kRemovesHbm,       // prefill: S and P dominate HBM traffic, and the floors fall
-  kScoresInL2,       // prefill: S and P fit L2, so the saving is mostly on paper
+  kScoresInL2,       // prefill: L2 absorbs most of S and P, so the saving is mostly on paper
   kSmallGain,        // prefill: the floors hardly fall
   kDecodeElsewhere,  // decode: S and P are a small share of the bytes
   kDecodeShare,      // decode: S and P are a share worth naming

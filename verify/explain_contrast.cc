@@ -7,6 +7,7 @@
 
 #include "data/error.h"
 #include "sim/count_stream.h"
+#include "sim/l2/predict.h"
 
 namespace bitflash::verify {
 namespace {
@@ -214,6 +215,27 @@ Contrast CountContrast(const Attention& attention, const Gpu& gpu, bool fp32_sco
   result.visible_pairs = VisiblePairs(attention);
   result.useful_flops = UsefulFlops(attention);
   return result;
+}
+
+void PredictHbm(KernelCost& cost, const Attention& attention, const Gpu& gpu) {
+  constexpr int64_t kMostGranules = 2'000'000;
+  sim::l2::PredictOptions options;
+  if (sim::l2::ExactCost(cost.count) > kMostGranules) options.mode = sim::l2::Mode::kClosedForm;
+  const sim::Kernel& kernel = sim::FindKernel(cost.kernel);
+  const sim::l2::Prediction total = Predict(kernel, attention, cost.tiling, gpu, cost.count, options).total;
+  const auto& compulsory = cost.count.total.hbm_compulsory;
+  const int64_t output = At(compulsory, TensorId::kO).write + At(compulsory, TensorId::kLse).write;
+  const int64_t written = total.dram_write.value - total.earlier_write + std::min(total.dirty_at_end.value, output);
+  cost.hbm.predicted = total.dram_read.value + written;
+  cost.hbm.predicted_low = total.dram_read.low + written;
+  cost.hbm.predicted_high = total.dram_read.high + written;
+  cost.hbm.near_capacity = total.in_knee();
+}
+
+int64_t Contrast::scores_in_hbm() const {
+  if (!standard.hbm.predicted) return standard.score_bytes;
+  const int64_t others = standard.hbm.compulsory - standard.score_bytes;
+  return std::clamp<int64_t>(*standard.hbm.predicted - others, 0, standard.score_bytes);
 }
 
 double Contrast::score_share() const {

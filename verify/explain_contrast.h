@@ -32,6 +32,9 @@ int64_t UsefulFlops(const data::Attention& attention);
 
 Contrast CountContrast(const data::Attention& attention, const data::Gpu& gpu, bool fp32_scores);
 
+// Fills in HbmBytes::predicted: replayed where that takes a tenth of a second, in closed form elsewhere.
+void PredictHbm(KernelCost& cost, const data::Attention& attention, const data::Gpu& gpu);
+
 // Peak of the tensor cores for the format, dense, in FLOP/s.
 double TensorPeak(const data::Gpu& gpu, data::Format format);
 

@@ -135,7 +135,12 @@ constexpr Case kCases[] = {
     {"bitflash traffic " H "--assert 'hbm.read<=lots'", 2, "compares with no number"},
     {"bitflash traffic " H "--assert 'hbm.read<=1XB'", 2, "has the unknown unit 'XB'"},
     {"bitflash traffic " H "--assert 'hbm.reed<=1GB'", 2, "unknown field 'hbm.reed'; did you mean 'hbm.read'?"},
-    {"bitflash traffic " H "--assert 'hbm.read.predicted<=1GB'", 2, "is not known for this kernel"},
+    {"bitflash traffic " H "--l2 off --assert 'hbm.read.predicted<=1GB'", 2, "is not known for this kernel"},
+    {"bitflash traffic " H "--l2 perfect", 2, "--l2: unknown mode 'perfect' (accepted: auto, exact, closed, off)"},
+    {"bitflash traffic --heads-q 128 --head-dim 128 --seqlen 1000000 --kernel standard --l2 exact", 2,
+     "expected at most 1000000000; --l2 closed takes any problem"},
+    {"bitflash traffic " H "--l2-start warm", 2, "--l2-start: unknown state 'warm'"},
+    {"bitflash traffic " H "--l2 off --l2-start again", 2, "--l2-start means nothing with --l2 off"},
     // output
     {"bitflash traffic " H "--json --csv", 2, "--json and --csv cannot both go to standard output"},
     {"bitflash traffic " H "--json=", 2, "--json= needs a file name"},

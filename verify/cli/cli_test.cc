@@ -41,7 +41,13 @@ TEST_CASE("traffic: FlashAttention-2, 16 heads of 4096 x 4096 x 128 in bf16") {
   CHECK(total["l2_to_sm"]["read"] == requested);
   CHECK(total["hbm"]["read"]["requested"] == requested);
   CHECK(total["hbm"]["read"]["compulsory"] == 3 * (16 << 20));
-  CHECK(total["hbm"]["read"]["predicted"].is_null());
+  // K and V of three heads fit L2 twice: HBM sees every operand once, and what a launch reads beside them.
+  CHECK(total["hbm"]["read"]["predicted"] >= 3 * (16 << 20));
+  CHECK(total["hbm"]["read"]["predicted"] < 3.1 * (16 << 20));
+  // O and LSE in the end, and the registers that this build spills once a block.
+  CHECK(total["hbm"]["write"]["predicted"] >= total["hbm"]["write"]["compulsory"]);
+  CHECK(total["hbm"]["write"]["predicted"] < 20'000'000);
+  CHECK(json["l2_mode"] == "exact");
   CHECK(total["hbm"]["write"]["compulsory"] == (16 << 20) + 16 * 4096 * 4);  // O, and LSE in fp32
   CHECK(total["flops"]["matrix"] == int64_t{4} * 16 * 4096 * 4096 * 128);
   REQUIRE(json["launches"].size() == 1);
@@ -62,13 +68,43 @@ TEST_CASE("traffic: what the launches of standard attention move adds up to its 
   }
 }
 
+TEST_CASE("traffic: behind the L2, by two ways, from three starts, or not at all") {
+  const std::string standard =
+      "bitflash traffic --heads-q 8 --head-dim 128 --seqlen 1024 --kernel standard --gpu h100 ";
+  for (const char* mode : {"exact", "closed"}) {
+    const std::string with = standard + "--l2 " + mode + " --json --l2-start ";
+    const Json stream = ValidJson(with + "stream", "traffic"), flushed = ValidJson(with + "flushed", "traffic");
+    CHECK(stream["l2_mode"] == mode);
+    // The softmax finds the scores, 16.8 MB, where the launch before left them, unless a profiler flushes.
+    CHECK(stream["launches"][1]["hbm"]["read"]["predicted"] < 1'000'000);
+    CHECK(flushed["launches"][1]["hbm"]["read"]["predicted"] > 16'000'000);
+    CHECK(stream["launches"][1]["l2"]["dirty_at_end"] > 16'000'000);
+    CHECK(ValidJson(with + "again", "traffic")["total"]["hbm"]["read"]["predicted"] <=
+          stream["total"]["hbm"]["read"]["predicted"]);
+  }
+  const Json off = ValidJson(standard + "--l2 off --json", "traffic");
+  CHECK(off["l2_mode"].is_null());
+  CHECK(off["total"]["l2"].is_null());
+  CHECK(off["total"]["hbm"]["read"]["predicted"].is_null());
+}
+
+TEST_CASE("traffic: near the L2's capacity the prediction is a range") {
+  const Json json =
+      ValidJson("bitflash traffic --heads-q 2 --head-dim 128 --seqlen 24576 --kernel fa2 --gpu h100 --l2 exact --json",
+                "traffic");
+  CHECK(json["total"]["l2"]["in_knee"] == true);
+  CHECK(json["total"]["l2"]["dram_read"]["low"] < json["total"]["l2"]["dram_read"]["high"]);
+  const Finished text = Run("bitflash traffic --heads-q 2 --head-dim 128 --seqlen 24576 --kernel fa2 --gpu h100");
+  CHECK(text.out.find("near its capacity: predicted reads") != std::string::npos);
+}
+
 TEST_CASE("traffic: a sweep is the single runs, in order, kernels innermost") {
-  const Json sweep =
-      ValidJson("bitflash traffic --heads-q 8 --head-dim 64 --seqlen 512:2048:x2 --batch 1,3 --kernel fa1,fa2 --json",
-                "traffic-sweep");
+  const Json sweep = ValidJson(
+      "bitflash traffic --heads-q 8 --head-dim 64 --seqlen 512:2048:x2 --batch 1,3 --kernel fa1,fa2 --l2 closed --json",
+      "traffic-sweep");
   REQUIRE(sweep["results"].size() == 12);
-  const Json single =
-      ValidJson("bitflash traffic --heads-q 8 --head-dim 64 --seqlen 1024 --batch 3 --kernel fa2 --json", "traffic");
+  const Json single = ValidJson(
+      "bitflash traffic --heads-q 8 --head-dim 64 --seqlen 1024 --batch 3 --kernel fa2 --l2 closed --json", "traffic");
   const Json& same = sweep["results"][9];  // batch 3, the second length, the second kernel
   CHECK(same["problem"] == single["problem"]);
   CHECK(same["kernel"] == single["kernel"]);
@@ -102,14 +138,17 @@ TEST_CASE("traffic: CSV has the numbers of JSON in the same cells of every line"
 
 TEST_CASE("traffic --assert: exit code 1 names the point and the value; every point is checked") {
   CHECK(Run(std::string(kFa2) + "--assert 'l2_to_sm.read==1090519040'").exit_code == 0);
-  const Finished failed = Run(std::string(kFa2) + "--assert 'hbm.read<=1GB' --assert 'hbm.write<=1GB'");
+  const Finished failed = Run(std::string(kFa2) + "--l2 off --assert 'hbm.read<=1GB' --assert 'hbm.write<=1GB'");
   CHECK(failed.exit_code == 1);
   CHECK(failed.out.find("assert hbm.read<=1GB: FAILS (hbm.read.requested = 1,090,519,040)") != std::string::npos);
   CHECK(failed.out.find("assert hbm.write<=1GB: holds") != std::string::npos);
   CHECK(failed.err ==
         "bitflash traffic: assertion failed: hbm.read<=1GB: hbm.read.requested = 1090519040 (kernel fa2)\n");
+  // Behind the L2 the same claim holds.
+  CHECK(Run(std::string(kFa2) + "--assert 'hbm.read<=1GB'").out.find("holds (hbm.read.predicted = ") !=
+        std::string::npos);
   const std::string sweep =
-      "bitflash traffic --heads-q 8 --head-dim 64 --seqlen 512:2048:x2 --assert 'hbm.read<=8MiB' ";
+      "bitflash traffic --heads-q 8 --head-dim 64 --seqlen 512:2048:x2 --assert 'hbm.read.requested<=8MiB' ";
   const Finished some = Run(sweep);
   CHECK(some.exit_code == 1);
   CHECK(some.err.find("seqlen 2048") != std::string::npos);
@@ -121,15 +160,16 @@ TEST_CASE("traffic --assert: exit code 1 names the point and the value; every po
 
 TEST_CASE("traffic: an infeasible point is a row with its reason, and fails every assertion; the sweep goes on") {
   // Half a gibi queries would be more tiles than are counted.
-  const std::string sweep = "bitflash traffic --heads-q 8 --head-dim 64 --seqlen-q 512,536870912,1024 --seqlen-k 64 ";
+  const std::string sweep =
+      "bitflash traffic --heads-q 8 --head-dim 64 --seqlen-q 512,536870912,1024 --seqlen-k 64 --l2 closed ";
   const std::string reason = "the queries would be cut into 4194304 tiles";
   const Json json = ValidJson(sweep + "--json", "traffic-sweep");
   REQUIRE(json["results"].size() == 3);
   CHECK(json["results"][1]["infeasible"].get<std::string>().rfind(reason, 0) == 0);
   CHECK(json["results"][1]["total"].is_null());
   CHECK(json["results"][1]["launches"].empty());
-  const Json last =
-      ValidJson("bitflash traffic --heads-q 8 --head-dim 64 --seqlen-q 1024 --seqlen-k 64 --json", "traffic");
+  const Json last = ValidJson(
+      "bitflash traffic --heads-q 8 --head-dim 64 --seqlen-q 1024 --seqlen-k 64 --l2 closed --json", "traffic");
   CHECK(json["results"][2]["infeasible"].is_null());
   CHECK(json["results"][2]["total"] == last["total"]);
 

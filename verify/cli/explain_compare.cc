@@ -66,9 +66,29 @@ DocumentPart ExplainWriter::Comparison() const {
   const double absorbed =
       1 - static_cast<double>(f.hbm.compulsory) / static_cast<double>(std::max<int64_t>(1, f.hbm.requested));
   part.Paragraph(
-      Say("p5.model", {{"requested", Amount(f.hbm.requested)}, {"absorbed", Percent(std::max(0.0, absorbed))}}));
+      Say("p5.model", {{"requested", Amount(f.hbm.requested)}, {"absorbed", Percent(std::max(0.0, absorbed))}}) +
+      Say("space") + Predicted());
   AddGroups(part);
   return part;
+}
+
+// What HBM sees behind the L2, as far as it can be known.
+std::string ExplainWriter::Predicted() const {
+  const Contrast& c = e_.asked();
+  const HbmBytes& s = c.standard.hbm;
+  const HbmBytes& f = c.flash.hbm;
+  if (!s.predicted || !f.predicted) return "";
+  std::string text = Say("p5.predicted", {{"standard", Amount(*s.predicted)}, {"flash", Amount(*f.predicted)}});
+  if (f.near_capacity) {
+    text +=
+        Say("space") + Say("p5.near_capacity", {{"low", Amount(f.predicted_low)}, {"high", Amount(f.predicted_high)}});
+  }
+  const int64_t seen = c.scores_in_hbm(), all = c.standard.score_bytes;
+  constexpr double kMost = 0.9;  // of S and P: then L2 absorbs nothing worth naming
+  if (static_cast<double>(seen) < kMost * static_cast<double>(all)) {
+    text += Say("space") + Say("p5.stays", {{"score_bytes", Amount(all)}, {"seen", Amount(seen)}});
+  }
+  return text;
 }
 
 void ExplainWriter::AddGroups(DocumentPart& part) const {

@@ -60,6 +60,8 @@ Json CostJson(const KernelCost& side) {
           {"hbm",
            {{"compulsory", side.hbm.compulsory},
             {"predicted", OrNull(side.hbm.predicted)},
+            {"predicted_low", side.hbm.predicted ? Json(side.hbm.predicted_low) : Json(nullptr)},
+            {"predicted_high", side.hbm.predicted ? Json(side.hbm.predicted_high) : Json(nullptr)},
             {"requested", side.hbm.requested}}},
           {"l2_to_sm", {{"read", requested.read}, {"write", requested.write}}},
           {"operand_bytes", side.operand_bytes},
@@ -82,8 +84,8 @@ Json CostJson(const KernelCost& side) {
 
 Json ContrastJson(const Contrast& c) {
   return {{"problem", ProblemJson(c.attention)}, {"useful_flops", c.useful_flops}, {"score_share", c.score_share()},
-          {"byte_ratio", c.byte_ratio()},        {"floor_ratio", c.floor_ratio()}, {"standard", CostJson(c.standard)},
-          {"flash", CostJson(c.flash)}};
+          {"byte_ratio", c.byte_ratio()},        {"floor_ratio", c.floor_ratio()}, {"scores_in_hbm", c.scores_in_hbm()},
+          {"standard", CostJson(c.standard)},    {"flash", CostJson(c.flash)}};
 }
 
 Json OnChipJson(const OnChip& on_chip) {

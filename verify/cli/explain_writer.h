@@ -55,6 +55,7 @@ class ExplainWriter {
   std::string Times(double factor) const { return Say("times", {{"n", Ratio(factor)}}); }
   std::string Limiter(Bottleneck bottleneck) const;
   std::string ScoresAtRest(const Contrast& c) const;
+  std::string Predicted() const;
   void AddGroups(DocumentPart& part) const;
   void AddSweep(DocumentPart& part) const;
 

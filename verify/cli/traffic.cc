@@ -21,20 +21,22 @@ std::string PointName(const Workload& workload, const TrafficResult& result) {
   return name;
 }
 
-std::vector<TrafficResult> CountAll(const Workload& workload, const std::vector<Assertion>& assertions,
-                                    const Output& output) {
+std::vector<TrafficResult> CountAll(const Workload& workload, const L2Choice& l2,
+                                    const std::vector<Assertion>& assertions, const Output& output) {
+  const bool sweep = workload.points.size() * workload.kernels.size() > 1;
   std::vector<TrafficResult> results;
   Progress progress(output, "counting", static_cast<int64_t>(workload.points.size()));
   for (const data::Attention& attention : workload.points) {
     for (const sim::Kernel* kernel : workload.kernels) {
-      TrafficResult result{kernel, attention, ChooseTiling(workload, *kernel, attention), {}, {}, {}};
+      TrafficResult result{kernel, attention, ChooseTiling(workload, *kernel, attention), {}, {}, {}, {}};
       try {
         result.count = sim::CountKernel(*kernel, attention, result.tiling, workload.gpu);
+        result.l2 = PredictL2(l2, sweep, result, workload.gpu);
       } catch (const data::UsageError& error) {
         result.infeasible = error.what();
       }
       if (!assertions.empty() && result.infeasible.empty()) {
-        const Json total = LedgerJson(result.count.total);
+        const Json total = LedgerJson(result.count.total, result.l2 ? &result.l2->total : nullptr, true);
         for (const Assertion& assertion : assertions) result.outcomes.push_back(Evaluate(assertion, total));
       }
       results.push_back(std::move(result));
@@ -99,8 +101,8 @@ ExitCode Traffic(const Arguments& arguments) {
       "traffic",
       "Counts the bytes that attention kernels move between HBM, L2, shared memory and registers, and their "
       "operations,\n"
-      "without executing them. HBM has three numbers: compulsory (every byte once), predicted (behind the L2; not\n"
-      "modelled yet) and requested (as if there were no L2).",
+      "without executing them. HBM has three numbers: compulsory (every byte once), predicted (behind a model\n"
+      "of the L2) and requested (as if there were no L2).",
       {{"bitflash traffic --model llama-3-8b --seqlen 8192", "one layer of a model, prefill, on an H200"},
        {"bitflash traffic --kernel standard,fa2 --heads-q 16 --head-dim 128 --seqlen 4096 --gpu a100-80gb",
         "two kernels on the same problem"},
@@ -110,18 +112,24 @@ ExitCode Traffic(const Arguments& arguments) {
   WorkloadFlags workload_flags;
   OutputFlags output_flags;
   std::vector<std::string> assertion_texts;
+  std::optional<std::string> l2_mode, l2_start;
   const WorkloadFeatures features{.sweep = true};
   AddWorkloadFlags(line, workload_flags, features);
   line.AddOption("--assert", assertion_texts, "CLAIM", "FIELD OP VALUE, e.g. \"l2_to_sm.read<=1.2GB\"; repeatable");
+  line.AddOption("--l2", l2_mode, "MODE",
+                 "HBM behind L2: auto, exact (a replay), closed (a formula; auto in sweeps), off");
+  line.AddOption("--l2-start", l2_start, "STATE",
+                 "What L2 holds: stream (what earlier launches left), flushed (as profilers do), again");
   AddOutputFlags(line, output_flags, {.csv = true});
   line.Parse(arguments);
 
   Output output("traffic", output_flags);
   std::vector<Assertion> assertions;
   for (const std::string& text : assertion_texts) assertions.push_back(ParseAssertion(text));
+  const L2Choice l2 = ParseL2(l2_mode, l2_start);
   const Workload workload = ResolveWorkload(workload_flags, features);
   for (const std::string& note : workload.notes) output.Note(note);
-  const std::vector<TrafficResult> results = CountAll(workload, assertions, output);
+  const std::vector<TrafficResult> results = CountAll(workload, l2, assertions, output);
 
   if (output.wants_json()) output.JsonResult(TrafficJson(workload, assertions, results));
   if (output.wants_csv()) output.CsvResult(TrafficCsv(results));

@@ -11,14 +11,41 @@ using sim::PerTensor;
 using sim::TensorId;
 using sim::Traffic;
 
-Json BytesJson(const Traffic& compulsory, const Traffic& l2_to_sm, const Traffic& shared, int64_t register_read) {
-  const auto hbm = [](int64_t floor, int64_t requested) {
-    return Json{{"compulsory", floor}, {"predicted", nullptr}, {"requested", requested}};
+// HBM bytes behind the L2; of one tensor alone they are not known.
+struct Behind {
+  Json read = nullptr, write = nullptr;
+};
+
+Behind BehindL2(const sim::l2::Prediction* l2, bool total) {
+  if (l2 == nullptr) return {};
+  return {l2->dram_read.value, total ? l2->written_in_the_end() : l2->dram_write.value - l2->earlier_write};
+}
+
+Json BytesJson(const Traffic& compulsory, const Traffic& l2_to_sm, const Traffic& shared, int64_t register_read,
+               const Behind& behind = {}) {
+  const auto hbm = [](int64_t floor, const Json& predicted, int64_t requested) {
+    return Json{{"compulsory", floor}, {"predicted", predicted}, {"requested", requested}};
   };
-  return {{"hbm", {{"read", hbm(compulsory.read, l2_to_sm.read)}, {"write", hbm(compulsory.write, l2_to_sm.write)}}},
+  return {{"hbm",
+           {{"read", hbm(compulsory.read, behind.read, l2_to_sm.read)},
+            {"write", hbm(compulsory.write, behind.write, l2_to_sm.write)}}},
           {"l2_to_sm", {{"read", l2_to_sm.read}, {"write", l2_to_sm.write}}},
           {"shared", {{"read", shared.read}, {"write", shared.write}}},
           {"register", {{"read", register_read}}}};
+}
+
+Json L2Json(const sim::l2::Prediction* l2) {
+  if (l2 == nullptr) return nullptr;
+  const auto range = [](const sim::l2::Estimate& e) {
+    return Json{{"low", e.low}, {"value", e.value}, {"high", e.high}};
+  };
+  return {{"dram_read", range(l2->dram_read)},
+          {"dram_write", range(l2->dram_write)},
+          {"dirty_at_end", l2->dirty_at_end.value},
+          {"earlier_write", l2->earlier_write},
+          {"fabric", l2->fabric},
+          {"working_set", l2->working_set},
+          {"in_knee", l2->in_knee()}};
 }
 
 bool Occurs(const Ledger& ledger, TensorId tensor) {
@@ -27,7 +54,7 @@ bool Occurs(const Ledger& ledger, TensorId tensor) {
          At(ledger.shared, tensor) != none || At(ledger.registers, tensor) != none;
 }
 
-Json LaunchJson(const sim::LaunchCount& launch) {
+Json LaunchJson(const sim::LaunchCount& launch, const sim::l2::Prediction* l2) {
   Json json = {{"name", launch.name},
                {"grid", {{"x", launch.grid.x}, {"y", launch.grid.y}, {"z", launch.grid.z}}},
                {"blocks", launch.grid.blocks()},
@@ -37,7 +64,7 @@ Json LaunchJson(const sim::LaunchCount& launch) {
                {"blocks_per_sm", launch.occupancy.blocks_per_sm},
                {"occupancy_limit", launch.occupancy.limit},
                {"waves", launch.waves}};
-  json.update(LedgerJson(launch.ledger));
+  json.update(LedgerJson(launch.ledger, l2, false));
   return json;
 }
 
@@ -47,9 +74,13 @@ Json ResultJson(const std::vector<Assertion>& assertions, const TrafficResult& r
       {"problem", ProblemJson(result.attention)},
       {"tiling", TilingJson(result.tiling)},
       {"launches", Json::array()},
-      {"total", result.infeasible.empty() ? LedgerJson(result.count.total) : Json(nullptr)},
+      {"l2_mode", result.l2 ? Json(result.l2->mode == sim::l2::Mode::kExact ? "exact" : "closed") : Json(nullptr)},
+      {"total", result.infeasible.empty()
+                    ? LedgerJson(result.count.total, result.l2 ? &result.l2->total : nullptr, true)
+                    : Json(nullptr)},
       {"assertions", Json::array()}};
-  for (const sim::LaunchCount& launch : result.count.launches) json["launches"].push_back(LaunchJson(launch));
+  for (size_t n = 0; n < result.count.launches.size(); ++n)
+    json["launches"].push_back(LaunchJson(result.count.launches[n], result.l2 ? &result.l2->launches[n] : nullptr));
   for (size_t i = 0; i < assertions.size(); ++i) {
     if (!result.infeasible.empty()) {
       json["assertions"].push_back(
@@ -65,9 +96,10 @@ Json ResultJson(const std::vector<Assertion>& assertions, const TrafficResult& r
 
 }  // namespace
 
-Json LedgerJson(const Ledger& ledger) {
-  Json json =
-      BytesJson(Sum(ledger.hbm_compulsory), Sum(ledger.l2_to_sm), Sum(ledger.shared), Sum(ledger.registers).read);
+Json LedgerJson(const Ledger& ledger, const sim::l2::Prediction* l2, bool total) {
+  Json json = BytesJson(Sum(ledger.hbm_compulsory), Sum(ledger.l2_to_sm), Sum(ledger.shared),
+                        Sum(ledger.registers).read, BehindL2(l2, total));
+  json["l2"] = L2Json(l2);
   json["flops"] = {{"matrix", ledger.matrix_flops}};
   json["ops"] = {{"special", ledger.special_ops}, {"fp32", ledger.fp32_ops}};
   Json tensors = Json::object();
@@ -152,12 +184,14 @@ std::string TrafficCsv(const std::vector<TrafficResult>& results) {
         a.seqlen_q, a.seqlen_k, a.head_dim, a.head_dim_v, CsvCell(data::ToString(a.mask)), Name(a.format), t.Br, t.Bc,
         t.warps, t.stages, t.splits, t.part_keys, t.page_size, t.pack_gqa, t.fp32_scores);
     const auto line = [&](std::string_view launch, std::string_view tensor, const Traffic& floor, const Traffic& l2,
-                          const Traffic& shared, int64_t registers, const std::string& operations) {
-      csv += fmt::format("{},{},{},{},,{},{},,{},{},{},{},{},{},{},\r\n", point, CsvCell(launch), tensor, floor.read,
-                         l2.read, floor.write, l2.write, l2.read, l2.write, shared.read, shared.write, registers,
-                         operations);
+                          const Traffic& shared, int64_t registers, const std::string& operations,
+                          const Behind& behind = {}) {
+      const auto known = [](const Json& bytes) { return bytes.is_null() ? "" : bytes.dump(); };
+      csv += fmt::format("{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},\r\n", point, CsvCell(launch), tensor,
+                         floor.read, known(behind.read), l2.read, floor.write, known(behind.write), l2.write, l2.read,
+                         l2.write, shared.read, shared.write, registers, operations);
     };
-    const auto lines = [&](std::string_view launch, const Ledger& ledger) {
+    const auto lines = [&](std::string_view launch, const Ledger& ledger, const Behind& behind) {
       for (int i = 0; i < sim::kTensorCount; ++i) {
         const auto tensor = static_cast<TensorId>(i);
         if (!Occurs(ledger, tensor)) continue;
@@ -166,15 +200,18 @@ std::string TrafficCsv(const std::vector<TrafficResult>& results) {
       }
       line(launch, "all", Sum(ledger.hbm_compulsory), Sum(ledger.l2_to_sm), Sum(ledger.shared),
            Sum(ledger.registers).read,
-           fmt::format("{},{},{}", ledger.matrix_flops, ledger.special_ops, ledger.fp32_ops));
+           fmt::format("{},{},{}", ledger.matrix_flops, ledger.special_ops, ledger.fp32_ops), behind);
     };
     if (!r.infeasible.empty()) {
       constexpr int kCounts = 14;  // columns from hbm_read_compulsory_bytes to fp32_ops
       csv += fmt::format("{},total,all{},{}\r\n", point, std::string(kCounts, ','), CsvCell(r.infeasible));
       continue;
     }
-    for (const sim::LaunchCount& launch : r.count.launches) lines(launch.name, launch.ledger);
-    lines("total", r.count.total);
+    for (size_t n = 0; n < r.count.launches.size(); ++n) {
+      const sim::LaunchCount& launch = r.count.launches[n];
+      lines(launch.name, launch.ledger, BehindL2(r.l2 ? &r.l2->launches[n] : nullptr, false));
+    }
+    lines("total", r.count.total, BehindL2(r.l2 ? &r.l2->total : nullptr, true));
   }
   return csv;
 }

@@ -2,10 +2,12 @@
 #ifndef BITFLASH_VERIFY_CLI_TRAFFIC_RESULT_H_
 #define BITFLASH_VERIFY_CLI_TRAFFIC_RESULT_H_
 
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "sim/count.h"
+#include "sim/l2/predict.h"
 #include "verify/cli/assertion.h"
 #include "verify/cli/output.h"
 #include "verify/cli/workload.h"
@@ -18,14 +20,30 @@ struct TrafficResult {
   data::Attention attention;
   sim::Tiling tiling;
   sim::Count count;
-  std::vector<Outcome> outcomes;  // of the assertions, in their order; empty when the point is infeasible
-  std::string infeasible;         // why the kernel cannot run this point; then nothing is counted
+  std::optional<sim::l2::Predicted> l2;  // behind the L2; empty when that was not asked for
+  std::vector<Outcome> outcomes;         // of the assertions, in their order; empty when the point is infeasible
+  std::string infeasible;                // why the kernel cannot run this point; then nothing is counted
 };
 
+// How `traffic` looks behind the L2: --l2 and --l2-start.
+struct L2Choice {
+  enum class Mode : uint8_t { kAuto, kExact, kClosedForm, kOff };
+  Mode mode = Mode::kAuto;  // exact where that takes no more than seconds; closed form in sweeps
+  sim::l2::Start start = sim::l2::Start::kStream;
+};
+
+// Throws UsageError with the accepted words.
+L2Choice ParseL2(const std::optional<std::string>& mode, const std::optional<std::string>& start);
+
+// Empty with Mode::kOff. In the knee the exact mode runs three seeds, for the range.
+std::optional<sim::l2::Predicted> PredictL2(const L2Choice& choice, bool sweep, const TrafficResult& result,
+                                            const data::Gpu& gpu);
+
 // {"hbm": {"read": {"compulsory", "predicted", "requested"}, "write": ...}, "l2_to_sm": ..., "shared": ...,
-// "register": {"read"}, "flops": {"matrix"}, "ops": {"special", "fp32"}, "tensors": {"q": ..., ...}}.
-// Without an L2 model every byte between L2 and the SMs is requested of HBM, and `predicted` is null.
-Json LedgerJson(const sim::Ledger& ledger);
+// "register": {"read"}, "l2": {...}, "flops": {"matrix"}, "ops": {"special", "fp32"}, "tensors": {"q": ..., ...}}.
+// `predicted` is null without a prediction, and for single tensors. Of writes it is what a launch writes while it runs;
+// of all launches together, what they write in the end.
+Json LedgerJson(const sim::Ledger& ledger, const sim::l2::Prediction* l2, bool total);
 
 Json ProblemJson(const data::Attention& attention);
 Json TilingJson(const sim::Tiling& tiling);

@@ -15,10 +15,28 @@ using sim::PerTensor;
 using sim::TensorId;
 using sim::Traffic;
 
+std::string Number(double value) { return fmt::format("{:.{}f}", value, value < 10 ? 2 : value < 100 ? 1 : 0); }
+
 // A zero is a dash, so that the eye finds what moves.
 std::string Cell(int64_t bytes) { return bytes == 0 ? "-" : Bytes(bytes); }
 
-std::string LedgerTable(const Ledger& ledger, bool color) {
+// "  L2: K and V in flight are 0.45 of it; 9.4 MB of the writes are still in it at the end".
+std::string L2Line(const sim::l2::Prediction* l2) {
+  if (l2 == nullptr) return "";
+  std::string text;
+  if (l2->working_set > 0) text = fmt::format("K and V in flight are {} of it", Number(l2->working_set));
+  if (l2->dirty_at_end.value > 0) {
+    text += fmt::format("{}{} of the writes are still in it at the end", text.empty() ? "" : "; ",
+                        Bytes(l2->dirty_at_end.value));
+  }
+  if (l2->in_knee()) {
+    text += fmt::format("{}near its capacity: predicted reads {} to {}", text.empty() ? "" : "; ",
+                        Bytes(l2->dram_read.low), Bytes(l2->dram_read.high));
+  }
+  return text.empty() ? "" : fmt::format("  L2: {}\n", text);
+}
+
+std::string LedgerTable(const Ledger& ledger, const sim::l2::Prediction* l2, bool total, bool color) {
   struct Row {
     const char* level;
     const char* what;
@@ -54,10 +72,18 @@ std::string LedgerTable(const Ledger& ledger, bool color) {
     for (const TensorId tensor : tensors) {
       cells.push_back(row.traffic == nullptr ? "-" : Cell(At(*row.traffic, tensor).*row.side));
     }
-    cells.push_back(row.traffic == nullptr ? "-" : Cell(Sum(*row.traffic).*row.side));
+    if (row.traffic != nullptr) {
+      cells.push_back(Cell(Sum(*row.traffic).*row.side));
+    } else if (l2 == nullptr) {
+      cells.push_back("-");
+    } else if (&row == &rows[1]) {
+      cells.push_back(Cell(l2->dram_read.value));
+    } else {
+      cells.push_back(Cell(total ? l2->written_in_the_end() : l2->dram_write.value - l2->earlier_write));
+    }
     table.Row(cells);
   }
-  return table.ToString(color, 2);
+  return table.ToString(color, 2) + L2Line(l2);
 }
 
 std::string OperationsLine(const Ledger& ledger) {
@@ -66,16 +92,20 @@ std::string OperationsLine(const Ledger& ledger) {
                      Prefixed(static_cast<double>(ledger.fp32_ops)));
 }
 
-std::string Number(double value) { return fmt::format("{:.{}f}", value, value < 10 ? 2 : value < 100 ? 1 : 0); }
-
 int64_t Both(const Traffic& traffic) { return traffic.read + traffic.write; }
 
-std::string IntensityLine(const Ledger& ledger) {
+std::string IntensityLine(const Ledger& ledger, const sim::l2::Prediction* l2) {
   const auto flops = static_cast<double>(ledger.matrix_flops);
   const int64_t floor = Both(Sum(ledger.hbm_compulsory)), requested = Both(Sum(ledger.l2_to_sm));
   if (floor == 0 || requested == 0) return "";
-  return fmt::format("  matrix FLOP per byte of HBM: {} compulsory, {} requested\n",
-                     Number(flops / static_cast<double>(floor)), Number(flops / static_cast<double>(requested)));
+  std::string predicted;
+  if (l2 != nullptr) {
+    const int64_t bytes = l2->dram_read.value + l2->written_in_the_end();
+    if (bytes > 0) predicted = fmt::format("{} predicted, ", Number(flops / static_cast<double>(bytes)));
+  }
+  return fmt::format("  matrix FLOP per byte of HBM: {} compulsory, {}{} requested\n",
+                     Number(flops / static_cast<double>(floor)), predicted,
+                     Number(flops / static_cast<double>(requested)));
 }
 
 std::string Where(const Workload& workload) {
@@ -102,20 +132,23 @@ std::string TrafficTables(const Workload& workload, const TrafficResult& result,
   text += fmt::format("tiling   {}\n", sim::ToString(result.tiling));
   text += fmt::format("GPU      {}\n", Where(workload));
   text += Assumptions(workload);
-  for (const sim::LaunchCount& launch : result.count.launches) {
+  const sim::l2::Prediction* const total = result.l2 ? &result.l2->total : nullptr;
+  for (size_t n = 0; n < result.count.launches.size(); ++n) {
+    const sim::LaunchCount& launch = result.count.launches[n];
+    const sim::l2::Prediction* const l2 = result.l2 ? &result.l2->launches[n] : nullptr;
     text += fmt::format("\n{}  grid {} x {} x {} = {} blocks of {} threads\n", bold(launch.name), launch.grid.x,
                         launch.grid.y, launch.grid.z, Grouped(launch.grid.blocks()), launch.resources.threads);
     text +=
         fmt::format("  {} shared memory per block, {} registers per thread; blocks per SM: {} (limit: {}); {} waves\n",
                     Bytes(launch.resources.shared_bytes), launch.resources.registers_per_thread,
                     launch.occupancy.blocks_per_sm, launch.occupancy.limit, Number(launch.waves));
-    text += LedgerTable(launch.ledger, color) + OperationsLine(launch.ledger);
-    if (result.count.launches.size() == 1) text += IntensityLine(launch.ledger);
+    text += LedgerTable(launch.ledger, l2, false, color) + OperationsLine(launch.ledger);
+    if (result.count.launches.size() == 1) text += IntensityLine(launch.ledger, l2);
   }
   if (result.count.launches.size() > 1) {
     text += fmt::format("\n{}  {} launches\n", bold("total"), result.count.launches.size());
-    text += LedgerTable(result.count.total, color) + OperationsLine(result.count.total);
-    text += IntensityLine(result.count.total);
+    text += LedgerTable(result.count.total, total, true, color) + OperationsLine(result.count.total);
+    text += IntensityLine(result.count.total, total);
   }
   return text;
 }
@@ -128,6 +161,7 @@ std::string TrafficSweepTable(const Workload& workload, const std::vector<Traffi
                {"kernel", Align::kLeft},
                {"tile", Align::kLeft},
                {"HBM compulsory", Align::kRight},
+               {"predicted", Align::kRight},
                {"requested", Align::kRight},
                {"shared", Align::kRight},
                {"register", Align::kRight},
@@ -138,7 +172,7 @@ std::string TrafficSweepTable(const Workload& workload, const std::vector<Traffi
     if (!result.infeasible.empty()) {
       table.Row({Grouped(result.attention.batch), Grouped(result.attention.seqlen_q),
                  Grouped(result.attention.seqlen_k), std::string(result.kernel->name),
-                 fmt::format("{}x{}", result.tiling.Br, result.tiling.Bc), "-", "-", "-", "-", "-", "-",
+                 fmt::format("{}x{}", result.tiling.Br, result.tiling.Bc), "-", "-", "-", "-", "-", "-", "-",
                  fmt::format("infeasible: {}", Printable(result.infeasible))});
       continue;
     }
@@ -147,8 +181,9 @@ std::string TrafficSweepTable(const Workload& workload, const std::vector<Traffi
     for (const sim::LaunchCount& launch : result.count.launches) waves += launch.waves;
     table.Row({Grouped(result.attention.batch), Grouped(result.attention.seqlen_q), Grouped(result.attention.seqlen_k),
                std::string(result.kernel->name), fmt::format("{}x{}", result.tiling.Br, result.tiling.Bc),
-               Bytes(Both(Sum(ledger.hbm_compulsory))), Bytes(Both(Sum(ledger.l2_to_sm))),
-               Bytes(Both(Sum(ledger.shared))), Bytes(Sum(ledger.registers).read),
+               Bytes(Both(Sum(ledger.hbm_compulsory))),
+               result.l2 ? Bytes(result.l2->total.dram_read.value + result.l2->total.written_in_the_end()) : "-",
+               Bytes(Both(Sum(ledger.l2_to_sm))), Bytes(Both(Sum(ledger.shared))), Bytes(Sum(ledger.registers).read),
                Flop(static_cast<double>(ledger.matrix_flops)), Number(waves)});
   }
   return text + table.ToString(color) + "bytes are reads plus writes of all launches; waves are summed over launches\n";

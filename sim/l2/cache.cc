@@ -1,0 +1,173 @@
+#include "sim/l2/cache.h"
+
+#include <algorithm>
+#include <cassert>
+
+namespace bitflash::sim::l2 {
+namespace {
+
+// 64 bits that look random (SplitMix64, Steele, Lea and Flood 2014).
+uint64_t Mixed(uint64_t x) {
+  x += 0x9E3779B97F4A7C15;
+  x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9;
+  x = (x ^ (x >> 27)) * 0x94D049BB133111EB;
+  return x ^ (x >> 31);
+}
+
+}  // namespace
+
+Cache::Cache(const CacheParameters& p, int64_t granules, uint64_t seed)
+    : parameters_(p), seed_(Mixed(seed)), entries_(static_cast<size_t>(2 * granules)) {
+  assert(p.partitions == 1 || p.partitions == 2);
+  const int64_t partition_bytes = p.bytes / p.partitions;
+  sets_per_partition_ =
+      std::clamp<int64_t>(partition_bytes / (p.set_granules * kGranuleBytes), 1, UINT16_MAX / p.partitions);
+  set_bytes_ = partition_bytes / sets_per_partition_;
+  dirty_limit_ = p.dirty_bytes / (p.partitions * sets_per_partition_);
+  sets_.resize(static_cast<size_t>(p.partitions * sets_per_partition_));
+  foreign_ = std::min(p.dirty_at_start, p.bytes);
+  for (size_t n = 0; n < sets_.size(); ++n) {  // the remainder goes to the first sets
+    const int64_t count = static_cast<int64_t>(sets_.size());
+    sets_[n].foreign = foreign_ / count + (static_cast<int64_t>(n) < foreign_ % count);
+    sets_[n].bytes = sets_[n].foreign;
+  }
+}
+
+int Cache::HomeOf(int64_t granule) const {
+  return parameters_.partitions == 1 ? 0 : static_cast<int>(Mixed(static_cast<uint64_t>(granule) ^ seed_) >> 63);
+}
+
+void Cache::Unlink(uint32_t at) {
+  Entry& e = entries_[at];
+  Set& set = sets_[e.set];
+  (e.newer == kNone ? set.newest : entries_[e.newer].older) = e.older;
+  (e.older == kNone ? set.oldest : entries_[e.older].newer) = e.newer;
+}
+
+void Cache::LinkOldest(uint32_t at) {
+  Entry& e = entries_[at];
+  Set& set = sets_[e.set];
+  e.older = kNone;
+  e.newer = set.oldest;
+  (set.oldest == kNone ? set.newest : entries_[set.oldest].older) = at;
+  set.oldest = at;
+}
+
+void Cache::LinkNewest(uint32_t at) {
+  Entry& e = entries_[at];
+  Set& set = sets_[e.set];
+  e.newer = kNone;
+  e.older = set.newest;
+  (set.newest == kNone ? set.oldest : entries_[set.newest].newer) = at;
+  set.newest = at;
+}
+
+bool Cache::Find(uint32_t at, Hint hint) {
+  const Entry& e = entries_[at];
+  if (!e.present) return false;
+  if (hint == Hint::kNormal && sets_[e.set].newest != at) {
+    Unlink(at);
+    LinkNewest(at);
+  }
+  return true;
+}
+
+// Evicts the oldest until the set fits; what was dirty before everything goes first.
+void Cache::Shrink(Set& set) {
+  if (set.bytes > set_bytes_ && set.foreign > 0) {
+    const int64_t out = std::min(set.foreign, set.bytes - set_bytes_);
+    set.foreign -= out, set.bytes -= out, foreign_ -= out;
+    counts_.dram_write += out;
+  }
+  while (set.bytes > set_bytes_) {
+    const uint32_t at = set.oldest;
+    Entry& e = entries_[at];
+    Unlink(at);
+    set.bytes -= e.bytes;
+    e.present = false;
+    if (e.dirty) {
+      e.dirty = false;
+      set.dirty -= e.bytes, dirty_ -= e.bytes;
+      counts_.dram_write += e.bytes;
+    }
+  }
+}
+
+void Cache::Insert(uint32_t at, int64_t granule, int partition, int64_t bytes, Hint hint) {
+  Entry& e = entries_[at];
+  const uint64_t hash = Mixed((static_cast<uint64_t>(granule) << 1 | static_cast<uint64_t>(partition)) + seed_);
+  e.set = static_cast<uint16_t>(partition * sets_per_partition_ +
+                                static_cast<int64_t>(hash % static_cast<uint64_t>(sets_per_partition_)));
+  e.bytes = static_cast<uint32_t>(bytes);
+  e.present = true;
+  e.dirty = false;
+  // One granule in eight does not follow the hint: fitted to what the launches of standard attention find of each
+  // other.
+  hint == Hint::kEvictFirst&& hash >> 61 != 0 ? LinkOldest(at) : LinkNewest(at);
+  Set& set = sets_[e.set];
+  set.bytes += bytes;
+  Shrink(set);
+}
+
+void Cache::MakeDirty(uint32_t at) {
+  Entry& e = entries_[at];
+  Set& set = sets_[e.set];
+  if (!e.dirty) {
+    e.dirty = true;
+    set.dirty += e.bytes, dirty_ += e.bytes;
+  }
+  if (set.dirty + set.foreign > dirty_limit_ && set.foreign > 0) {  // these are oldest
+    const int64_t out = std::min(set.foreign, set.dirty + set.foreign - dirty_limit_);
+    set.foreign -= out, set.bytes -= out, foreign_ -= out;
+    counts_.dram_write += out;
+  }
+  for (uint32_t n = set.oldest; set.dirty > dirty_limit_ && n != kNone; n = entries_[n].newer) {
+    Entry& old = entries_[n];
+    if (!old.dirty) continue;
+    old.dirty = false;  // it stays, clean
+    set.dirty -= old.bytes, dirty_ -= old.bytes;
+    counts_.dram_write += old.bytes;
+  }
+}
+
+Served Cache::Touch(int64_t granule, int64_t bytes, int side, Access access, Hint hint) {
+  const int home = HomeOf(granule);
+  const bool far = parameters_.partitions == 2 && side != home;
+  const uint32_t at_home = At(granule, home);
+  if (access == Access::kWrite) {
+    if (!Find(at_home, Hint::kNormal)) Insert(at_home, granule, home, bytes, Hint::kNormal);
+    MakeDirty(at_home);
+    const uint32_t other = At(granule, 1 - home);
+    if (far) {
+      counts_.fabric += bytes;
+      if (!Find(other, hint)) Insert(other, granule, side, bytes, hint);  // the writer's own copy
+    } else if (entries_[other].present) {                                 // a copy of what was there before
+      Unlink(other);
+      sets_[entries_[other].set].bytes -= entries_[other].bytes;
+      entries_[other].present = false;
+    }
+    return Served::kHit;
+  }
+  const uint32_t copy = At(granule, side);
+  if (far) {
+    if (Find(copy, hint)) return Served::kHit;
+    counts_.fabric += bytes;
+    counts_.misses += bytes;
+  }
+  const bool at_its_home = Find(at_home, hint);
+  if (!at_its_home) {
+    counts_.misses += bytes;
+    counts_.dram_read += bytes;
+    Insert(at_home, granule, home, bytes, hint);
+  }
+  if (far) Insert(copy, granule, side, bytes, hint);
+  return at_its_home ? (far ? Served::kFabric : Served::kHit) : Served::kDram;
+}
+
+int64_t Cache::resident_bytes() const {
+  int64_t bytes = 0;
+  for (const Set& set : sets_) bytes += set.bytes;
+  return bytes;
+}
+
+}  // namespace bitflash::sim::l2

@@ -1,0 +1,198 @@
+#include "sim/l2/closed_form.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <utility>
+
+#include "sim/ceil_div.h"
+#include "sim/l2/builds.h"
+#include "sim/l2/parameters.h"
+#include "sim/operands.h"
+#include "sim/runs.h"
+
+namespace bitflash::sim::l2 {
+namespace {
+
+// How the blocks of a launch share K and V when they start in order and keep in step: wave after wave, all blocks of a
+// wave at the same place of their keys.
+struct Sharing {
+  double blocks = 1;  // of the whole grid, persistent or not
+  double low = 1;     // different K and V that a wave reads, at least
+  double more = 0;    // share of the waves that read one more
+  double passes = 1;  // over the K and V of a head, all heads together, if nothing stayed from one wave to the next
+};
+
+Sharing SharingOf(const Attention& a, const data::Gpu& gpu, const LaunchCount& launch, double groups) {
+  const double slots = static_cast<double>(gpu.sms * std::max<int64_t>(1, launch.occupancy.blocks_per_sm));
+  const double kv = static_cast<double>(a.batch * a.heads_kv);
+  Sharing s;
+  s.blocks = std::max(1.0, launch.waves * slots);
+  const double of_one = s.blocks / kv;
+  const double resident = std::min(slots, s.blocks);
+  s.low = std::clamp(std::ceil(resident / of_one - 1e-9), 1.0, kv);
+  s.more = resident < s.blocks && s.low < kv ? std::fmod(resident - 1, of_one) / of_one : 0;
+  // A wave that begins inside a head and the wave before it both read that head.
+  const double waves = std::ceil(launch.waves * (launch.waves > 1 ? groups : 1) - 1e-9);
+  s.passes = kv + waves - 1;
+  return s;
+}
+
+// Bytes of the K and V of one head that its blocks visit.
+double VisitedBytes(const Attention& a, const LaunchCount& launch) {
+  const Traffic k = At(launch.ledger.hbm_compulsory, TensorId::kK), v = At(launch.ledger.hbm_compulsory, TensorId::kV);
+  return static_cast<double>(k.read + v.read) / static_cast<double>(a.batch * a.heads_kv);
+}
+
+double Copies(const CacheParameters& cache, bool shared) { return cache.partitions == 1 ? 1 : shared ? 2 : 1.5; }
+
+double SpilledBytes(const Kernel& kernel, const Attention& a, const Tiling& t, const data::Gpu& gpu,
+                    const LaunchCount& launch) {
+  const Build build = BuildOf(kernel, launch.name, a, t, gpu);
+  return static_cast<double>(launch.grid.blocks() * launch.resources.threads *
+                             (build.spilled_per_tile + build.spilled_per_block));
+}
+
+// What a launch's lines would take if all of them stayed.
+double Footprint(const CacheParameters& cache, const Kernel& kernel, const Attention& a, const Tiling& t,
+                 const data::Gpu& gpu, const LaunchCount& launch) {
+  double bytes = SpilledBytes(kernel, a, t, gpu, launch) * Copies(cache, false);
+  for (int id = 0; id < kTensorCount; ++id) {
+    const Traffic& once = launch.ledger.hbm_compulsory[static_cast<size_t>(id)];
+    const Traffic& asked = launch.ledger.l2_to_sm[static_cast<size_t>(id)];
+    if (HintOf(launch.name, static_cast<TensorId>(id), false, a, t) == Hint::kNormal)
+      bytes += static_cast<double>(once.read) * Copies(cache, asked.read > 2 * once.read);
+    bytes += static_cast<double>(once.write) * Copies(cache, false);
+  }
+  return bytes;
+}
+
+struct Reads {
+  double dram = 0;
+  double again = 0;  // of dram, what had been read before
+};
+
+// Every byte once, and what passes over too large a working set read again. `scale` widens the working set.
+Reads ReadsOf(const CacheParameters& cache, const Kernel& kernel, const Attention& a, const Tiling& t,
+              const data::Gpu& gpu, const LaunchCount& launch, double scale) {
+  const Build build = BuildOf(kernel, launch.name, a, t, gpu);
+  // Blocks of an SM that do not keep in step read on their own.
+  const double groups =
+      build.younger < 1 ? static_cast<double>(std::max<int64_t>(1, launch.occupancy.blocks_per_sm)) : 1;
+  const Sharing sharing = SharingOf(a, gpu, launch, groups);
+  Reads reads;
+  reads.dram = static_cast<double>(Sum(launch.ledger.hbm_compulsory).read);
+  double once = 0, asked = 0;
+  for (const TensorId id : {TensorId::kK, TensorId::kV}) {
+    once += static_cast<double>(At(launch.ledger.hbm_compulsory, id).read);
+    asked += static_cast<double>(At(launch.ledger.l2_to_sm, id).read);
+  }
+  if (asked <= once || launch.waves <= 1) return reads;
+  // PyTorch's causal launches, whose blocks are all at different places: about so many meet at a tile (fitted).
+  constexpr double kOutOfStep = 20;
+  const bool out_of_step = build.younger < 0.5;
+  const double uncached = out_of_step ? asked / kOutOfStep : sharing.passes * asked / sharing.blocks;
+  const double head =
+      once / static_cast<double>(a.batch * a.heads_kv) * Copies(cache, true) * scale / static_cast<double>(cache.bytes);
+  const double miss =
+      (1 - sharing.more) * MissRate(sharing.low * head) + sharing.more * MissRate((sharing.low + 1) * head);
+  reads.again = std::max(0.0, uncached - once) * miss;
+  reads.dram += reads.again;
+  return reads;
+}
+
+}  // namespace
+
+double MissRate(double load) {
+  static constexpr std::array<std::pair<double, double>, 9> kTable = {{{0.90, 0.0},
+                                                                       {0.94, 0.09},
+                                                                       {0.98, 0.35},
+                                                                       {1.02, 0.61},
+                                                                       {1.06, 0.65},
+                                                                       {1.09, 0.83},
+                                                                       {1.17, 0.87},
+                                                                       {1.21, 1.0},
+                                                                       {1e30, 1.0}}};
+  if (load <= kTable.front().first) return 0;
+  for (size_t n = 1; n < kTable.size(); ++n) {
+    if (load > kTable[n].first) continue;
+    const auto [x0, y0] = kTable[n - 1];
+    const auto [x1, y1] = kTable[n];
+    return y0 + (y1 - y0) * (load - x0) / (x1 - x0);
+  }
+  return 1;
+}
+
+double WorkingSet(const Attention& a, const data::Gpu& gpu, const LaunchCount& launch) {
+  const CacheParameters cache = ParametersOf(gpu);
+  const Traffic once = At(launch.ledger.hbm_compulsory, TensorId::kK);
+  const Traffic asked = At(launch.ledger.l2_to_sm, TensorId::kK);
+  if (launch.waves <= 1 || asked.read < once.read + once.read / 8) return 0;  // read once: nothing to keep
+  const Sharing sharing = SharingOf(a, gpu, launch, 1);
+  return (sharing.low + (sharing.more > 0 ? 1 : 0)) * VisitedBytes(a, launch) * Copies(cache, true) /
+         static_cast<double>(cache.bytes);
+}
+
+std::vector<Prediction> ClosedForm(const Kernel& kernel, const Attention& a, const Tiling& t, const data::Gpu& gpu,
+                                   const Count& count, Start start) {
+  constexpr double kEdge = 0.15;  // of the working set: what nobody knows about it
+  const CacheParameters cache = ParametersOf(gpu);
+  const double capacity = static_cast<double>(cache.bytes);
+  const auto bytes = [](double x) { return static_cast<int64_t>(std::llround(std::max(0.0, x))); };
+  std::vector<Prediction> predictions;
+  double earlier = 0;                           // still dirty of what ran before
+  double dirty = 0;                             // of this call
+  std::array<double, kTensorCount> resident{};  // share of a tensor that the launches before left in L2
+  const size_t rounds = start == Start::kAgain ? 2 : 1;
+  for (size_t n = 0; n < rounds * count.launches.size(); ++n) {
+    const LaunchCount& launch = count.launches[n % count.launches.size()];
+    if (start == Start::kFlushed) earlier = static_cast<double>(cache.dirty_at_start), dirty = 0, resident = {};
+    Prediction p;
+    p.dirty_at_start = bytes(dirty);
+    const double overhead = static_cast<double>(OverheadOf(gpu));
+    double found = 0;
+    for (int id = 0; id < kTensorCount; ++id) {
+      found += resident[static_cast<size_t>(id)] *
+               static_cast<double>(launch.ledger.hbm_compulsory[static_cast<size_t>(id)].read);
+    }
+    const auto read = [&](double scale) {
+      return bytes(ReadsOf(cache, kernel, a, t, gpu, launch, scale).dram - found + overhead);
+    };
+    p.dram_read = {read(1), read(1 - kEdge), read(1 + kEdge)};
+
+    // Dirty lines leave in the order of everything else, once the launch has brought more than fits.
+    const double written =
+        static_cast<double>(Sum(launch.ledger.hbm_compulsory).write) + SpilledBytes(kernel, a, t, gpu, launch);
+    const double footprint = Footprint(cache, kernel, a, t, gpu, launch) +
+                             ReadsOf(cache, kernel, a, t, gpu, launch, 1).again * Copies(cache, true);
+    // Blocks that all fit at once write after the last read.
+    const double fits = footprint > 0 && launch.waves > 1 ? std::min(1.0, capacity / footprint) : 1;
+    const double left = std::min(written * fits, static_cast<double>(cache.dirty_bytes));
+    const double stay = std::clamp((capacity - footprint) / (0.2 * capacity), 0.0, 1.0);  // of what was there before
+    const double out_earlier = earlier * (1 - stay);
+    const double before = std::min(dirty * stay, std::max(0.0, static_cast<double>(cache.dirty_bytes) - left));
+    const double out = written - left + dirty - before + out_earlier;
+    // The same call again writes the same lines.
+    const double others = n < count.launches.size() ? before : std::max(0.0, before - written);
+    p.dram_write = {bytes(out), bytes(out - 0.1 * left), bytes(out + 0.25 * left)};
+    p.earlier_write = bytes(out_earlier);
+    p.dirty_at_end = {bytes(left + others), bytes(0.75 * left + others), bytes(1.1 * left + others)};
+    p.fabric = cache.partitions == 1 ? 0 : bytes(footprint / 3);
+    earlier -= out_earlier;
+    dirty = left + others;
+    // What the next launch finds: the newest lines, all of them while they fit.
+    for (int id = 0; id < kTensorCount; ++id) {
+      const Traffic& once = launch.ledger.hbm_compulsory[static_cast<size_t>(id)];
+      const double size = static_cast<double>(std::max(once.read, once.write)) * Copies(cache, false);
+      const bool touched = once.read + once.write > 0;
+      const double kept = 1 - MissRate(footprint / capacity);
+      double& share = resident[static_cast<size_t>(id)];
+      share = touched ? (size <= capacity ? kept : 0) : share * stay;
+    }
+    predictions.push_back(p);
+  }
+  predictions.erase(predictions.begin(), predictions.end() - static_cast<std::ptrdiff_t>(count.launches.size()));
+  return predictions;
+}
+
+}  // namespace bitflash::sim::l2

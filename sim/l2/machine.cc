@@ -1,0 +1,279 @@
+#include "sim/l2/machine.h"
+
+#include <algorithm>
+#include <cmath>
+#include <queue>
+#include <utility>
+
+#include "sim/l2/builds.h"
+#include "sim/l2/parameters.h"
+#include "sim/l2/program.h"
+#include "sim/l2/schedule.h"
+
+namespace bitflash::sim::l2 {
+namespace {
+
+// A number in [0, 1) that looks random.
+double Uniform(uint64_t seed, uint64_t n) {
+  uint64_t x = seed * 0x9E3779B97F4A7C15 + n;
+  x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9;
+  x = (x ^ (x >> 27)) * 0x94D049BB133111EB;
+  return static_cast<double>((x ^ (x >> 31)) >> 11) * 0x1p-53;
+}
+
+constexpr int64_t kMostLocals = 32;  // blocks whose local memory an SM tells apart
+
+// Recorded programs are kept for the other heads up to this many moves, 32 bytes each.
+constexpr int64_t kMostKept = int64_t{1} << 23;
+
+}  // namespace
+
+// One launch.
+class Machine::Run {
+ public:
+  Run(Machine& machine, const LaunchSpec& spec, const Body& body, int64_t blocks_per_sm)
+      : m_(machine),
+        spec_(spec),
+        body_(body),
+        clock_(ClockOf(machine.gpu_, spec.block.mma)),
+        blocks_per_sm_(blocks_per_sm),
+        schedule_(ScheduleOf(machine.kernel_, spec, machine.a_, machine.t_)),
+        build_(BuildOf(machine.kernel_, spec.name, machine.a_, machine.t_, machine.gpu_)),
+        launch_(static_cast<int>(machine.launches_.size())) {}
+
+  int64_t moves() const { return moves_; }
+
+  void Execute() {
+    if (schedule_.together > 1) GroupRows();
+    const int64_t sms = m_.gpu_.sms;
+    const int64_t per_sm = std::max<int64_t>(1, blocks_per_sm_ / schedule_.together);
+    slots_.resize(static_cast<size_t>(sms * per_sm));
+    on_sm_.assign(static_cast<size_t>(sms), {});
+    started_on_.assign(static_cast<size_t>(sms), 0);
+    locals_per_sm_ = std::max<int64_t>(1, std::min(m_.gpu_.threads_per_sm / spec_.block.all_threads(), kMostLocals));
+    ready_.assign(static_cast<size_t>(m_.layout_.granules()), 0);
+    programs_.resize(schedule_.blocks.size());
+    for (size_t n = 0; n < slots_.size(); ++n) {
+      Slot& slot = slots_[n];
+      slot.sm = static_cast<int64_t>(n) % sms;
+      slot.number = static_cast<int64_t>(n);
+      slot.next_own = static_cast<int64_t>(n);
+      if (Next(slot, 0)) queue_.push({slot.time, slot.number});
+    }
+    while (!queue_.empty()) {
+      const auto [time, number] = queue_.top();
+      queue_.pop();
+      Slot& slot = slots_[static_cast<size_t>(number)];
+      if (Step(slot)) queue_.push({slot.time, slot.number});
+    }
+  }
+
+ private:
+  struct Slot {
+    double time = 0;
+    double speed = 1;
+    const Program* program = nullptr;
+    size_t at = 0, end = 0;
+    int64_t started = 0;  // how many blocks started before
+    int64_t sm = 0, number = 0;
+    int64_t local = 0;     // which place in local memory
+    int64_t next_own = 0;  // of a persistent block with a fixed share
+    Work work;
+    std::shared_ptr<const Program> keep;
+  };
+
+  // Consecutive rows of one head become one block of `together` rows.
+  void GroupRows() {
+    std::vector<Work> grouped;
+    for (const Work& work : schedule_.order) {
+      if (!grouped.empty() && grouped.back().head == work.head && grouped.back().tile < schedule_.together &&
+          grouped.back().block + grouped.back().tile == work.block) {
+        ++grouped.back().tile;
+        continue;
+      }
+      grouped.push_back({work.head, work.block, 1});
+    }
+    schedule_.order = std::move(grouped);
+  }
+
+  std::shared_ptr<const Program> ProgramOf(int32_t block) {
+    std::shared_ptr<const Program>& kept = programs_[static_cast<size_t>(block)];
+    if (kept) return kept;
+    auto program =
+        std::make_shared<const Program>(Record(spec_, body_, m_.t_, schedule_.blocks[static_cast<size_t>(block)]));
+    // A block with tiles of its own comes again for each of them.
+    if ((spec_.heads > 1 && kept_moves_ < kMostKept) || schedule_.block_per_tile) {
+      kept_moves_ += static_cast<int64_t>(program->moves.size());
+      kept = program;
+    }
+    return program;
+  }
+
+  // The moves of one key tile of a launch with a block for each: up to the tile of S that it writes.
+  static std::pair<size_t, size_t> TileMoves(const Program& program, int32_t tile) {
+    const std::vector<size_t>& after = program.after_writes;
+    const size_t n = static_cast<size_t>(tile);
+    if (n >= after.size()) return {program.moves.size(), program.moves.size()};
+    return {n == 0 ? 0 : after[n - 1], after[n]};
+  }
+
+  // Gives the slot its next block, at `time`; false when there is none.
+  bool Next(Slot& slot, double time) {
+    auto& resident = on_sm_[static_cast<size_t>(slot.sm)];
+    std::erase(resident, slot.number);
+    int64_t& next = schedule_.round_robin ? slot.next_own : next_;
+    if (next >= static_cast<int64_t>(schedule_.order.size())) {
+      slot.keep.reset();
+      return false;
+    }
+    slot.work = schedule_.order[static_cast<size_t>(next)];
+    next += schedule_.round_robin ? static_cast<int64_t>(slots_.size()) : 1;
+    slot.keep = ProgramOf(slot.work.block);
+    slot.program = slot.keep.get();
+    slot.at = 0;
+    slot.end = slot.program->moves.size();
+    if (schedule_.block_per_tile) std::tie(slot.at, slot.end) = TileMoves(*slot.program, slot.work.tile);
+    slot.started = started_++;
+    slot.speed = 1 + kSpread * (Uniform(m_.options_.seed, static_cast<uint64_t>(slot.started)) - 0.5);
+    slot.time = time + clock_.block_seconds * slot.speed;
+    resident.push_back(slot.number);
+    slot.local = slot.sm * locals_per_sm_ + started_on_[static_cast<size_t>(slot.sm)]++ % locals_per_sm_;
+    StoreSpilled(slot, kSpillGranules / 2, build_.spilled_per_block);
+    return true;
+  }
+
+  // Seconds that this block needs for `flops` while it shares its SM with younger and older blocks.
+  double Compute(const Slot& slot, int64_t flops) const {
+    double mine = 1, all = 0, weight = 1;
+    for (const int64_t other : on_sm_[static_cast<size_t>(slot.sm)]) {  // the oldest first
+      if (other == slot.number) mine = weight;
+      all += weight;
+      weight *= build_.younger;
+    }
+    return static_cast<double>(flops) * clock_.seconds_per_flop * slot.speed * all / mine;
+  }
+
+  // All that the block asks for now; then to when it asks again.
+  bool Step(Slot& slot) {
+    const double now = slot.time;
+    if (slot.at == slot.end) return Next(slot, now);
+    const std::vector<Move>& moves = slot.program->moves;
+    const int64_t flops = moves[slot.at].flops;
+    double ready = now;
+    for (; slot.at < slot.end && moves[slot.at].flops == flops; ++slot.at) {
+      ready = std::max(ready, Do(slot, moves[slot.at], now));
+      if (moves[slot.at].tensor == TensorId::kK) StoreSpilled(slot, 0, build_.spilled_per_tile);
+    }
+    const int64_t until = slot.at < moves.size() ? moves[slot.at].flops : slot.program->flops;
+    slot.time = std::max(now + Compute(slot, until - flops), ready);
+    return true;
+  }
+
+  double Do(const Slot& slot, const Move& move, double now) {
+    ++moves_;
+    double ready = now;
+    Event event;
+    const int side = SideOf(slot.sm);
+    const Hint hint = HintOf(spec_.name, move.tensor, move.write, m_.a_, m_.t_);
+    const int64_t rows = schedule_.together > 1 && move.rows == 1 ? slot.work.tile : move.rows;
+    m_.layout_.ForGranules(
+        move.tensor, slot.work.head, move.row, rows, move.col, move.cols, [&](int64_t granule, int64_t bytes) {
+          const Served served =
+              m_.cache_->Touch(granule, bytes, side, move.write ? Access::kWrite : Access::kRead, hint);
+          l2_free_ = std::max(l2_free_, now) + static_cast<double>(bytes) * clock_.l2_seconds_per_byte;
+          if (move.write) {
+            event.hit_bytes += bytes;
+            return;
+          }
+          float& filled = ready_[static_cast<size_t>(granule)];
+          if (served == Served::kDram) {
+            dram_free_ = std::max(dram_free_, now) + static_cast<double>(bytes) * clock_.dram_seconds_per_byte;
+            filled = static_cast<float>(dram_free_ + clock_.dram_latency);
+          }
+          (served == Served::kDram     ? event.dram_bytes
+           : served == Served::kFabric ? event.fabric_bytes
+                                       : event.hit_bytes) += bytes;
+          ready = std::max(ready, static_cast<double>(filled));
+        });
+    if (m_.options_.observer) {
+      event.launch = launch_;
+      event.sm = slot.sm, event.slot = slot.number;
+      event.head = slot.work.head;
+      event.block = schedule_.blocks[static_cast<size_t>(slot.work.block)];
+      event.seconds = now;
+      event.tensor = move.tensor;
+      event.write = move.write;
+      m_.options_.observer(event);
+    }
+    return std::max(ready, l2_free_);
+  }
+
+  // Registers that do not fit go to local memory. Blocks take turns at the places of an SM's warps, so that a block's
+  // lines stay dirty in L2 until others push them out.
+  void StoreSpilled(const Slot& slot, int64_t first, int64_t per_thread) {
+    const int64_t bytes = per_thread * spec_.block.all_threads();
+    for (int64_t done = 0, n = first; done < bytes && n < kSpillGranules; done += kGranuleBytes, ++n) {
+      const int64_t granule = m_.layout_.granules() + slot.local * kSpillGranules + n;
+      m_.cache_->Touch(granule, std::min(kGranuleBytes, bytes - done), SideOf(slot.sm), Access::kWrite);
+    }
+  }
+
+  // Half of the pairs of SMs belong to each partition; which ones is not known.
+  int SideOf(int64_t sm) const { return static_cast<int>((sm / 2 + static_cast<int64_t>(m_.options_.seed)) & 1); }
+
+  static constexpr double kSpread = 0.02;  // blocks differ in speed by a percent
+
+  Machine& m_;
+  const LaunchSpec& spec_;
+  const Body& body_;
+  const Clock clock_;
+  const int64_t blocks_per_sm_;
+  Schedule schedule_;
+  const Build build_;
+  const int launch_;
+  std::vector<Slot> slots_;
+  std::vector<std::vector<int64_t>> on_sm_;
+  std::vector<float> ready_;  // when a granule's fill ends
+  std::vector<std::shared_ptr<const Program>> programs_;
+  std::vector<int64_t> started_on_;  // blocks
+  int64_t locals_per_sm_ = 1;
+  int64_t kept_moves_ = 0, next_ = 0, started_ = 0, moves_ = 0;
+  double dram_free_ = 0, l2_free_ = 0;
+  std::priority_queue<std::pair<double, int64_t>, std::vector<std::pair<double, int64_t>>, std::greater<>> queue_;
+};
+
+Machine::Machine(const Kernel& kernel, const Attention& a, const Tiling& t, const data::Gpu& gpu, const Count& count,
+                 MachineOptions options)
+    : kernel_(kernel),
+      a_(a),
+      t_(t),
+      gpu_(gpu),
+      count_(count),
+      options_(std::move(options)),
+      parameters_(ParametersOf(gpu)),
+      layout_(a_, t_, kernel) {
+  Empty();
+}
+
+Machine::~Machine() = default;
+
+void Machine::Empty() {
+  CacheParameters parameters = parameters_;
+  parameters.bytes = std::llround(options_.capacity * static_cast<double>(parameters.bytes));
+  if (!flush_between_) parameters.dirty_at_start = 0;
+  const int64_t spill = gpu_.sms * kMostLocals * kSpillGranules;
+  cache_ = std::make_unique<Cache>(parameters, layout_.granules() + spill, options_.seed);
+}
+
+void Machine::Launch(const LaunchSpec& spec, const Body& body) {
+  if (flush_between_) Empty();
+  cache_->ResetCounts();
+  const int64_t foreign = cache_->foreign_dirty_bytes();
+  Run run(*this, spec, body, count_.launches[launches_.size() % count_.launches.size()].occupancy.blocks_per_sm);
+  run.Execute();
+  const CacheCounts& c = cache_->counts();
+  launches_.push_back({c.dram_read + OverheadOf(gpu_), c.dram_write, foreign - cache_->foreign_dirty_bytes(), c.fabric,
+                       c.misses, cache_->dirty_bytes(), run.moves()});
+}
+
+}  // namespace bitflash::sim::l2
