@@ -46,6 +46,7 @@ check_manifest(after/)  # what record_after.py recorded once the code was finish
 # What record_own.py recorded of the CUDA kernels here. The hashes of their sources are there to be looked up, not
 # checked: a comment is no reason to record again.
 check_manifest(own/)
+check_manifest(time/)  # what record_time.py timed of them, and gpu/bench/fa2_tiles.cu
 check_manifest(probes/)  # what gpu/probes/run_all.py --record kept of every GPU; its sources likewise
 
 # Nsight's counters have manifests of their own.
@@ -58,7 +59,7 @@ foreach(counters IN ITEMS h200_nsight_l2_to_sm.json h100_nsight_standard.json)
 endforeach()
 
 file(GLOB recordings RELATIVE ${folder} ${folder}/*.json ${folder}/*.npz ${folder}/after/* ${folder}/own/*
-  ${folder}/probes/*)
+  ${folder}/probes/* ${folder}/time/*)
 list(REMOVE_ITEM recordings ${listed})
 if(recordings)
   message(SEND_ERROR "in no manifest: ${recordings}")

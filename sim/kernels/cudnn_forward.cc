@@ -43,7 +43,8 @@ Kernel CudnnForward() {
                      .log_sum_exp = Recipe::LogSumExp::kScaledTwice},
           .mma = MmaInstruction::kWgmma,
           .max_head_dim = 256,
-          .min_seqlen_q = 2};
+          .min_seqlen_q = 2,
+          .dispatch = Order::kDescending};
 }
 
 }  // namespace bitflash::sim

@@ -103,7 +103,8 @@ Kernel Fa2Forward() {
           .min_arch = 80,
           .formats = {Format::kFp16, Format::kBf16},
           .DefaultTiling = DefaultTiling,
-          .Run = Run};
+          .Run = Run,
+          .dispatch = Order::kDescending};
 }
 
 }  // namespace bitflash::sim

@@ -121,7 +121,8 @@ Kernel Fa3Forward() {
       .formats = {Format::kFp16, Format::kBf16, Format::kE4m3, Format::kE5m2},
       .DefaultTiling = DefaultTiling,
       .Run = Run,
-      .mma = MmaInstruction::kWgmma};
+      .mma = MmaInstruction::kWgmma,
+      .dispatch = Order::kDescending};
 }
 
 }  // namespace bitflash::sim
