@@ -1,4 +1,5 @@
-// Holds the time model against the measured times in data/golden, and fits its constants to those that are not held out:
+// Holds the time model against the measured times in data/golden, and fits its constants to those that are not held
+// out:
 //   time_calibrate ROOT                      errors by launch
 //   time_calibrate ROOT --launch NAME        every measurement of it
 //   time_calibrate ROOT --fit KERNEL NAME    constants that fit better, to be copied to calibration.cc
@@ -31,6 +32,7 @@ std::vector<Prepared> Prepare(const std::string& root) {
       continue;
     }
     LaunchCount count = CountKernel(*m.kernel, m.attention, m.tiling, m.gpu).launches.at(m.step);
+    if (m.blocks_per_sm > 0) count.occupancy.blocks_per_sm = m.blocks_per_sm;
     LaunchWork work = WorkOf(*m.kernel, m.attention, m.tiling).at(m.step);
     all.push_back({std::move(m), std::move(count), std::move(work)});
   }
@@ -61,17 +63,18 @@ void PrintErrors(const std::vector<Prepared>& all, const std::string& only) {
                         (m.file.find("tiles") != std::string::npos ? " (tiles)" : "")];
     (m.held_out ? of.held_out : of.fitted).push_back(std::abs(error));
     if (p.count.name != only) continue;
-    std::printf("%-68s %s %9.1f us, measured %9.1f, %+6.1f %%, %-10s blocks/SM %zu, tiles %lld |", m.name.c_str(),
-                m.held_out ? "held out" : "fitted  ", time.seconds * 1e6, m.seconds * 1e6, 100 * error,
-                std::string(Name(time.bottleneck)).c_str(),
-                ModelOf(CalibrationOf(m.kernel->name, p.count.name), *m.kernel, m.attention, m.tiling, m.gpu, p.count,
-                        p.work)
-                    .sm.tile_cycles.size(),
-                static_cast<long long>(p.work.tiles()));
+    std::printf(
+        "%-68s %s %9.1f us, measured %9.1f, %+6.1f %%, %-10s blocks/SM %zu, tiles %lld |", m.name.c_str(),
+        m.held_out ? "held out" : "fitted  ", time.seconds * 1e6, m.seconds * 1e6, 100 * error,
+        std::string(Name(time.bottleneck)).c_str(),
+        ModelOf(CalibrationOf(m.kernel->name, p.count.name), *m.kernel, m.attention, m.tiling, m.gpu, p.count, p.work)
+            .sm.tile_cycles.size(),
+        static_cast<long long>(p.work.tiles()));
     for (const double part : time.part) std::printf(" %.1f", part * 1e6);
     std::printf("\n");
   }
-  std::printf("%-44s %22s %28s\n", "absolute error of a launch, %", "fitted: median, p90", "held out: median, p90, most");
+  std::printf("%-44s %22s %28s\n", "absolute error of a launch, %", "fitted: median, p90",
+              "held out: median, p90, most");
   for (const auto& [name, of] : errors) {
     std::printf("%-44s %4zu: %6.1f %6.1f %10zu: %6.1f %6.1f %6.1f\n", name.c_str(), of.fitted.size(),
                 100 * Quantile(of.fitted, .5), 100 * Quantile(of.fitted, .9), of.held_out.size(),
@@ -101,6 +104,7 @@ void Fit(std::vector<Prepared> all, const std::string& kernel, const std::string
   };
   std::vector<Constant> constants = {{"fixed_us", &Calibration::fixed_us, 1, 2, 20},
                                      {"block_cycles", &Calibration::block_cycles, 400, 0, 2e4},
+                                     {"masked_tile", &Calibration::masked_tile, .2, 0, 2},
                                      {"stall_cycles", &Calibration::stall_cycles, 300, 0, 2e4},
                                      {"hiding", &Calibration::hiding, .3, 0, 4},
                                      {"one_stage_cycles", &Calibration::one_stage_cycles, 150, 0, 3000},
@@ -111,13 +115,17 @@ void Fit(std::vector<Prepared> all, const std::string& kernel, const std::string
                                      {"special", &Calibration::special, .2, 0, 3},
                                      {"fp32", &Calibration::fp32, .2, 0, 3},
                                      {"shared", &Calibration::shared, .2, 0, 3},
+                                     {"l2_share", &Calibration::l2_share, .2, .5, 3},
                                      {"hbm_share", &Calibration::hbm_share, .1, .4, 1.1}};
   double loss = Loss(all, c);
   std::printf("%zu launches, loss %.4f\n", all.size(), loss);
   for (int round = 0; round < 40; ++round) {
     bool better = false;
     for (Constant& constant : constants) {
-      if (c.*constant.member == 0 && std::string(constant.name).find("per_kib") != std::string::npos) continue;
+      // What does not apply to a launch is 0, and its bandwidth 1.
+      const std::string name = constant.name;
+      if (c.*constant.member == 0 && (name.find("per_kib") != std::string::npos || name == "block_cycles")) continue;
+      if (c.*constant.member == 1 && name.find("_share") != std::string::npos) continue;
       for (const double sign : {1.0, -1.0}) {
         Calibration trial = c;
         trial.*constant.member = std::clamp(c.*constant.member + sign * constant.step, constant.least, constant.most);

@@ -18,6 +18,7 @@ struct Calibration {
 
   double fixed_us = 0;      // from the launch to the first tile and from the last one to the end, caches empty
   double block_cycles = 0;  // of a block: its first loads, its stores
+  double masked_tile = 0;   // what a tile in which the mask hides something costs more, of a tile
   // Of a tile while a single block has the SM: what depends on what (loads, products, softmax, barriers) leaves units
   // idle. r blocks hide it from one another: stall_cycles / r^hiding stay.
   double stall_cycles = 0;
@@ -29,10 +30,15 @@ struct Calibration {
   // What is visible of each unit's own time when the SM is full: 1 is all of it.
   double tensor = 1, special = 1, fp32 = 1, shared = 0;
 
-  double hbm_share = 1;         // of the bandwidth that a loop of reads attains
-  int64_t blocks_per_sm = 0;    // the kernel takes no more (0: what fits); or
-  int64_t kib_in_flight = 0;    // as many as load this much at once
-  std::string_view fitted_to;   // the measured times; empty: taken over from another kernel
+  // Of the L2 bandwidth that SMs attain with data of their own: more where blocks read the same lines in lock step,
+  // which L2 delivers together.
+  double l2_share = 1;
+  double hbm_share = 1;  // of the bandwidth that a loop of reads attains
+  // The kernel takes no more, where its own registers and buffers decide rather than its tiles (0: what fits).
+  int64_t blocks_per_sm = 0;
+  int64_t blocks_per_sm_fp32_scores = 0;  // likewise, with Tiling::fp32_scores
+  int64_t kib_in_flight = 0;              // or no more than load this much of K and V at once
+  std::string_view fitted_to;             // the measured times; empty: taken over from another kernel
 };
 
 // Of a launch. Kernels that nobody timed take the constants of the nearest one that somebody did.

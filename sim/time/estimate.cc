@@ -10,12 +10,19 @@ namespace bitflash::sim {
 namespace {
 
 // FLOP of a data sheet at its clock; both 8-bit formats alike.
-double TensorRate(const Kernel& kernel, const Attention& a, const Gpu& gpu) {
+double TensorRate(const Kernel& kernel, const Attention& a, const Tiling& t, const Gpu& gpu) {
   double rate = gpu.tensor_16bit_flops;
   if (data::StorageBytes(a.format) == 1 && gpu.tensor_8bit_flops) rate = *gpu.tensor_8bit_flops;
   if (data::StorageBytes(a.format) == 4) rate /= 2;  // tf32, and fp32 as tf32 instructions
-  return data::HasWgmma(gpu) && kernel.mma == MmaInstruction::kMmaSync ? rate * kMmaSyncShareOnSm90 : rate;
+  // Standard attention multiplies with wgmma where it loads by TMA, which its text does not show.
+  const bool wgmma = kernel.mma == MmaInstruction::kWgmma || t.tma;
+  return data::HasWgmma(gpu) && !wgmma ? rate * kMmaSyncShareOnSm90 : rate;
 }
+
+// Of the shared-memory bytes that eight warps with mma.sync move for 256 x 128 tiles, what wgmma moves: B is read for
+// every 64 rows instead of every 32. A written and read, B written and read: 2 x 32 + 16 + 4 x 16 KiB of 2 x 32 + 16 +
+// 8 x 16 for 64 columns.
+constexpr double kWgmmaShareOfShared = 144.0 / 208;
 
 // What an SM gets from L2 where nobody measured it: 32 bytes a clock, as on an H100 (7.5 TB/s over 132 SMs).
 double L2Rate(const Gpu& gpu) {
@@ -29,7 +36,8 @@ double Bytes(const Traffic& traffic) { return static_cast<double>(traffic.read +
 
 int64_t BlocksPerSm(const Calibration& c, const Attention& a, const Tiling& t, const LaunchCount& launch) {
   int64_t most = std::max<int64_t>(1, launch.occupancy.blocks_per_sm);
-  if (c.blocks_per_sm > 0) most = std::min(most, c.blocks_per_sm);
+  const int64_t own = t.fp32_scores && c.blocks_per_sm_fp32_scores > 0 ? c.blocks_per_sm_fp32_scores : c.blocks_per_sm;
+  if (own > 0) most = std::min(most, own);
   if (c.kib_in_flight > 0) {
     const int64_t ring = t.stages * t.Bc * (a.head_dim + a.head_dim_v) * data::StorageBytes(a.format);
     most = std::min(most, std::max<int64_t>(1, c.kib_in_flight * 1024 / ring));
@@ -64,13 +72,11 @@ LaunchModel ModelOf(const Calibration& c, const Kernel& kernel, const Attention&
   const double sm_clocks = sms * model.clock_hz;  // of all SMs a second
   const Traffic l2 = Sum(ledger.l2_to_sm);
   auto& unit = model.unit_seconds;
-  const bool standard_wgmma = t.tma;  // standard multiplies with wgmma where it loads by TMA
-  unit[0] = static_cast<double>(ledger.matrix_flops) / TensorRate(kernel, a, gpu) *
-            (standard_wgmma && data::HasWgmma(gpu) ? kMmaSyncShareOnSm90 : 1);
+  unit[0] = static_cast<double>(ledger.matrix_flops) / TensorRate(kernel, a, t, gpu);
   unit[1] = static_cast<double>(ledger.special_ops) / (gpu.mufu_per_clock_sm * sm_clocks);
   unit[2] = static_cast<double>(ledger.fp32_ops) / (gpu.fp32_flops / 2);
-  unit[3] = Bytes(Sum(ledger.shared)) / (gpu.shared_bytes_per_clock_sm * sm_clocks);
-  unit[4] = Bytes(l2) / L2Rate(gpu);
+  unit[3] = (t.tma ? kWgmmaShareOfShared : 1) * Bytes(Sum(ledger.shared)) / (gpu.shared_bytes_per_clock_sm * sm_clocks);
+  unit[4] = Bytes(l2) / (c.l2_share * L2Rate(gpu));
   unit[5] = Bytes(HbmWhileRunning(ledger, gpu)) / (c.hbm_share * HbmRate(gpu));
 
   // Everything per tile, in clocks of an SM.
@@ -82,16 +88,18 @@ LaunchModel ModelOf(const Calibration& c, const Kernel& kernel, const Attention&
   const double copy = c.copy_cycles_per_kib +
                       (width(a.head_dim) && width(a.head_dim_v) ? 0 : c.odd_row_cycles_per_kib) +
                       (t.page_size > 0 ? c.page_cycles_per_kib : 0);
-  const double stall = c.stall_cycles + (t.stages == 1 ? c.one_stage_cycles : 0) +
-                       copy * static_cast<double>(l2.read) / 1024 / tiles;
+  const double stall =
+      c.stall_cycles + (t.stages == 1 ? c.one_stage_cycles : 0) + copy * static_cast<double>(l2.read) / 1024 / tiles;
   const int64_t slots = BlocksPerSm(c, a, t, launch);
   for (int64_t r = 1; r <= slots; ++r) {
     model.sm.tile_cycles.push_back(busy + stall / std::pow(static_cast<double>(r), c.hiding));
   }
   model.sm.sms = gpu.sms;
   model.sm.block_tiles = c.block_cycles / std::max(1.0, busy + stall);
-  // A block's own cost is spread over the launch's bytes, too.
-  const double units = tiles + model.sm.block_tiles * static_cast<double>(model.work.blocks());
+  model.sm.masked_tiles = c.masked_tile;
+  // The launch's bytes, over everything that is charged.
+  const double units = tiles + model.sm.masked_tiles * static_cast<double>(model.work.masked_tiles()) +
+                       model.sm.block_tiles * static_cast<double>(model.work.blocks());
   model.sm.l2_cycles = unit[4] * model.clock_hz / units;
   model.sm.hbm_cycles = unit[5] * model.clock_hz / units;
   return model;
@@ -103,8 +111,7 @@ std::vector<LaunchModel> ModelsOf(const Kernel& kernel, const Attention& a, cons
   std::vector<LaunchWork> works = WorkOf(kernel, a, t);
   for (size_t n = 0; n < works.size(); ++n) {
     const LaunchCount& launch = count.launches.at(n);
-    models.push_back(
-        ModelOf(CalibrationOf(kernel.name, launch.name), kernel, a, t, gpu, launch, std::move(works[n])));
+    models.push_back(ModelOf(CalibrationOf(kernel.name, launch.name), kernel, a, t, gpu, launch, std::move(works[n])));
   }
   return models;
 }
@@ -119,7 +126,8 @@ LaunchTime TimeOf(const LaunchModel& model) {
   time.seconds = launch + std::max(running, slowest);
   time.part[static_cast<size_t>(Limit::kLaunch)] = launch;
   time.part[static_cast<size_t>(Limit::kIdleSms)] = std::max(0.0, time.seconds - launch - std::max(full, slowest));
-  time.part[static_cast<size_t>(Limit::kStalls)] = std::max(0.0, time.seconds - launch - slowest - time.of(Limit::kIdleSms));
+  time.part[static_cast<size_t>(Limit::kStalls)] =
+      std::max(0.0, time.seconds - launch - slowest - time.of(Limit::kIdleSms));
   Judge(time.part, time.bottleneck);
   return time;
 }
@@ -133,7 +141,7 @@ TimeEstimate EstimateTime(const Kernel& kernel, const Attention& a, const Tiling
     const LaunchTime& launch = estimate.launches.emplace_back(TimeOf(model));
     estimate.seconds += launch.seconds;
     for (int n = 0; n < kLimitCount; ++n) total[static_cast<size_t>(n)] += launch.part[static_cast<size_t>(n)];
-    estimate.calibrated &= !model.calibration->fitted_to.empty();
+    estimate.calibrated &= model.calibration->kernel == kernel.name && !model.calibration->fitted_to.empty();
   }
   Judge(total, estimate.bottleneck);
   return estimate;

@@ -102,6 +102,7 @@ std::vector<MeasuredLaunch> ReadMeasured(const std::string& root, const std::str
     previous = m.name;
     m.step = step;
     m.seconds = row.contains("time_ns") ? std::stod(row.at("time_ns")) * 1e-9 : std::stod(row.at("time_us")) * 1e-6;
+    m.blocks_per_sm = Number(row, "blocks_per_sm");
     m.held_out = Fnv1a(m.name) % 2 == 1;
     launches.push_back(std::move(m));
   }

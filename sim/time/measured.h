@@ -20,6 +20,7 @@ struct MeasuredLaunch {
   Gpu gpu;
   size_t step = 0;  // of the kernel's launches
   double seconds = 0;
+  int64_t blocks_per_sm = 0;  // as the CUDA runtime found for the compiled kernel; 0: not recorded
   // Constants were never fitted to it: its name's FNV-1a hash is odd. Decided before anything was fitted.
   bool held_out = false;
 };

@@ -11,6 +11,13 @@ namespace {
 // How sharply a shared rate begins to bind: of two equal demands the sum takes 2^(1/4), 19 %, longer than either.
 constexpr double kSharpness = 4;
 
+constexpr double kLag = 1e-4;  // between the blocks of an SM, of their length
+
+// Of a block, in tiles.
+double WorkOf(const SmModel& model, const BlockGroup& group) {
+  return static_cast<double>(group.tiles) + model.masked_tiles * static_cast<double>(group.masked) + model.block_tiles;
+}
+
 // The blocks of a launch in the order of dispatch.
 class Dispatch {
  public:
@@ -37,7 +44,7 @@ class Dispatch {
     return false;
   }
   int64_t block() const { return block_; }
-  int64_t tiles() const { return work_.head[group_].tiles; }
+  const BlockGroup& group() const { return work_.head[group_]; }
 
  private:
   const LaunchWork& work_;
@@ -104,8 +111,10 @@ class Simulation {
  private:
   void Start(int64_t sm, int64_t slot, const Dispatch& dispatch) {
     Sm& s = sms_[static_cast<size_t>(sm)];
-    const double work = static_cast<double>(dispatch.tiles()) + model_.block_tiles;
-    s.residents.push_back({s.progress + work, {dispatch.block(), dispatch.tiles(), sm, slot, now_, 0}});
+    // The blocks of an SM start one after another and end so: of the next ones, few all go to different SMs.
+    const double lag = kLag * static_cast<double>(slot);
+    s.residents.push_back({s.progress + WorkOf(model_, dispatch.group()) * (1 + lag),
+                           {dispatch.block(), dispatch.group().tiles, sm, slot, now_, 0}});
   }
 
   // Tiles that one resident of the SM advances by in a clock, before dilation.
@@ -168,8 +177,8 @@ Schedule Simulate(const LaunchWork& work, const SmModel& model, const std::funct
   assert(model.sms > 0 && !model.tile_cycles.empty());
   const int64_t blocks = work.blocks();
   if (blocks == 0) return {};
-  const double per_head =
-      (static_cast<double>(work.tiles()) + static_cast<double>(blocks) * model.block_tiles) / double(work.heads);
+  double per_head = 0;
+  for (const BlockGroup& group : work.head) per_head += static_cast<double>(group.blocks) * WorkOf(model, group);
   Simulation simulation(model, visit);
   const double full_tile = simulation.FullTile();
 

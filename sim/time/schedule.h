@@ -16,7 +16,8 @@ struct SmModel {
   // tile_cycles[r - 1]: clocks of an SM for each tile while r blocks share it. A block then advances by one tile in
   // r times as many. Its size is the number of blocks that an SM holds.
   std::vector<double> tile_cycles;
-  double block_tiles = 0;  // what a block costs beside its tiles, in tiles
+  double block_tiles = 0;   // what a block costs beside its tiles, in tiles
+  double masked_tiles = 0;  // what a masked tile costs more, in tiles
   // Clocks of the GPU for each tile if only L2, or only HBM, were slow. They slow down all SMs alike while the tiles
   // in flight ask for more than they deliver.
   double l2_cycles = 0;

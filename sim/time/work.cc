@@ -1,7 +1,6 @@
 #include "sim/time/work.h"
 
 #include <algorithm>
-#include <numeric>
 
 namespace bitflash::sim {
 namespace {
@@ -15,17 +14,18 @@ class WorkStream : public Stream {
     LaunchWork& launch = launches_.emplace_back(LaunchWork{std::string(spec.name), spec.heads, {}});
     if (!spec.keys) {
       launch.heads = 1;
-      launch.head = {{1, spec.grid.blocks()}};
+      launch.head = {{1, 0, spec.grid.blocks()}};
       return;
     }
     for (const BlockRun& run : spec.blocks) {
       for (int64_t n = 0; n < run.count; ++n) {
-        Append(launch.head, (run.count == 1 ? run.keys : spec.keys(run.at(n))).tiles(), 1);
+        Append(launch.head, run.count == 1 ? run.keys : spec.keys(run.at(n)));
       }
     }
     // A grid with as many blocks as tiles computes each tile in a block of its own.
     if (spec.grid.blocks() == launch.tiles() && launch.tiles() != launch.blocks()) {
-      launch.head = {{1, launch.tiles() / spec.heads}};
+      const int64_t masked = launch.masked_tiles() / spec.heads;
+      launch.head = {{1, 0, launch.tiles() / spec.heads - masked}, {1, 1, masked}};
     }
     if (dispatch_ == Order::kDescending) std::reverse(launch.head.begin(), launch.head.end());
   }
@@ -33,11 +33,14 @@ class WorkStream : public Stream {
   std::vector<LaunchWork>& launches() { return launches_; }
 
  private:
-  static void Append(std::vector<BlockGroup>& groups, int64_t tiles, int64_t blocks) {
-    if (!groups.empty() && groups.back().tiles == tiles) {
-      groups.back().blocks += blocks;
+  static void Append(std::vector<BlockGroup>& groups, const KeyRuns& keys) {
+    int64_t masked = 0;
+    for (const KeyRun& run : keys) masked += run.first.masked ? run.count : 0;
+    const int64_t tiles = keys.tiles();
+    if (!groups.empty() && groups.back().tiles == tiles && groups.back().masked == masked) {
+      ++groups.back().blocks;
     } else {
-      groups.push_back({tiles, blocks});
+      groups.push_back({tiles, masked, 1});
     }
   }
 
@@ -48,14 +51,21 @@ class WorkStream : public Stream {
 }  // namespace
 
 int64_t LaunchWork::blocks() const {
-  return heads * std::accumulate(head.begin(), head.end(), int64_t{0},
-                                 [](int64_t sum, const BlockGroup& group) { return sum + group.blocks; });
+  int64_t sum = 0;
+  for (const BlockGroup& group : head) sum += group.blocks;
+  return heads * sum;
 }
 
 int64_t LaunchWork::tiles() const {
-  return heads * std::accumulate(head.begin(), head.end(), int64_t{0}, [](int64_t sum, const BlockGroup& group) {
-           return sum + group.tiles * group.blocks;
-         });
+  int64_t sum = 0;
+  for (const BlockGroup& group : head) sum += group.tiles * group.blocks;
+  return heads * sum;
+}
+
+int64_t LaunchWork::masked_tiles() const {
+  int64_t sum = 0;
+  for (const BlockGroup& group : head) sum += group.masked * group.blocks;
+  return heads * sum;
 }
 
 std::vector<LaunchWork> WorkOf(const Kernel& kernel, const Attention& attention, const Tiling& tiling) {

@@ -12,7 +12,8 @@ namespace bitflash::sim {
 
 // Consecutive blocks with the same number of key tiles.
 struct BlockGroup {
-  int64_t tiles = 0;
+  int64_t tiles = 0;   // of a block
+  int64_t masked = 0;  // those of them in which the mask hides something
   int64_t blocks = 0;
 };
 
@@ -25,6 +26,7 @@ struct LaunchWork {
 
   int64_t blocks() const;
   int64_t tiles() const;
+  int64_t masked_tiles() const;
 };
 
 // The launches of the kernel in order. Costs a call of KeyTiles per query tile; nothing is counted.
