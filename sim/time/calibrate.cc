@@ -60,7 +60,9 @@ void PrintErrors(const std::vector<Prepared>& all, const std::string& only) {
     const LaunchTime time = Estimated(p, CalibrationOf(m.kernel->name, p.count.name));
     const double error = time.seconds / m.seconds - 1;
     Errors& of = errors[std::string(m.kernel->name) + " " + p.count.name +
-                        (m.file.find("tiles") != std::string::npos ? " (tiles)" : "")];
+                        (m.file.find("tiles") != std::string::npos ? " (tiles)"
+                         : m.file.starts_with("l2/")               ? " (l2)"
+                                                                   : "")];
     (m.held_out ? of.held_out : of.fitted).push_back(std::abs(error));
     if (p.count.name != only) continue;
     std::printf(

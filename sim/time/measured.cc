@@ -1,5 +1,6 @@
 #include "sim/time/measured.h"
 
+#include <filesystem>
 #include <map>
 #include <sstream>
 
@@ -55,6 +56,7 @@ data::Mask MaskOf(const Row& row) {
 // The simulated kernel of a shipped one; empty: there is none.
 std::string KernelOf(const Row& row) {
   const std::string& kernel = row.at("kernel");
+  if (kernel == "cudnn") return row.at("launch").find("sm90") != std::string::npos ? "cudnn-9.19-sm90" : "";
   if (!row.contains("backend")) return kernel;
   if (row.at("backend") == "fa2") return "pytorch-fa2";
   return kernel.find("cudnn_sm90") == 0 ? "cudnn-9.19-sm90" : "";
@@ -62,7 +64,10 @@ std::string KernelOf(const Row& row) {
 
 Tiling TilingOf(const Kernel& kernel, const Attention& a, const Gpu& gpu, const Row& row) {
   Tiling t = kernel.DefaultTiling(a, gpu);
-  if (row.contains("backend")) return t;
+  if (!row.contains("br")) {  // recorded with the kernel's own choices
+    t.fp32_scores = Number(row, "fp32_scores") != 0;
+    return t;
+  }
   if (kernel.fixed_parts) t.part_keys = Number(row, "chunk");
   t.page_size = Number(row, "page_size");
   t.fp32_scores = Number(row, "fp32_scores") != 0;
@@ -103,7 +108,8 @@ std::vector<MeasuredLaunch> ReadMeasured(const std::string& root, const std::str
     m.step = step;
     m.seconds = row.contains("time_ns") ? std::stod(row.at("time_ns")) * 1e-9 : std::stod(row.at("time_us")) * 1e-6;
     m.blocks_per_sm = Number(row, "blocks_per_sm");
-    m.held_out = Fnv1a(m.name) % 2 == 1;
+    // What was recorded for the L2 came after the fit.
+    m.held_out = Fnv1a(m.name) % 2 == 1 || file.starts_with("l2/");
     launches.push_back(std::move(m));
   }
   return launches;
@@ -116,8 +122,10 @@ std::vector<MeasuredLaunch> ReadAllMeasured(const std::string& root) {
   } files[] = {{"time/h100-80gb-hbm3.csv", "h100"},
                {"own/h100-80gb-hbm3_nsight.csv", "h100"},
                {"time/h100-80gb-hbm3_tiles.csv", "h100"},
+               {"l2/h100-80gb-hbm3_cold.csv", "h100"},
                {"h200_nsight_l2_to_sm.csv", "h200"}};
   for (const auto& [file, gpu] : files) {
+    if (!std::filesystem::exists(root + "/data/golden/" + file)) continue;
     for (MeasuredLaunch& launch : ReadMeasured(root, file, gpu)) all.push_back(std::move(launch));
   }
   return all;
