@@ -142,6 +142,8 @@ Explanation Explain(const ExplainInput& input) {
   const Attention other_attention = OtherPhase(e.input, other);
   e.prefill = CountContrast(e.phase == Phase::kPrefill ? asked : other_attention, input.gpu, input.fp32_scores);
   e.decode = CountContrast(e.phase == Phase::kDecode ? asked : other_attention, input.gpu, input.fp32_scores);
+  EstimateTimes(e.prefill, input.gpu);
+  EstimateTimes(e.decode, input.gpu);
   if (ChooseFlash(asked, input.gpu).reduced) e.notes.push_back(ExplainNote::kTileReduced);
 
   e.l2_bytes = UsableL2(input.gpu);

@@ -216,6 +216,12 @@ Contrast CountContrast(const Attention& attention, const Gpu& gpu, bool fp32_sco
   return result;
 }
 
+void EstimateTimes(Contrast& contrast, const Gpu& gpu) {
+  for (KernelCost* side : {&contrast.standard, &contrast.flash}) {
+    side->time = sim::EstimateTime(sim::FindKernel(side->kernel), contrast.attention, side->tiling, gpu, side->count);
+  }
+}
+
 double Contrast::score_share() const {
   return Ratio(static_cast<double>(standard.score_bytes), static_cast<double>(standard.hbm.compulsory));
 }

@@ -32,6 +32,9 @@ int64_t UsefulFlops(const data::Attention& attention);
 
 Contrast CountContrast(const data::Attention& attention, const data::Gpu& gpu, bool fp32_scores);
 
+// Adds KernelCost::time on both sides.
+void EstimateTimes(Contrast& contrast, const data::Gpu& gpu);
+
 // Peak of the tensor cores for the format, dense, in FLOP/s.
 double TensorPeak(const data::Gpu& gpu, data::Format format);
 

@@ -43,8 +43,7 @@ Kernel CudnnForward() {
                      .log_sum_exp = Recipe::LogSumExp::kScaledTwice},
           .mma = MmaInstruction::kWgmma,
           .max_head_dim = 256,
-          .min_seqlen_q = 2,
-          .dispatch = Order::kDescending};
+          .min_seqlen_q = 2};
 }
 
 }  // namespace bitflash::sim

@@ -103,8 +103,7 @@ Kernel Fa2Forward() {
           .min_arch = 80,
           .formats = {Format::kFp16, Format::kBf16},
           .DefaultTiling = DefaultTiling,
-          .Run = Run,
-          .dispatch = Order::kDescending};
+          .Run = Run};
 }
 
 }  // namespace bitflash::sim

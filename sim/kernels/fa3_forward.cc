@@ -121,8 +121,7 @@ Kernel Fa3Forward() {
       .formats = {Format::kFp16, Format::kBf16, Format::kE4m3, Format::kE5m2},
       .DefaultTiling = DefaultTiling,
       .Run = Run,
-      .mma = MmaInstruction::kWgmma,
-      .dispatch = Order::kDescending};
+      .mma = MmaInstruction::kWgmma};
 }
 
 }  // namespace bitflash::sim

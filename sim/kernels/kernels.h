@@ -34,8 +34,6 @@ struct Kernel {
   MmaInstruction mma = MmaInstruction::kMmaSync;  // kWgmma: sm90 only, tiles of 64 rows a warpgroup
   int64_t max_head_dim = 0;                       // 0: whatever fits on chip
   int64_t min_seqlen_q = 1;                       // shorter: another kernel runs, whose recipe is not known
-  // Which query tiles of a head start first; a causal mask makes the last ones the longest.
-  Order dispatch = Order::kAscending;
   bool keys_outside = false;                      // its outer loop runs over the keys, one block a head
   bool splits_keys = false;                       // takes Tiling::splits
   bool fixed_parts = false;                       // takes Tiling::part_keys

@@ -232,7 +232,6 @@ Kernel StandardForward() {
           .formats = {Format::kFp32, Format::kTf32, Format::kFp16, Format::kBf16, Format::kE4m3, Format::kE5m2},
           .DefaultTiling = DefaultTiling,
           .Run = Run,
-          .dispatch = Order::kDescending,
           .packs_heads = false,
           .stores_scores = true,
           .Scratch = Scratch};

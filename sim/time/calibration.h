@@ -20,12 +20,12 @@ struct Calibration {
   double block_cycles = 0;  // of a block: its first loads, its stores
   double masked_tile = 0;   // what a tile in which the mask hides something costs more, of a tile
   // Of a tile while a single block has the SM: what depends on what (loads, products, softmax, barriers) leaves units
-  // idle. r blocks hide it from one another: stall_cycles / r^hiding stay.
+  // idle. r blocks of at least four warps hide it from one another: stall_cycles / r^hiding stay.
   double stall_cycles = 0;
   double hiding = 2;
   double one_stage_cycles = 0;  // more of them where one buffer serves a tile and the next (Tiling::stages)
-  // Cycles in which a lone warp issues the copies of a KiB, as long as it has nothing else to do: more of them where
-  // rows are no power of two long, or lie in pages. They stall like stall_cycles.
+  // Clocks for the addresses of a KiB that is copied: for any, more where rows are no power of two long or lie in pages.
+  // They stall like stall_cycles.
   double copy_cycles_per_kib = 0, odd_row_cycles_per_kib = 0, page_cycles_per_kib = 0;
   // What is visible of each unit's own time when the SM is full: 1 is all of it.
   double tensor = 1, special = 1, fp32 = 1, shared = 0;

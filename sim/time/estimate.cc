@@ -45,9 +45,21 @@ int64_t BlocksPerSm(const Calibration& c, const Attention& a, const Tiling& t, c
   return most;
 }
 
-void Judge(std::array<double, kLimitCount>& part, Limit& bottleneck) {
-  // Units that pass meanwhile compete with the others for the name.
-  bottleneck = static_cast<Limit>(std::ranges::max_element(part) - part.begin());
+// Units this close to the slowest are as good a name for what limits.
+constexpr double kClose = 0.95;
+
+Limit SlowestUnit(const std::array<double, kLimitCount>& part) {
+  const double most = *std::max_element(part.begin(), part.begin() + kUnitCount);
+  const auto first = std::find_if(part.begin(), part.end(), [&](double seconds) { return seconds >= kClose * most; });
+  return static_cast<Limit>(first - part.begin());
+}
+
+Limit Bottleneck(const std::array<double, kLimitCount>& part) {
+  Limit most = SlowestUnit(part);
+  for (const Limit limit : {Limit::kStalls, Limit::kIdleSms, Limit::kLaunch}) {
+    if (part[static_cast<size_t>(limit)] > part[static_cast<size_t>(most)]) most = limit;
+  }
+  return most;
 }
 
 }  // namespace
@@ -63,6 +75,8 @@ std::string_view Title(Limit limit) {
       "tensor cores", "special functions", "CUDA cores", "shared memory", "L2", "HBM", "stalls", "idle SMs", "launch"};
   return kTitles[static_cast<size_t>(limit)];
 }
+
+Limit LaunchTime::slowest_unit() const { return SlowestUnit(part); }
 
 LaunchModel ModelOf(const Calibration& c, const Kernel& kernel, const Attention& a, const Tiling& t, const Gpu& gpu,
                     const LaunchCount& launch, LaunchWork work) {
@@ -90,9 +104,14 @@ LaunchModel ModelOf(const Calibration& c, const Kernel& kernel, const Attention&
                       (t.page_size > 0 ? c.page_cycles_per_kib : 0);
   const double stall =
       c.stall_cycles + (t.stages == 1 ? c.one_stage_cycles : 0) + copy * static_cast<double>(l2.read) / 1024 / tiles;
+  // An SM has four schedulers, each with a quarter of every unit. Blocks of fewer warps leave some without work until
+  // others have come; only then do blocks hide one another's stalls.
+  const double fill = std::max(1.0, 4 * 32.0 / static_cast<double>(std::max<int64_t>(32, launch.resources.threads)));
   const int64_t slots = BlocksPerSm(c, a, t, launch);
-  for (int64_t r = 1; r <= slots; ++r) {
-    model.sm.tile_cycles.push_back(busy + stall / std::pow(static_cast<double>(r), c.hiding));
+  for (int64_t blocks = 1; blocks <= slots; ++blocks) {
+    const auto r = static_cast<double>(blocks);
+    model.sm.tile_cycles.push_back(busy * std::max(1.0, fill / r) +
+                                   stall / std::min(r, fill) / std::pow(std::max(1.0, r / fill), c.hiding));
   }
   model.sm.sms = gpu.sms;
   model.sm.block_tiles = c.block_cycles / std::max(1.0, busy + stall);
@@ -128,7 +147,7 @@ LaunchTime TimeOf(const LaunchModel& model) {
   time.part[static_cast<size_t>(Limit::kIdleSms)] = std::max(0.0, time.seconds - launch - std::max(full, slowest));
   time.part[static_cast<size_t>(Limit::kStalls)] =
       std::max(0.0, time.seconds - launch - slowest - time.of(Limit::kIdleSms));
-  Judge(time.part, time.bottleneck);
+  time.bottleneck = Bottleneck(time.part);
   return time;
 }
 
@@ -143,7 +162,7 @@ TimeEstimate EstimateTime(const Kernel& kernel, const Attention& a, const Tiling
     for (int n = 0; n < kLimitCount; ++n) total[static_cast<size_t>(n)] += launch.part[static_cast<size_t>(n)];
     estimate.calibrated &= model.calibration->kernel == kernel.name && !model.calibration->fitted_to.empty();
   }
-  Judge(total, estimate.bottleneck);
+  estimate.bottleneck = Bottleneck(total);
   return estimate;
 }
 

@@ -41,6 +41,8 @@ struct LaunchTime {
   Limit bottleneck = Limit::kLaunch;  // the largest part
 
   double of(Limit limit) const { return part[static_cast<size_t>(limit)]; }
+  // Of those that are within 5 % of one another the first in the order of Limit.
+  Limit slowest_unit() const;
 };
 
 struct TimeEstimate {

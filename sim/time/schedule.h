@@ -40,7 +40,7 @@ struct Schedule {
 
 // Long launches repeat themselves: what lies more than this many blocks a slot before the end is not simulated one by
 // one but charged at the rate of a full GPU, unless `visit` wants to see every block.
-inline constexpr int64_t kBlocksPerSlot = 16;
+inline constexpr int64_t kBlocksPerSlot = 8;
 
 // Costs O(blocks log SMs), of at most kBlocksPerSlot blocks a slot and the rest of a head without `visit`. Placements
 // come in the order in which blocks finish.

@@ -5,8 +5,11 @@
 
 #include "data/error.h"
 #include "verify/cli/commands.h"
+#include "verify/cli/numbers.h"
 #include "verify/cli/text.h"
 #include "verify/cli/traffic_result.h"
+#include "verify/cli/units.h"
+#include "verify/trace.h"
 
 namespace bitflash::verify {
 namespace {
@@ -27,9 +30,10 @@ std::vector<TrafficResult> CountAll(const Workload& workload, const std::vector<
   Progress progress(output, "counting", static_cast<int64_t>(workload.points.size()));
   for (const data::Attention& attention : workload.points) {
     for (const sim::Kernel* kernel : workload.kernels) {
-      TrafficResult result{kernel, attention, ChooseTiling(workload, *kernel, attention), {}, {}, {}};
+      TrafficResult result{kernel, attention, ChooseTiling(workload, *kernel, attention), {}, {}, {}, {}};
       try {
         result.count = sim::CountKernel(*kernel, attention, result.tiling, workload.gpu);
+        result.time = sim::EstimateTime(*kernel, attention, result.tiling, workload.gpu, result.count);
       } catch (const data::UsageError& error) {
         result.infeasible = error.what();
       }
@@ -92,6 +96,27 @@ std::string Text(const Workload& workload, const std::vector<Assertion>& asserti
   return text;
 }
 
+struct TraceFlags {
+  std::optional<std::string> path, sms;
+};
+
+void WriteTraceFile(const TraceFlags& flags, const Workload& workload, const std::vector<TrafficResult>& results,
+                    const Output& output) {
+  if (!flags.path && flags.sms) throw data::UsageError("--trace-sms means something only with --trace FILE");
+  if (!flags.path) return;
+  if (results.size() != 1) {
+    throw data::UsageError(fmt::format("--trace takes one kernel and one problem, not {}", results.size()));
+  }
+  const TrafficResult& result = results.front();
+  TraceLimits limits;
+  if (flags.sms) limits.sms = ParseCount("--trace-sms", *flags.sms, 1, 100'000);
+  const TraceSummary summary =
+      WriteTrace(*flags.path, *result.kernel, result.attention, result.tiling, workload.gpu, result.count, limits);
+  output.Note(fmt::format("{}: {}, {} of {} blocks{}; open it at ui.perfetto.dev", *flags.path, Bytes(summary.bytes),
+                          Grouped(summary.drawn_blocks), Grouped(summary.blocks),
+                          summary.tiles_left_out ? " without their tiles" : ""));
+}
+
 }  // namespace
 
 ExitCode Traffic(const Arguments& arguments) {
@@ -99,20 +124,27 @@ ExitCode Traffic(const Arguments& arguments) {
       "traffic",
       "Counts the bytes that attention kernels move between HBM, L2, shared memory and registers, and their "
       "operations,\n"
-      "without executing them. HBM has three numbers: compulsory (every byte once), predicted (behind the L2; not\n"
+      "without executing them, and estimates their time. HBM has three numbers: compulsory (every byte once), "
+      "predicted (behind the L2; not\n"
       "modelled yet) and requested (as if there were no L2).",
       {{"bitflash traffic --model llama-3-8b --seqlen 8192", "one layer of a model, prefill, on an H200"},
        {"bitflash traffic --kernel standard,fa2 --heads-q 16 --head-dim 128 --seqlen 4096 --gpu a100-80gb",
         "two kernels on the same problem"},
        {"bitflash traffic --model llama-3-8b --phase decode --seqlen 512:131072:x2 --csv=decode.csv", "a sweep"},
        {"bitflash traffic --model llama-3-8b --seqlen 8192 --assert \"hbm.read<=1.2GB\"",
-        "exit code 1 when the claim does not hold; hbm.read means predicted where known, else requested"}});
+        "exit code 1 when the claim does not hold; hbm.read means predicted where known, else requested"},
+       {"bitflash traffic --heads-q 8 --head-dim 128 --seqlen 2048 --gpu h100 --trace trace.json",
+        "blocks and tiles over time, for ui.perfetto.dev"}});
   WorkloadFlags workload_flags;
   OutputFlags output_flags;
   std::vector<std::string> assertion_texts;
   const WorkloadFeatures features{.sweep = true};
   AddWorkloadFlags(line, workload_flags, features);
   line.AddOption("--assert", assertion_texts, "CLAIM", "FIELD OP VALUE, e.g. \"l2_to_sm.read<=1.2GB\"; repeatable");
+  TraceFlags trace;
+  line.AddOption("--trace", trace.path, "FILE",
+                 "The estimated schedule as Chrome-trace JSON: blocks on SMs, tiles, bytes");
+  line.AddOption("--trace-sms", trace.sms, "N", "How many SMs a trace shows (default: 8)");
   AddOutputFlags(line, output_flags, {.csv = true});
   line.Parse(arguments);
 
@@ -123,6 +155,7 @@ ExitCode Traffic(const Arguments& arguments) {
   for (const std::string& note : workload.notes) output.Note(note);
   const std::vector<TrafficResult> results = CountAll(workload, assertions, output);
 
+  WriteTraceFile(trace, workload, results, output);
   if (output.wants_json()) output.JsonResult(TrafficJson(workload, assertions, results));
   if (output.wants_csv()) output.CsvResult(TrafficCsv(results));
   if (output.wants_text()) output.Text(Text(workload, assertions, results, output.color()));

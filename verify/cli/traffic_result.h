@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "sim/count.h"
+#include "sim/time/estimate.h"
 #include "verify/cli/assertion.h"
 #include "verify/cli/output.h"
 #include "verify/cli/workload.h"
@@ -18,6 +19,7 @@ struct TrafficResult {
   data::Attention attention;
   sim::Tiling tiling;
   sim::Count count;
+  sim::TimeEstimate time;
   std::vector<Outcome> outcomes;  // of the assertions, in their order; empty when the point is infeasible
   std::string infeasible;         // why the kernel cannot run this point; then nothing is counted
 };
