@@ -16,7 +16,7 @@ struct TuneView {
   bool all = false;  // the rejected ones, too
 };
 
-// The sentence about the published choice: "the published 128x64, 4 warps, 1 stage, is first".
+// The sentence about the published choice: "the published choice (128x64, 4 warps) is first".
 std::string TuneSentence(const TuneInput& input, const TuneResult& result);
 
 std::string TuneText(const Workload& workload, const TuneInput& input, const TuneResult& result, const TuneView& view,

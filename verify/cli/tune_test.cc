@@ -50,7 +50,7 @@ TEST_CASE("tune: a table of the first ones and the published one, and a sentence
   }
   CHECK((rows == 3 || rows == 4));
   CHECK(finished.out.find("published") != std::string::npos);
-  CHECK(finished.out.find("the published choice (128x64, 4 warps, 1 stage) is ") != std::string::npos);
+  CHECK(finished.out.find("the published choice (128x64, 4 warps) is ") != std::string::npos);
   CHECK(finished.out.find("(--all shows why)") != std::string::npos);
   const Finished all = Run(std::string(kPrefill) + "--all");
   CHECK(all.out.find("rejected because") != std::string::npos);
