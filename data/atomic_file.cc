@@ -73,26 +73,53 @@ void SyncFolder(const fs::path& folder) {
   close(descriptor);
 }
 
+// Where the file will stand, and the permissions of the one that stands there.
+struct Target {
+  fs::path path;
+  std::optional<mode_t> mode;
+};
+
+Target TargetOf(const std::string& path) {
+  std::error_code error;
+  Target target{fs::weakly_canonical(fs::absolute(path, error), error), {}};
+  if (error) Fail(path, error.value());
+  struct stat status;
+  if (stat(target.path.c_str(), &status) == 0) {
+    if (!S_ISREG(status.st_mode)) throw InputError(path + ": cannot be written: it exists and is not a regular file");
+    target.mode = status.st_mode & 07777;
+  }
+  return target;
+}
+
 }  // namespace
 
+struct AtomicFile::State {
+  explicit State(const std::string& path) : target(TargetOf(path)), file(target.path) {}
+  Target target;
+  TemporaryFile file;
+};
+
+AtomicFile::AtomicFile(const std::string& path) : state_(std::make_unique<State>(path)) {}
+AtomicFile::~AtomicFile() = default;
+
+void AtomicFile::Write(std::span<const std::byte> bytes) { state_->file.Write(bytes); }
+void AtomicFile::Write(std::string_view text) { Write(std::as_bytes(std::span(text))); }
+
+void AtomicFile::Commit() {
+  state_->file.Publish(state_->target.mode);
+  SyncFolder(state_->target.path.parent_path());
+}
+
 void WriteFileAtomically(const std::string& path, const std::vector<Buffer>& pieces) {
-  std::error_code error;
-  const fs::path target = fs::weakly_canonical(fs::absolute(path, error), error);
-  if (error) Fail(path, error.value());
-  std::optional<mode_t> mode;
-  struct stat status;
-  if (stat(target.c_str(), &status) == 0) {
-    if (!S_ISREG(status.st_mode)) throw InputError(path + ": cannot be written: it exists and is not a regular file");
-    mode = status.st_mode & 07777;
-  }
-  TemporaryFile file(target);
+  AtomicFile file(path);
   for (const Buffer& piece : pieces) file.Write(piece.span());
-  file.Publish(mode);
-  SyncFolder(target.parent_path());
+  file.Commit();
 }
 
 void WriteFileAtomically(const std::string& path, std::string_view text) {
-  WriteFileAtomically(path, std::vector<Buffer>{Buffer::CopyOf(text)});
+  AtomicFile file(path);
+  file.Write(text);
+  file.Commit();
 }
 
 }  // namespace bitflash::data

@@ -2,6 +2,8 @@
 #ifndef BITFLASH_DATA_ATOMIC_FILE_H_
 #define BITFLASH_DATA_ATOMIC_FILE_H_
 
+#include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -10,10 +12,26 @@
 
 namespace bitflash::data {
 
-// Writes the pieces in order to a temporary file beside `path`, syncs it to disk and renames it to `path`, so that a
-// reader sees the old content or the new one. An existing file keeps its permissions; a symbolic link is followed.
-// Throws InputError that names the path and the cause; then `path` is what it was and the temporary file is gone.
-// Only regular files are replaced: /dev/null and named pipes are refused.
+// A file that takes the place of `path` once it is complete: written piece by piece to a temporary file beside it, for
+// what is too long to be held in memory. Without Commit nothing happens to `path`, and the temporary file is removed.
+// Every function throws InputError that names the path and the cause. Only regular files are replaced: /dev/null and
+// named pipes are refused. An existing file keeps its permissions; a symbolic link is followed.
+class AtomicFile {
+ public:
+  explicit AtomicFile(const std::string& path);
+  ~AtomicFile();
+
+  void Write(std::span<const std::byte> bytes);
+  void Write(std::string_view text);
+  // Syncs to disk and renames: a reader sees the old content or the new one.
+  void Commit();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+// Writes the pieces in order, as AtomicFile does.
 void WriteFileAtomically(const std::string& path, const std::vector<Buffer>& pieces);
 void WriteFileAtomically(const std::string& path, std::string_view text);
 

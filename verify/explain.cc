@@ -145,6 +145,8 @@ Explanation Explain(const ExplainInput& input) {
   for (Contrast* contrast : {&e.prefill, &e.decode}) {
     for (KernelCost* cost : {&contrast->standard, &contrast->flash}) PredictHbm(*cost, contrast->attention, input.gpu);
   }
+  EstimateTimes(e.prefill, input.gpu);
+  EstimateTimes(e.decode, input.gpu);
   if (ChooseFlash(asked, input.gpu).reduced) e.notes.push_back(ExplainNote::kTileReduced);
 
   e.l2_bytes = UsableL2(input.gpu);

@@ -14,6 +14,7 @@
 #include "data/gpu.h"
 #include "data/model_config.h"
 #include "sim/count.h"
+#include "sim/time/estimate.h"
 
 namespace bitflash::verify {
 
@@ -70,6 +71,8 @@ struct KernelCost {
   double intensity = 0;       // useful FLOP a compulsory HBM byte
   Floors floors;
   Bottleneck bottleneck = Bottleneck::kHbm;
+  // What the time model expects (sim/time): neither floor nor measurement. Of the two explained problems only.
+  std::optional<sim::TimeEstimate> time;
 };
 
 // One problem, by the standard kernels and by a FlashAttention kernel.

@@ -232,6 +232,12 @@ void PredictHbm(KernelCost& cost, const Attention& attention, const Gpu& gpu) {
   cost.hbm.near_capacity = total.in_knee();
 }
 
+void EstimateTimes(Contrast& contrast, const Gpu& gpu) {
+  for (KernelCost* side : {&contrast.standard, &contrast.flash}) {
+    side->time = sim::EstimateTime(sim::FindKernel(side->kernel), contrast.attention, side->tiling, gpu, side->count);
+  }
+}
+
 int64_t Contrast::scores_in_hbm() const {
   if (!standard.hbm.predicted) return standard.score_bytes;
   const int64_t others = standard.hbm.compulsory - standard.score_bytes;

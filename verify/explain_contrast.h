@@ -34,6 +34,8 @@ Contrast CountContrast(const data::Attention& attention, const data::Gpu& gpu, b
 
 // Fills in HbmBytes::predicted: replayed where that takes a tenth of a second, in closed form elsewhere.
 void PredictHbm(KernelCost& cost, const data::Attention& attention, const data::Gpu& gpu);
+// Adds KernelCost::time on both sides.
+void EstimateTimes(Contrast& contrast, const data::Gpu& gpu);
 
 // Peak of the tensor cores for the format, dense, in FLOP/s.
 double TensorPeak(const data::Gpu& gpu, data::Format format);

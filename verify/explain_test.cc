@@ -6,6 +6,7 @@
 #include <cmath>
 #include <functional>
 #include <string>
+#include <string_view>
 
 #include "data/error.h"
 #include "verify/explain_contrast.h"
@@ -108,6 +109,24 @@ TEST_CASE("the standard kernels move Q K V O once and S, P twice each; fp32 scor
     CHECK(CountContrast(a, data::LoadGpu("h200"), true).standard.score_bytes == 6 * scores);
     CHECK(c.standard.hbm.compulsory == c.standard.operand_bytes + c.standard.score_bytes + c.standard.lse_bytes);
     CHECK(c.flash.hbm.compulsory == c.flash.operand_bytes + c.flash.lse_bytes + c.flash.other_bytes);
+  }
+}
+
+TEST_CASE("beside the floors stands an estimate, which launches, stalls and idle SMs make longer") {
+  const data::Model model = data::LoadModel("llama-3-8b");
+  const Attention a = data::ToAttention(model, model.groups[0], data::Phase::kPrefill, 1, 8192);
+  for (const char* gpu : {"h100", "a100-80gb"}) {
+    const Explanation e = Explain({.attention = a, .gpu = data::LoadGpu(gpu), .model = model});
+    for (const Contrast* c : {&e.prefill, &e.decode}) {
+      for (const KernelCost* side : {&c->standard, &c->flash}) {
+        REQUIRE(side->time.has_value());
+        CHECK(side->time->launches.size() == side->count.launches.size());
+        // Writes that L2 still holds at the end are in the floor and not in the estimate.
+        CHECK(side->time->seconds >= 0.9 * side->floors.total);
+      }
+      CHECK(c->standard.time->seconds > c->flash.time->seconds);
+    }
+    CHECK(e.prefill.standard.time->calibrated == (std::string_view(gpu) == "h100"));
   }
 }
 

@@ -48,6 +48,7 @@ check_manifest(after/)  # what record_after.py recorded once the code was finish
 check_manifest(own/)
 check_manifest(bank_conflicts/)  # what record_bank_conflicts.py recorded
 check_manifest(l2/)  # what record_l2.py counted between DRAM, L2 and the SMs
+check_manifest(time/)  # what record_time.py timed of them, and gpu/bench/fa2_tiles.cu
 check_manifest(probes/)  # what gpu/probes/run_all.py --record kept of every GPU; its sources likewise
 
 # Nsight's counters have manifests of their own.
@@ -60,7 +61,7 @@ foreach(counters IN ITEMS h200_nsight_l2_to_sm.json h100_nsight_standard.json)
 endforeach()
 
 file(GLOB recordings RELATIVE ${folder} ${folder}/*.json ${folder}/*.npz ${folder}/after/* ${folder}/bank_conflicts/*
-  ${folder}/l2/* ${folder}/own/* ${folder}/probes/*)
+  ${folder}/l2/* ${folder}/own/* ${folder}/probes/* ${folder}/time/*)
 list(REMOVE_ITEM recordings ${listed})
 if(recordings)
   message(SEND_ERROR "in no manifest: ${recordings}")

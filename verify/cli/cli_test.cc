@@ -184,7 +184,7 @@ TEST_CASE("traffic: an infeasible point is a row with its reason, and fails ever
     CHECK(std::count(line.begin(), line.end(), ',') == std::count(header.begin(), header.end(), ','));
     if (line.find(reason) != std::string::npos) found = line;
   }
-  CHECK(header.find(",fp32_ops,infeasible\r") != std::string::npos);
+  CHECK(header.find(",fp32_ops,infeasible,time_seconds,time_bottleneck\r") != std::string::npos);
   CHECK(found.find(",total,all,,,,,,,,,,,,,,," + reason) != std::string::npos);  // 14 empty counts
 
   const Json failed = ValidJson(sweep + "--assert 'hbm.read>0' --json 2>/dev/null", "traffic-sweep", 1);

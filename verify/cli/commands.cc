@@ -58,6 +58,8 @@ const std::vector<Command>& Commands() {
   static const std::vector<Command> commands = {
       {"explain", "What FlashAttention changes for a workload on a GPU, in words and numbers", Explain},
       {"traffic", "Bytes of a kernel by memory level and tensor; sweeps, CSV, JSON, assertions", Traffic},
+      {"tune", "Tiles, stages, warps and splits that fit, ranked by estimated time, and why the others do not",
+       TuneCommand},
       {"run", "Run a kernel bit by bit: O and LSE as the GPU would write them, and their hashes", Run},
       {"verify", "Judge a kernel by its outputs or as a plug-in, and name the mistake when it is wrong", Verify},
       {"identify", "Find the recipe, tile and tensor core that made given outputs, bit by bit", Identify},

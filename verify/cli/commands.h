@@ -14,6 +14,7 @@ using Arguments = std::vector<std::string>;  // the words after the subcommand
 // One file each: traffic.cc defines Traffic. Errors are thrown (data/error.h, OutputError).
 ExitCode Explain(const Arguments& arguments);
 ExitCode Traffic(const Arguments& arguments);
+ExitCode TuneCommand(const Arguments& arguments);  // tune.cc
 ExitCode List(const Arguments& arguments);
 ExitCode Doctor(const Arguments& arguments);
 ExitCode Gen(const Arguments& arguments);

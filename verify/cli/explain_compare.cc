@@ -10,6 +10,9 @@ namespace {
 // Waves of blocks: how often every SM is filled.
 std::string Waves(double waves) { return Prefixed(waves); }
 
+// The message that names what an estimated time goes to.
+std::string LimitId(sim::Limit limit) { return "limit." + std::string(sim::Name(limit)); }
+
 std::string Intensity(double intensity) { return Prefixed(intensity) + " FLOP/B"; }
 
 }  // namespace
@@ -51,7 +54,16 @@ DocumentPart ExplainWriter::Comparison() const {
   row(Say("row.floor.total"), Seconds(s.floors.total), Seconds(f.floors.total));
   if (s.floors.l2 && f.floors.l2) row(Say("row.l2"), Seconds(*s.floors.l2), Seconds(*f.floors.l2));
   row(Say("row.bottleneck"), Limiter(s.bottleneck), Limiter(f.bottleneck));
+  if (s.time && f.time) {
+    table.rows.push_back({});
+    row(Say("row.estimate"), Seconds(s.time->seconds), Seconds(f.time->seconds));
+    row(Say("row.estimate_limit"), Say(LimitId(s.time->bottleneck)), Say(LimitId(f.time->bottleneck)));
+  }
   part.Add(std::move(table));
+  if (s.time && f.time) {
+    part.Paragraph(Say(s.time->calibrated && f.time->calibrated ? "p5.estimate" : "p5.estimate_far",
+                       {{"ratio", Ratio(s.time->seconds / std::max(1e-12, f.time->seconds))}}));
+  }
 
   const data::Gpu& gpu = e_.input.gpu;
   part.Paragraph(Say("p5.ridge", {{"gpu", gpu.title},

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "verify/cli/explain_writer.h"
+#include "verify/cli/time_result.h"
 
 namespace bitflash::verify {
 namespace {
@@ -79,6 +80,7 @@ Json CostJson(const KernelCost& side) {
             {"total", side.floors.total},
             {"l2", OrNull(side.floors.l2)}}},
           {"bottleneck", std::string(Name(side.bottleneck))},
+          {"time", side.time ? TimeJson(*side.time) : Json(nullptr)},
           {"launches", std::move(launches)}};
 }
 

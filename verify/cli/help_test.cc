@@ -17,8 +17,8 @@ TEST_CASE("help and version") {
   const Finished help = Run("bitflash --help");
   CHECK(help.exit_code == 0);
   CHECK(help.out.find("Exit codes: 0 pass, 1 mismatch") != std::string::npos);
-  for (const char* command : {"traffic", "run", "verify", "identify", "tolerance", "gen", "diff", "mma", "sfu", "ncu",
-                              "banks", "list", "doctor"}) {
+  for (const char* command : {"traffic", "tune", "run", "verify", "identify", "tolerance", "gen", "diff", "mma", "sfu",
+                              "ncu", "banks", "list", "doctor"}) {
     CAPTURE(command);
     CHECK(help.out.find(std::string("  ") + command) != std::string::npos);
     const Finished one = Run(std::string("bitflash ") + command + " --help");
@@ -30,8 +30,8 @@ TEST_CASE("help and version") {
 }
 
 TEST_CASE("the examples of every help run") {
-  for (const char* command : {"traffic", "run", "verify", "identify", "tolerance", "gen", "diff", "mma", "sfu", "ncu",
-                              "banks", "list", "doctor"}) {
+  for (const char* command : {"traffic", "tune", "run", "verify", "identify", "tolerance", "gen", "diff", "mma", "sfu",
+                              "ncu", "banks", "list", "doctor"}) {
     const TemporaryFolder folder;
     REQUIRE(Shell("bitflash gen --heads-q 1 --head-dim 16 --seqlen 8 -o in/ && cp in/q.npy o_cpu.npy && cp in/q.npy "
                   "o_gpu.npy && "

@@ -5,8 +5,11 @@
 
 #include "data/error.h"
 #include "verify/cli/commands.h"
+#include "verify/cli/numbers.h"
 #include "verify/cli/text.h"
 #include "verify/cli/traffic_result.h"
+#include "verify/cli/units.h"
+#include "verify/trace.h"
 
 namespace bitflash::verify {
 namespace {
@@ -32,6 +35,7 @@ std::vector<TrafficResult> CountAll(const Workload& workload, const L2Choice& l2
       try {
         result.count = sim::CountKernel(*kernel, attention, result.tiling, workload.gpu);
         result.l2 = PredictL2(l2, sweep, result, workload.gpu);
+        result.time = sim::EstimateTime(*kernel, attention, result.tiling, workload.gpu, result.count);
       } catch (const data::UsageError& error) {
         result.infeasible = error.what();
       }
@@ -94,6 +98,27 @@ std::string Text(const Workload& workload, const std::vector<Assertion>& asserti
   return text;
 }
 
+struct TraceFlags {
+  std::optional<std::string> path, sms;
+};
+
+void WriteTraceFile(const TraceFlags& flags, const Workload& workload, const std::vector<TrafficResult>& results,
+                    const Output& output) {
+  if (!flags.path && flags.sms) throw data::UsageError("--trace-sms means something only with --trace FILE");
+  if (!flags.path) return;
+  if (results.size() != 1) {
+    throw data::UsageError(fmt::format("--trace takes one kernel and one problem, not {}", results.size()));
+  }
+  const TrafficResult& result = results.front();
+  TraceLimits limits;
+  if (flags.sms) limits.sms = ParseCount("--trace-sms", *flags.sms, 1, 100'000);
+  const TraceSummary summary =
+      WriteTrace(*flags.path, *result.kernel, result.attention, result.tiling, workload.gpu, result.count, limits);
+  output.Note(fmt::format("{}: {}, {} of {} blocks{}; open it at ui.perfetto.dev", *flags.path, Bytes(summary.bytes),
+                          Grouped(summary.drawn_blocks), Grouped(summary.blocks),
+                          summary.tiles_left_out ? " without their tiles" : ""));
+}
+
 }  // namespace
 
 ExitCode Traffic(const Arguments& arguments) {
@@ -101,14 +126,16 @@ ExitCode Traffic(const Arguments& arguments) {
       "traffic",
       "Counts the bytes that attention kernels move between HBM, L2, shared memory and registers, and their "
       "operations,\n"
-      "without executing them. HBM has three numbers: compulsory (every byte once), predicted (behind a model\n"
-      "of the L2) and requested (as if there were no L2).",
+      "without executing them, and estimates their time. HBM has three numbers: compulsory (every byte once),\n"
+      "predicted (behind a model of the L2) and requested (as if there were no L2).",
       {{"bitflash traffic --model llama-3-8b --seqlen 8192", "one layer of a model, prefill, on an H200"},
        {"bitflash traffic --kernel standard,fa2 --heads-q 16 --head-dim 128 --seqlen 4096 --gpu a100-80gb",
         "two kernels on the same problem"},
        {"bitflash traffic --model llama-3-8b --phase decode --seqlen 512:131072:x2 --csv=decode.csv", "a sweep"},
        {"bitflash traffic --model llama-3-8b --seqlen 8192 --assert \"hbm.read<=1.2GB\"",
-        "exit code 1 when the claim does not hold; hbm.read means predicted where known, else requested"}});
+        "exit code 1 when the claim does not hold; hbm.read means predicted where known, else requested"},
+       {"bitflash traffic --heads-q 8 --head-dim 128 --seqlen 2048 --gpu h100 --trace trace.json",
+        "blocks and tiles over time, for ui.perfetto.dev"}});
   WorkloadFlags workload_flags;
   OutputFlags output_flags;
   std::vector<std::string> assertion_texts;
@@ -120,6 +147,10 @@ ExitCode Traffic(const Arguments& arguments) {
                  "HBM behind L2: auto, exact (a replay), closed (a formula; auto in sweeps), off");
   line.AddOption("--l2-start", l2_start, "STATE",
                  "What L2 holds: stream (what earlier launches left), flushed (as profilers do), again");
+  TraceFlags trace;
+  line.AddOption("--trace", trace.path, "FILE",
+                 "The estimated schedule as Chrome-trace JSON: blocks on SMs, tiles, bytes");
+  line.AddOption("--trace-sms", trace.sms, "N", "How many SMs a trace shows (default: 8)");
   AddOutputFlags(line, output_flags, {.csv = true});
   line.Parse(arguments);
 
@@ -131,6 +162,7 @@ ExitCode Traffic(const Arguments& arguments) {
   for (const std::string& note : workload.notes) output.Note(note);
   const std::vector<TrafficResult> results = CountAll(workload, l2, assertions, output);
 
+  WriteTraceFile(trace, workload, results, output);
   if (output.wants_json()) output.JsonResult(TrafficJson(workload, assertions, results));
   if (output.wants_csv()) output.CsvResult(TrafficCsv(results));
   if (output.wants_text()) output.Text(Text(workload, assertions, results, output.color()));

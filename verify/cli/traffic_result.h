@@ -8,6 +8,7 @@
 
 #include "sim/count.h"
 #include "sim/l2/predict.h"
+#include "sim/time/estimate.h"
 #include "verify/cli/assertion.h"
 #include "verify/cli/output.h"
 #include "verify/cli/workload.h"
@@ -21,8 +22,9 @@ struct TrafficResult {
   sim::Tiling tiling;
   sim::Count count;
   std::optional<sim::l2::Predicted> l2;  // behind the L2; empty when that was not asked for
-  std::vector<Outcome> outcomes;         // of the assertions, in their order; empty when the point is infeasible
-  std::string infeasible;                // why the kernel cannot run this point; then nothing is counted
+  sim::TimeEstimate time;
+  std::vector<Outcome> outcomes;  // of the assertions, in their order; empty when the point is infeasible
+  std::string infeasible;         // why the kernel cannot run this point; then nothing is counted
 };
 
 // How `traffic` looks behind the L2: --l2 and --l2-start.

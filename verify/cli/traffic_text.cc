@@ -3,6 +3,7 @@
 
 #include "verify/cli/table.h"
 #include "verify/cli/text.h"
+#include "verify/cli/time_result.h"
 #include "verify/cli/traffic_result.h"
 #include "verify/cli/units.h"
 #include "verify/tensor_letter.h"
@@ -144,12 +145,14 @@ std::string TrafficTables(const Workload& workload, const TrafficResult& result,
                     launch.occupancy.blocks_per_sm, launch.occupancy.limit, Number(launch.waves));
     text += LedgerTable(launch.ledger, l2, false, color) + OperationsLine(launch.ledger);
     if (result.count.launches.size() == 1) text += IntensityLine(launch.ledger, l2);
+    text += TimeLine(result.time.launches.at(n));
   }
   if (result.count.launches.size() > 1) {
     text += fmt::format("\n{}  {} launches\n", bold("total"), result.count.launches.size());
     text += LedgerTable(result.count.total, total, true, color) + OperationsLine(result.count.total);
-    text += IntensityLine(result.count.total, total);
+    text += IntensityLine(result.count.total, total) + TimeLine(result.time);
   }
+  if (const std::string caveat = TimeCaveat(result.time); !caveat.empty()) text += fmt::format("  {}\n", caveat);
   return text;
 }
 
@@ -167,12 +170,14 @@ std::string TrafficSweepTable(const Workload& workload, const std::vector<Traffi
                {"register", Align::kRight},
                {"matrix", Align::kRight},
                {"waves", Align::kRight},
+               {"time, est.", Align::kRight},
+               {"bottleneck", Align::kLeft},
                {"", Align::kLeft}});
   for (const TrafficResult& result : results) {
     if (!result.infeasible.empty()) {
       table.Row({Grouped(result.attention.batch), Grouped(result.attention.seqlen_q),
                  Grouped(result.attention.seqlen_k), std::string(result.kernel->name),
-                 fmt::format("{}x{}", result.tiling.Br, result.tiling.Bc), "-", "-", "-", "-", "-", "-", "-",
+                 fmt::format("{}x{}", result.tiling.Br, result.tiling.Bc), "-", "-", "-", "-", "-", "-", "-", "-", "-",
                  fmt::format("infeasible: {}", Printable(result.infeasible))});
       continue;
     }
@@ -184,7 +189,8 @@ std::string TrafficSweepTable(const Workload& workload, const std::vector<Traffi
                Bytes(Both(Sum(ledger.hbm_compulsory))),
                result.l2 ? Bytes(result.l2->total.dram_read.value + result.l2->total.written_in_the_end()) : "-",
                Bytes(Both(Sum(ledger.l2_to_sm))), Bytes(Both(Sum(ledger.shared))), Bytes(Sum(ledger.registers).read),
-               Flop(static_cast<double>(ledger.matrix_flops)), Number(waves)});
+               Flop(static_cast<double>(ledger.matrix_flops)), Number(waves), Seconds(result.time.seconds),
+               std::string(sim::Title(result.time.bottleneck))});
   }
   return text + table.ToString(color) + "bytes are reads plus writes of all launches; waves are summed over launches\n";
 }

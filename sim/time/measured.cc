@@ -1,0 +1,134 @@
+#include "sim/time/measured.h"
+
+#include <filesystem>
+#include <map>
+#include <sstream>
+
+#include "data/error.h"
+#include "data/strict_json.h"
+
+namespace bitflash::sim {
+namespace {
+
+using Row = std::map<std::string, std::string>;
+
+std::vector<std::string> Split(const std::string& text, char separator) {
+  std::vector<std::string> parts;
+  std::istringstream stream(text);
+  for (std::string part; std::getline(stream, part, separator);) parts.push_back(part);
+  return parts;
+}
+
+// No cell has a comma.
+std::vector<Row> ReadRows(const std::string& path) {
+  std::istringstream text(data::ReadTextFile(path));
+  std::string line;
+  std::getline(text, line);
+  const std::vector<std::string> columns = Split(line, ',');
+  std::vector<Row> rows;
+  while (std::getline(text, line)) {
+    const std::vector<std::string> cells = Split(line, ',');
+    if (cells.size() != columns.size()) throw data::InputError(path + ": a row without a cell for every column");
+    for (size_t n = 0; n < cells.size(); ++n) (n == 0 ? rows.emplace_back() : rows.back())[columns[n]] = cells[n];
+  }
+  return rows;
+}
+
+uint64_t Fnv1a(const std::string& text) {
+  uint64_t hash = 0xCBF29CE484222325;
+  for (const char letter : text) hash = (hash ^ static_cast<unsigned char>(letter)) * 0x100000001B3;
+  return hash;
+}
+
+int64_t Number(const Row& row, const std::string& column) {
+  const auto cell = row.find(column);
+  return cell == row.end() ? 0 : std::stoll(cell->second);
+}
+
+// "window(1023;0)"; the recordings of shipped kernels have 0 or 1 in `causal`.
+data::Mask MaskOf(const Row& row) {
+  if (row.contains("causal")) return Number(row, "causal") != 0 ? data::Mask::Causal() : data::Mask::Full();
+  std::string text = row.at("mask");
+  for (char& letter : text) letter = letter == ';' ? ',' : letter;
+  return data::ParseMask(text);
+}
+
+// The simulated kernel of a shipped one; empty: there is none.
+std::string KernelOf(const Row& row) {
+  const std::string& kernel = row.at("kernel");
+  if (kernel == "cudnn") return row.at("launch").find("sm90") != std::string::npos ? "cudnn-9.19-sm90" : "";
+  if (!row.contains("backend")) return kernel;
+  if (row.at("backend") == "fa2") return "pytorch-fa2";
+  return kernel.find("cudnn_sm90") == 0 ? "cudnn-9.19-sm90" : "";
+}
+
+Tiling TilingOf(const Kernel& kernel, const Attention& a, const Gpu& gpu, const Row& row) {
+  Tiling t = kernel.DefaultTiling(a, gpu);
+  if (!row.contains("br")) {  // recorded with the kernel's own choices
+    t.fp32_scores = Number(row, "fp32_scores") != 0;
+    return t;
+  }
+  if (kernel.fixed_parts) t.part_keys = Number(row, "chunk");
+  t.page_size = Number(row, "page_size");
+  t.fp32_scores = Number(row, "fp32_scores") != 0;
+  if (kernel.name != "fa2") return t;
+  t.pack_gqa = false;
+  t.Br = Number(row, "br"), t.Bc = Number(row, "bc"), t.warps = Number(row, "warps");
+  // The kernel takes a second stage where it fits; its shared memory tells.
+  const int64_t bytes = data::StorageBytes(a.format);
+  t.stages = (Number(row, "smem_dynamic") - t.Br * a.head_dim * bytes) / (2 * t.Bc * a.head_dim * bytes);
+  return t;
+}
+
+}  // namespace
+
+std::vector<MeasuredLaunch> ReadMeasured(const std::string& root, const std::string& file, const std::string& gpu) {
+  std::vector<MeasuredLaunch> launches;
+  std::string previous;
+  size_t step = 0;
+  for (const Row& row : ReadRows(root + "/data/golden/" + file)) {
+    const std::string kernel = KernelOf(row);
+    if (kernel.empty()) continue;
+    MeasuredLaunch m{.file = file,
+                     .name = kernel + " " + row.at("case"),
+                     .kernel = &FindKernel(kernel),
+                     .attention = {.batch = Number(row, "batch"),
+                                   .heads_q = Number(row, "heads_q"),
+                                   .heads_kv = Number(row, "heads_kv"),
+                                   .seqlen_q = Number(row, "seqlen_q"),
+                                   .seqlen_k = Number(row, "seqlen_k"),
+                                   .head_dim = Number(row, "head_dim"),
+                                   .head_dim_v = Number(row, "head_dim"),
+                                   .mask = MaskOf(row),
+                                   .format = data::ParseFormat(row.at("dtype"))},
+                     .gpu = data::LoadGpu(gpu)};
+    m.tiling = TilingOf(*m.kernel, m.attention, m.gpu, row);
+    step = m.name == previous ? step + 1 : 0;
+    previous = m.name;
+    m.step = step;
+    m.seconds = row.contains("time_ns") ? std::stod(row.at("time_ns")) * 1e-9 : std::stod(row.at("time_us")) * 1e-6;
+    m.blocks_per_sm = Number(row, "blocks_per_sm");
+    // What was recorded for the L2 came after the fit.
+    m.held_out = Fnv1a(m.name) % 2 == 1 || file.starts_with("l2/");
+    launches.push_back(std::move(m));
+  }
+  return launches;
+}
+
+std::vector<MeasuredLaunch> ReadAllMeasured(const std::string& root) {
+  std::vector<MeasuredLaunch> all;
+  const struct {
+    const char *file, *gpu;
+  } files[] = {{"time/h100-80gb-hbm3.csv", "h100"},
+               {"own/h100-80gb-hbm3_nsight.csv", "h100"},
+               {"time/h100-80gb-hbm3_tiles.csv", "h100"},
+               {"l2/h100-80gb-hbm3_cold.csv", "h100"},
+               {"h200_nsight_l2_to_sm.csv", "h200"}};
+  for (const auto& [file, gpu] : files) {
+    if (!std::filesystem::exists(root + "/data/golden/" + file)) continue;
+    for (MeasuredLaunch& launch : ReadMeasured(root, file, gpu)) all.push_back(std::move(launch));
+  }
+  return all;
+}
+
+}  // namespace bitflash::sim
