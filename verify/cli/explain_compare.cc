@@ -1,5 +1,7 @@
 // Parts 5 and 6: the comparison, and when FlashAttention does not help.
 #include <algorithm>
+#include <array>
+#include <string_view>
 
 #include "verify/cli/explain_writer.h"
 #include "verify/cli/units.h"
@@ -11,7 +13,12 @@ namespace {
 std::string Waves(double waves) { return Prefixed(waves); }
 
 // The message that names what an estimated time goes to.
-std::string LimitId(sim::Limit limit) { return "limit." + std::string(sim::Name(limit)); }
+std::string_view LimitId(sim::Limit limit) {
+  constexpr std::array<std::string_view, sim::kLimitCount> kIds = {"limit.tensor", "limit.special",  "limit.fp32",
+                                                                   "limit.shared", "limit.l2",       "limit.hbm",
+                                                                   "limit.stalls", "limit.idle_sms", "limit.launch"};
+  return kIds[static_cast<size_t>(limit)];
+}
 
 std::string Intensity(double intensity) { return Prefixed(intensity) + " FLOP/B"; }
 
