@@ -11,6 +11,7 @@
 #include "verify/cli/numbers.h"
 #include "verify/cli/suggest.h"
 #include "verify/cli/text.h"
+#include "verify/cli/traffic_result.h"
 #include "verify/nsight_kernels.h"
 
 namespace bitflash::verify {
@@ -101,8 +102,14 @@ std::vector<PredictedLaunch> Predict(const Workload& workload, bool named, const
     try {
       const sim::Tiling tiling = ChooseTiling(workload, *kernel, workload.attention());
       const sim::Count count = sim::CountKernel(*kernel, workload.attention(), tiling, workload.gpu);
-      for (const sim::LaunchCount& launch : count.launches)
-        predictions.push_back({kernel, workload.attention(), tiling, launch});
+      // As a profiler counts by default: it flushes L2 before every launch.
+      const auto behind_l2 = PredictL2({.start = sim::l2::Start::kFlushed}, false, *kernel, workload.attention(),
+                                       tiling, workload.gpu, count);
+      for (size_t i = 0; i < count.launches.size(); ++i) {
+        const sim::l2::Prediction& l2 = behind_l2->launches[i];
+        predictions.push_back(
+            {kernel, workload.attention(), tiling, count.launches[i], l2.dram_read.value, l2.dram_write.value});
+      }
     } catch (const UsageError& error) {
       if (named) throw;
       if (first_reason.empty()) first_reason = error.what();

@@ -40,10 +40,11 @@ L2Choice ParseL2(const std::optional<std::string>& mode, const std::optional<std
   return choice;
 }
 
-std::optional<sim::l2::Predicted> PredictL2(const L2Choice& choice, bool sweep, const TrafficResult& result,
-                                            const data::Gpu& gpu) {
+std::optional<sim::l2::Predicted> PredictL2(const L2Choice& choice, bool sweep, const sim::Kernel& kernel,
+                                            const data::Attention& attention, const sim::Tiling& tiling,
+                                            const data::Gpu& gpu, const sim::Count& count) {
   if (choice.mode == L2Choice::Mode::kOff) return std::nullopt;
-  const int64_t cost = sim::l2::ExactCost(result.count);
+  const int64_t cost = sim::l2::ExactCost(count);
   if (choice.mode == L2Choice::Mode::kExact && cost > kMostAtAll) {
     throw data::UsageError("--l2 exact would look up " + std::to_string(cost) +
                            " granules of 4 KiB: expected at most " + std::to_string(kMostAtAll) +
@@ -52,15 +53,15 @@ std::optional<sim::l2::Predicted> PredictL2(const L2Choice& choice, bool sweep, 
   const bool exact = choice.mode == L2Choice::Mode::kExact ||
                      (choice.mode == L2Choice::Mode::kAuto && !sweep && cost <= kMostGranules);
   bool knee = false;
-  for (const sim::LaunchCount& launch : result.count.launches) {
-    const double load = sim::l2::WorkingSet(result.attention, gpu, launch);
+  for (const sim::LaunchCount& launch : count.launches) {
+    const double load = sim::l2::WorkingSet(attention, gpu, launch);
     knee |= load >= 0.7 && load <= 1.3;
   }
   sim::l2::PredictOptions options;
   options.mode = exact ? sim::l2::Mode::kExact : sim::l2::Mode::kClosedForm;
   options.start = choice.start;
   options.seeds = knee ? 3 : 1;
-  return Predict(*result.kernel, result.attention, result.tiling, gpu, result.count, options);
+  return Predict(kernel, attention, tiling, gpu, count, options);
 }
 
 }  // namespace bitflash::verify

@@ -38,8 +38,9 @@ struct L2Choice {
 L2Choice ParseL2(const std::optional<std::string>& mode, const std::optional<std::string>& start);
 
 // Empty with Mode::kOff. In the knee the exact mode runs three seeds, for the range.
-std::optional<sim::l2::Predicted> PredictL2(const L2Choice& choice, bool sweep, const TrafficResult& result,
-                                            const data::Gpu& gpu);
+std::optional<sim::l2::Predicted> PredictL2(const L2Choice& choice, bool sweep, const sim::Kernel& kernel,
+                                            const data::Attention& attention, const sim::Tiling& tiling,
+                                            const data::Gpu& gpu, const sim::Count& count);
 
 // {"hbm": {"read": {"compulsory", "predicted", "requested"}, "write": ...}, "l2_to_sm": ..., "shared": ...,
 // "register": {"read"}, "l2": {...}, "flops": {"matrix"}, "ops": {"special", "fp32"}, "tensors": {"q": ..., ...}}.
