@@ -26,7 +26,7 @@ struct TuneCandidate {
   sim::Count count;
   sim::TimeEstimate time;
   size_t main_launch = 0;       // index of the launch with the most matrix operations
-  int64_t hbm_bytes = 0;        // compulsory, of all launches
+  int64_t hbm_bytes = 0;        // predicted behind the L2 in closed form, all launches
   int64_t requested_bytes = 0;  // between L2 and the SMs
 };
 

@@ -76,7 +76,7 @@ Json CandidateJson(const TuneCandidate& c, size_t rank) {
           {"time", TimeJson(c.time)},
           {"launch_times", times},
           {"requested_bytes", c.requested_bytes},
-          {"hbm_compulsory_bytes", c.hbm_bytes}};
+          {"hbm_predicted_bytes", c.hbm_bytes}};
 }
 
 }  // namespace
@@ -111,7 +111,7 @@ std::string TuneText(const Workload& workload, const TuneInput& input, const Tun
   text += fmt::format("GPU      {} ({}, {} SMs)\n", Printable(input.gpu.title), input.gpu.arch, input.gpu.sms);
   for (const std::string& assumed : workload.assumed) text += fmt::format("assumed: {}\n", Printable(assumed));
   text += "\n" + RankingTable(input, result, view.top, color);
-  text += fmt::format("\n{} feasible, {} rejected{}; HBM is compulsory bytes\n", result.ranked.size(),
+  text += fmt::format("\n{} feasible, {} rejected{}; HBM is what a model of the L2 predicts\n", result.ranked.size(),
                       result.rejected.size(), view.all || result.rejected.empty() ? "" : " (--all shows why)");
   text += TuneSentence(input, result) + "\n";
   if (const std::string caveat = TimeCaveat(result.ranked.front().time); !caveat.empty()) text += caveat + "\n";
@@ -122,7 +122,7 @@ std::string TuneText(const Workload& workload, const TuneInput& input, const Tun
 std::string TuneCsv(const TuneInput& input, const TuneResult& result, const TuneView& view) {
   std::string csv =
       "rank,kernel,br,bc,warps,stages,splits,part_keys,published,blocks_per_sm,waves,limit,time_seconds,bottleneck,"
-      "requested_bytes,hbm_compulsory_bytes,rejected\r\n";
+      "requested_bytes,hbm_predicted_bytes,rejected\r\n";
   const auto tiling = [&](const sim::Tiling& t, bool published) {
     return fmt::format("{},{},{},{},{},{},{},{:d}", input.kernel->name, t.Br, t.Bc, t.warps, t.stages, t.splits,
                        t.part_keys, published);
