@@ -143,7 +143,8 @@ Explanation Explain(const ExplainInput& input) {
   e.prefill = CountContrast(e.phase == Phase::kPrefill ? asked : other_attention, input.gpu, input.fp32_scores);
   e.decode = CountContrast(e.phase == Phase::kDecode ? asked : other_attention, input.gpu, input.fp32_scores);
   for (Contrast* contrast : {&e.prefill, &e.decode}) {
-    for (KernelCost* cost : {&contrast->standard, &contrast->flash}) PredictHbm(*cost, contrast->attention, input.gpu);
+    for (KernelCost* cost : {&contrast->standard, &contrast->flash})
+      PredictHbm(*cost, contrast->attention, input.gpu, input.most_replayed);
   }
   EstimateTimes(e.prefill, input.gpu);
   EstimateTimes(e.decode, input.gpu);

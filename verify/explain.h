@@ -26,6 +26,8 @@ struct ExplainInput {
   std::optional<data::Model> model;  // the layer's model and group, when there is one
   size_t group = 0;                  // index into model->groups; `attention` describes a layer of it
   std::optional<data::Mask> mask;    // the user's own choice, which replaces every group's mask
+  // HBM is predicted by a replay up to so much work (sim::l2::ExactCost), in closed form beyond: some milliseconds.
+  int64_t most_replayed = 50'000;
 };
 
 // Bytes between HBM and chip, three ways; never to be mixed.

@@ -217,10 +217,9 @@ Contrast CountContrast(const Attention& attention, const Gpu& gpu, bool fp32_sco
   return result;
 }
 
-void PredictHbm(KernelCost& cost, const Attention& attention, const Gpu& gpu) {
-  constexpr int64_t kMostGranules = 2'000'000;
+void PredictHbm(KernelCost& cost, const Attention& attention, const Gpu& gpu, int64_t most_replayed) {
   sim::l2::PredictOptions options;
-  if (sim::l2::ExactCost(cost.count) > kMostGranules) options.mode = sim::l2::Mode::kClosedForm;
+  if (sim::l2::ExactCost(cost.count) > most_replayed) options.mode = sim::l2::Mode::kClosedForm;
   const sim::Kernel& kernel = sim::FindKernel(cost.kernel);
   const sim::l2::Prediction total = Predict(kernel, attention, cost.tiling, gpu, cost.count, options).total;
   const auto& compulsory = cost.count.total.hbm_compulsory;

@@ -32,8 +32,8 @@ int64_t UsefulFlops(const data::Attention& attention);
 
 Contrast CountContrast(const data::Attention& attention, const data::Gpu& gpu, bool fp32_scores);
 
-// Fills in HbmBytes::predicted: replayed where that takes a tenth of a second, in closed form elsewhere.
-void PredictHbm(KernelCost& cost, const data::Attention& attention, const data::Gpu& gpu);
+// Fills in HbmBytes::predicted: replayed up to `most_replayed` of sim::l2::ExactCost, in closed form beyond.
+void PredictHbm(KernelCost& cost, const data::Attention& attention, const data::Gpu& gpu, int64_t most_replayed);
 // Adds KernelCost::time on both sides.
 void EstimateTimes(Contrast& contrast, const data::Gpu& gpu);
 
