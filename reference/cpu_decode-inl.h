@@ -25,9 +25,9 @@ namespace hn = hwy::HWY_NAMESPACE;
 // nothing else, and the processor's own prefetching keeps up.
 inline constexpr int64_t kBlockKeys = 16;
 
-// Rows of K or V of more bytes are asked for crosswise (DecodeTiles) where a vector holds fewer than kPartialSums
-// columns: P V then takes several passes over a block of V, and the scores several over its rows of K. With AVX2
-// (Zen 3) fp32 of head_dim 64 takes two thirds of the time, but bf16 of head_dim 64, two lines a row, 10 % more.
+// Where a vector holds fewer than kPartialSums columns, longer rows of K or V are asked for crosswise (DecodeTiles).
+// Measured with AVX2 (Zen 3): fp32 of head_dim 64 takes two thirds of the time, bf16 of head_dim 64, 128 bytes a row,
+// 10 % more. Not measured with AVX-512.
 inline constexpr int64_t kShortRowBytes = 128;
 
 // O[row, c...] = r[row] O + sum_k P[row, k] V[k, c...] for kRows rows and kVectors vectors of columns.
@@ -105,8 +105,7 @@ class DecodeTiles {
     if (seen.begin >= seen.end) return;
     for (int64_t j = 0; j < std::max(end - begin, v_keys_); j += kBlockKeys) {
       AllScores(begin, std::max(seen.begin / 4 * 4, j), std::min(seen.end, j + kBlockKeys));
-      const int64_t next = begin + j + kBlockKeys;
-      AskFor(p_.K, p_.head_dim, next, std::min(next + kBlockKeys, p_.keys));
+      AskFor(p_.K, p_.head_dim, begin + j + kBlockKeys, kBlockKeys, p_.keys);
       AllValues(j);
     }
     v_begin_ = begin, v_keys_ = end - begin;
@@ -116,8 +115,7 @@ class DecodeTiles {
 
   void Finish() {
     for (int64_t j = 0; j < v_keys_; j += kBlockKeys) {
-      const int64_t next = v_begin_ + j + kBlockKeys;
-      AskFor(p_.V, p_.head_dim_v, next, std::min(next + kBlockKeys, v_begin_ + v_keys_));
+      AskFor(p_.V, p_.head_dim_v, v_begin_ + j + kBlockKeys, kBlockKeys, v_begin_ + v_keys_);
       AllValues(j);
     }
   }
@@ -132,11 +130,11 @@ class DecodeTiles {
     return once && (format == Format::kBf16 || kConvertsFp16) ? format : Format::kFp64;
   }
 
-  // Asks for rows [begin, end) of the part, of `columns` columns.
-  static HWY_INLINE void AskFor(const KeyRows& in, int64_t columns, int64_t begin, int64_t end) {
+  // Asks for `count` rows of the part from row j, those below `end`, of `columns` columns.
+  static HWY_INLINE void AskFor(const KeyRows& in, int64_t columns, int64_t j, int64_t count, int64_t end) {
     if constexpr (kCrosswise) {
       const int64_t bytes = columns * data::StorageBytes(in.format);
-      for (int64_t j = begin; j < end; ++j) AskForRow(in.Row(j), bytes);
+      for (end = std::min(end, j + count); j < end; ++j) AskForRow(in.Row(j), bytes);
     }
   }
 
@@ -164,7 +162,7 @@ class DecodeTiles {
   template <Format kFormat, bool kCopied>
   HWY_INLINE void Scores(int64_t begin, int64_t j, int64_t end) {
     for (; j < end; j += 4) {
-      AskFor(p_.V, p_.head_dim_v, v_begin_ + j, std::min(v_begin_ + j + 4, v_begin_ + v_keys_));
+      AskFor(p_.V, p_.head_dim_v, v_begin_ + j, 4, v_begin_ + v_keys_);
       const int64_t keys = std::min<int64_t>(4, end - j);
       const void* k[4];
       for (int64_t n = 0; n < 4; ++n) {
