@@ -38,6 +38,11 @@ HWY_INLINE void AskAhead(const void* row, int64_t c, int64_t count, int64_t ahea
   for (int64_t n = 0; n < count * kBytes; n += 64) hwy::Prefetch(address + n);
 }
 
+// Asks for a whole row.
+HWY_INLINE void AskForRow(const void* row, int64_t bytes) {
+  for (int64_t n = 0; n < bytes; n += 64) hwy::Prefetch(static_cast<const char*>(row) + n);
+}
+
 // kLanes columns of a row from c, converted while they are loaded.
 template <data::Format kFormat>
 HWY_INLINE V LoadRow(const void* row, int64_t c) {
