@@ -11,6 +11,9 @@ PUBLISHED_PARTITIONS = {"8.0": 2, "8.6": 1, "8.9": 1, "9.0": 2, "10.0": 2, "10.3
 SMALL_SET = 0.2  # of the L2: fits into each half
 
 
+# What sim/l2 takes beside the capacity; fitted by hand, see sim/l2/README.md.
+L2_MODEL = ("l2_lru_bytes", "l2_ways", "l2_dirty_bytes", "l2_dirty_at_start_bytes", "launch_dram_bytes")
+
 def rounded(value, digits=5):
     """`value` with so many significant digits, or None."""
     if value is None or not math.isfinite(value):
@@ -130,6 +133,8 @@ def assemble(outputs):
     else:
         facts.add("l2_bytes_effective", None, "not measured: it takes Nsight Compute's counters (l2_counters.py)")
     facts.add("l2_partitions", partitions, f"{facts.by('device_facts')}: {partitions_source}")
+    for field in L2_MODEL:
+        facts.add(field, None, "not measured: it takes a fit to Nsight Compute's counters (data/golden/record_l2.py)")
     facts.measured(
         "l2_read_bytes_per_second",
         facts.memory("l2_own", "plateau_bytes_per_second"),
@@ -156,6 +161,7 @@ def assemble(outputs):
         "hbm_read_bytes_per_second",
         "l2_bytes_effective",
         "l2_partitions",
+        *L2_MODEL,
         "l2_read_bytes_per_second",
         "tensor_8bit_flops",
     }
