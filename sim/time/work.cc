@@ -23,8 +23,9 @@ class WorkStream : public Stream {
   void Launch(const LaunchSpec& spec, const Body&) override {
     LaunchWork& launch = launches_.emplace_back(LaunchWork{std::string(spec.name), spec.heads, {}});
     if (!spec.keys) {
-      launch.heads = 1;
-      launch.head = {{1, 0, spec.grid.blocks()}};
+      // As many heads of one block, so that the schedule may skip most of a long list.
+      launch.heads = spec.grid.blocks();
+      launch.head = {{1, 0, 1}};
       return;
     }
     for (const BlockRun& run : spec.blocks) {

@@ -119,7 +119,7 @@ TEST_CASE("ncu: what is wrong is said with the exit code of its kind") {
            Case{"missing.csv" + kShape, 3, "missing.csv"},
            Case{kTestdata + "summary.csv" + kShape, 3, "it is a summary of several launches"},
            Case{kTorch + " --kernel standard" + kShape, 5, "none of the 6 launches in"},
-           Case{kTorch + kShape + "--limit 1 --fields hbm.read", 5, "no measured field is held to --limit"},
+           Case{kTorch + kShape + "--limit 1 --fields shared.wavefronts", 5, "no measured field is held to --limit"},
            Case{kTorch + kShape + "--limit 1 --fields hbm.raed", 2, "did you mean 'hbm.read'?"},
            Case{kTorch + kShape + "--limit much", 2, "--limit: 'much' is not a finite number"},
            Case{kTorch + kShape + "--fields sm.read", 2, "--fields needs --limit"},
