@@ -12,8 +12,11 @@ namespace {
 
 using Json = nlohmann::json;
 
-const std::string kTestdata = BITFLASH_SOURCE_DIR "/data/testdata/nsight/";
-const std::string kTorch = kTestdata + "torch.csv";
+const std::string kFolder = BITFLASH_SOURCE_DIR "/data/testdata/nsight/";
+
+// Quoted: the folder's name may have a space.
+std::string Quoted(const std::string& name) { return "'" + kFolder + name + "'"; }
+const std::string kTorch = Quoted("torch.csv");
 const std::string kShape = " --heads-q 8 --head-dim 128 --seqlen 2048 --gpu h100 ";
 
 Finished Run(const std::string& command) { return Shell(command, TemporaryFolder()); }
@@ -79,14 +82,14 @@ TEST_CASE("ncu with a file: the kernels that it shows, with signed errors; the l
 }
 
 TEST_CASE("ncu reads standard input, and maps kernels") {
-  const Finished piped = Run("cat " + kTestdata +
-                             "mangled.csv | bitflash ncu - --kernel fa2 --heads-q 8 --head-dim 128 "
+  const Finished piped = Run("cat " + Quoted("mangled.csv") +
+                             " | bitflash ncu - --kernel fa2 --heads-q 8 --head-dim 128 "
                              "--seqlen-q 1000 --seqlen-k 1111 --gpu h100 --limit 0");
   CHECK(piped.exit_code == 0);
   CHECK(piped.out.find("1 of 3 launches compared; of 2 values held to 0 %, none fail") != std::string::npos);
   // Two problems in one file: the other launch of fa2_forward is of another one, and is said to be.
-  const std::string two = "bitflash ncu " + kTestdata +
-                          "wide.csv --kernel fa2 --heads-q 8 --head-dim 128 --seqlen-q 1000 "
+  const std::string two = "bitflash ncu " + Quoted("wide.csv") +
+                          " --kernel fa2 --heads-q 8 --head-dim 128 --seqlen-q 1000 "
                           "--seqlen-k 1111 --gpu h100 --limit 0.1 ";
   const Finished both = Run(two);
   CHECK(both.exit_code == 1);
@@ -117,7 +120,7 @@ TEST_CASE("ncu: what is wrong is said with the exit code of its kind") {
                 "unit.csv:3:15: 'l1tex__m_xbar2l1tex_read_bytes.sum' has the unit 'furlong': "
                 "expected byte"},
            Case{"missing.csv" + kShape, 3, "missing.csv"},
-           Case{kTestdata + "summary.csv" + kShape, 3, "it is a summary of several launches"},
+           Case{Quoted("summary.csv") + kShape, 3, "it is a summary of several launches"},
            Case{kTorch + " --kernel standard" + kShape, 5, "none of the 6 launches in"},
            Case{kTorch + kShape + "--limit 1 --fields shared.wavefronts", 5, "no measured field is held to --limit"},
            Case{kTorch + kShape + "--limit 1 --fields hbm.raed", 2, "did you mean 'hbm.read'?"},
@@ -127,7 +130,7 @@ TEST_CASE("ncu: what is wrong is said with the exit code of its kind") {
            Case{kTorch + " --csv " + kTorch + kShape, 2, "FILE and --csv are the same"},
            Case{kTorch + kShape + "--map x=fa3_forward", 2, "--map: unknown launch 'fa3_forward'"},
            Case{kTorch + kShape + "--map x", 2, "expected TEXT=LAUNCH"},
-           Case{kTorch + kShape + "--id 0,9", 2, "--id: '9' is no launch in " + kTorch + ": expected 0 to 5"},
+           Case{kTorch + kShape + "--id 0,9", 2, "--id: '9' is no launch in " + kFolder + "torch.csv: expected 0 to 5"},
            Case{kTorch + " --heads-q 8 --seqlen 2048", 2, "--head-dim is missing"},
        }) {
     CAPTURE(c.arguments);
