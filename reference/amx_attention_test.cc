@@ -21,28 +21,12 @@ using data::Format;
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
-// By `run`, which takes attention, inputs and outputs.
-template <class Function>
-CpuResult Collect(const CpuProblem& p, const Function& run) {
-  const int64_t rows = p.a.batch * p.a.heads_q * p.a.seqlen_q, elements = rows * p.a.head_dim_v;
-  CpuResult r = {.O_bytes = std::vector<std::byte>(elements * data::StorageBytes(p.output), std::byte{0xFF}),
-                 .O = std::vector<float>(elements),
-                 .LSE = std::vector<float>(rows, 1e30f)};
-  run(p.a, p.inputs(), CpuAttentionOutputs{.format = p.output, .O = r.O_bytes, .strides = {}, .LSE = r.LSE});
-  data::ToFloat(p.output, r.O_bytes.data(), r.O.data(), elements);
-  return r;
-}
-
 CpuResult RunModel(const CpuProblem& p, const AmxOptions& options = {.threads = 1}) {
-  return Collect(p, [&](const auto&... problem) { RunAmxAttention(ModelSteps(), problem..., options); });
+  return Collect(p, p.inputs(), [&](const auto&... problem) { RunAmxAttention(ModelSteps(), problem..., options); });
 }
 
 CpuResult RunMachine(const CpuProblem& p, const AmxOptions& options = {.threads = 1}) {
-  return Collect(p, [&](const auto&... problem) { AmxAttention(problem..., options); });
-}
-
-bool SameBits(const CpuResult& a, const CpuResult& b) {
-  return a.O_bytes == b.O_bytes && std::memcmp(a.LSE.data(), b.LSE.data(), a.LSE.size() * sizeof(float)) == 0;
+  return Collect(p, p.inputs(), [&](const auto&... problem) { AmxAttention(problem..., options); });
 }
 
 // NaN counts as NaN: hardware and C++ need not agree on its sign.

@@ -41,10 +41,6 @@ CpuProblem ShapedProblem(const data::Attention& a, uint64_t seed, Format format 
   return FromProblem(NormalProblem(a, seed, spread), format, format, Format::kFp32, 0);
 }
 
-bool SameBits(const CpuResult& a, const CpuResult& b) {
-  return a.O_bytes == b.O_bytes && std::memcmp(a.LSE.data(), b.LSE.data(), a.LSE.size() * sizeof(float)) == 0;
-}
-
 void CheckOnEveryTarget(const CpuProblem& p) {
   const std::vector<BoundedGolden> golden = GoldenOf(p);
   for (const int64_t target : data::UsableTargets()) {

@@ -90,14 +90,24 @@ struct CpuResult {
   std::vector<float> O, LSE;  // O decoded
 };
 
-inline CpuResult RunCpu(const CpuProblem& p, const CpuAttentionInputs& inputs, int threads = 0) {
+inline bool SameBits(const CpuResult& a, const CpuResult& b) {
+  return a.O_bytes == b.O_bytes && std::memcmp(a.LSE.data(), b.LSE.data(), a.LSE.size() * sizeof(float)) == 0;
+}
+
+// What `run` makes of (attention, inputs, outputs); the outputs hold other values before.
+template <class Function>
+CpuResult Collect(const CpuProblem& p, const CpuAttentionInputs& inputs, const Function& run) {
   const int64_t rows = p.a.batch * p.a.heads_q * p.a.seqlen_q, elements = rows * p.a.head_dim_v;
   CpuResult r = {.O_bytes = std::vector<std::byte>(elements * data::StorageBytes(p.output), std::byte{0xFF}),
                  .O = std::vector<float>(elements),
                  .LSE = std::vector<float>(rows, 1e30f)};
-  CpuAttention(p.a, inputs, {.format = p.output, .O = r.O_bytes, .strides = {}, .LSE = r.LSE}, threads);
+  run(p.a, inputs, CpuAttentionOutputs{.format = p.output, .O = r.O_bytes, .strides = {}, .LSE = r.LSE});
   data::ToFloat(p.output, r.O_bytes.data(), r.O.data(), elements);
   return r;
+}
+
+inline CpuResult RunCpu(const CpuProblem& p, const CpuAttentionInputs& inputs, int threads = 0) {
+  return Collect(p, inputs, [&](const auto&... problem) { CpuAttention(problem..., threads); });
 }
 
 inline CpuResult RunCpu(const CpuProblem& p, int threads = 0) { return RunCpu(p, p.inputs(), threads); }

@@ -162,10 +162,9 @@ TuneResult Tune(const TuneInput& in, const std::function<void(int64_t, int64_t)>
       candidate.count = sim::CountKernel(*in.kernel, in.attention, tiling, in.gpu);
       candidate.time = sim::EstimateTime(*in.kernel, in.attention, tiling, in.gpu, candidate.count);
       candidate.main_launch = MainLaunch(candidate.count);
-      const sim::l2::Prediction l2 = sim::l2::Predict(*in.kernel, in.attention, tiling, in.gpu, candidate.count,
-                                                      {.mode = sim::l2::Mode::kClosedForm})
-                                         .total;
-      candidate.hbm_bytes = l2.dram_read.value + l2.written_in_the_end();
+      candidate.hbm_bytes = sim::l2::Predict(*in.kernel, in.attention, tiling, in.gpu, candidate.count,
+                                             {.mode = sim::l2::Mode::kClosedForm})
+                                .total.hbm_bytes();
       candidate.requested_bytes = Both(sim::Sum(candidate.count.total.l2_to_sm));
       result.ranked.push_back(std::move(candidate));
     } catch (const data::UsageError& error) {

@@ -32,6 +32,9 @@ struct Estimate {
   bool operator==(const Estimate&) const = default;
 };
 
+// Of a working set over the capacity: here small things decide what is read again.
+inline bool InKnee(double working_set) { return working_set >= 0.7 && working_set <= 1.3; }
+
 // Bytes of one launch, or of all of them.
 struct Prediction {
   std::string name;
@@ -47,12 +50,15 @@ struct Prediction {
   int64_t compulsory_write = 0, requested_write = 0;
 
   // Bytes of K and V that are read again and again while other heads wait, copies in both partitions counted, over the
-  // capacity. From 0.7 to 1.3 small things decide what is read again: the knee.
+  // capacity.
   double working_set = 0;
-  bool in_knee() const { return working_set >= 0.7 && working_set <= 1.3; }
+  bool in_knee() const { return InKnee(working_set); }
 
   // Bytes that are written to HBM, now or when the last lines leave the L2.
   int64_t written_in_the_end() const { return dram_write.value - earlier_write - dirty_at_start + dirty_at_end.value; }
+
+  // All bytes between HBM and L2 that the launch, or the call, causes.
+  int64_t hbm_bytes() const { return dram_read.value + written_in_the_end(); }
 };
 
 struct Predicted {

@@ -27,8 +27,7 @@ struct Schedule {
   int64_t together = 1;            // rows of this many consecutive blocks move as one: shorter simulation, same bytes
 };
 
-// Rules are re-stated from the kernels'
-// sources; README.md lists them.
+// Rules are re-stated from the kernels' sources; README.md lists them.
 Schedule ScheduleOf(const Kernel& kernel, const LaunchSpec& launch, const Attention& attention, const Tiling& tiling);
 
 }  // namespace bitflash::sim::l2

@@ -171,8 +171,8 @@ ExitCode Doctor(const Arguments& arguments) {
   for (const CpuKernel& kernel : CpuKernels()) {
     const std::string why = kernel.unavailable();
     json["cpu_kernels"].push_back({{"name", kernel.name}, {"unavailable", why.empty() ? Json(nullptr) : Json(why)}});
-    const bool first = json["cpu_kernels"].size() == 1;
-    table.Row({first ? "CPU kernels" : "", fmt::format("{}{}", kernel.name, why.empty() ? "" : ": not here, " + why)});
+    table.Row({&kernel == &CpuKernels().front() ? "CPU kernels" : "",
+               fmt::format("{}{}", kernel.name, why.empty() ? "" : ": not here, " + why)});
   }
   table.Row({"threads", fmt::format("{} of {} processors", omp_get_max_threads(), omp_get_num_procs())});
   table.Row({"memory", Bytes(memory_bytes)});

@@ -19,7 +19,7 @@ struct Behind {
 
 Behind BehindL2(const sim::l2::Prediction* l2, bool total) {
   if (l2 == nullptr) return {};
-  return {l2->dram_read.value, total ? l2->written_in_the_end() : l2->dram_write.value - l2->earlier_write};
+  return {l2->dram_read.value, WrittenBehindL2(*l2, total)};
 }
 
 Json BytesJson(const Traffic& compulsory, const Traffic& l2_to_sm, const Traffic& shared, int64_t register_read,

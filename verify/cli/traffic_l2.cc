@@ -54,8 +54,7 @@ std::optional<sim::l2::Predicted> PredictL2(const L2Choice& choice, bool sweep, 
                      (choice.mode == L2Choice::Mode::kAuto && !sweep && cost <= kMostGranules);
   bool knee = false;
   for (const sim::LaunchCount& launch : count.launches) {
-    const double load = sim::l2::WorkingSet(attention, gpu, launch);
-    knee |= load >= 0.7 && load <= 1.3;
+    knee |= sim::l2::InKnee(sim::l2::WorkingSet(attention, gpu, launch));
   }
   sim::l2::PredictOptions options;
   options.mode = exact ? sim::l2::Mode::kExact : sim::l2::Mode::kClosedForm;

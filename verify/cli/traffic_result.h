@@ -37,6 +37,12 @@ struct L2Choice {
 // Throws UsageError with the accepted words.
 L2Choice ParseL2(const std::optional<std::string>& mode, const std::optional<std::string>& start);
 
+// HBM bytes that are shown as written: of a launch those written while it runs, in total also those that leave L2
+// later.
+inline int64_t WrittenBehindL2(const sim::l2::Prediction& l2, bool total) {
+  return total ? l2.written_in_the_end() : l2.dram_write.value - l2.earlier_write;
+}
+
 // Empty with Mode::kOff. In the knee the exact mode runs three seeds, for the range.
 std::optional<sim::l2::Predicted> PredictL2(const L2Choice& choice, bool sweep, const sim::Kernel& kernel,
                                             const data::Attention& attention, const sim::Tiling& tiling,

@@ -80,7 +80,7 @@ std::string LedgerTable(const Ledger& ledger, const sim::l2::Prediction* l2, boo
     } else if (&row == &rows[1]) {
       cells.push_back(Cell(l2->dram_read.value));
     } else {
-      cells.push_back(Cell(total ? l2->written_in_the_end() : l2->dram_write.value - l2->earlier_write));
+      cells.push_back(Cell(WrittenBehindL2(*l2, total)));
     }
     table.Row(cells);
   }
@@ -101,7 +101,7 @@ std::string IntensityLine(const Ledger& ledger, const sim::l2::Prediction* l2) {
   if (floor == 0 || requested == 0) return "";
   std::string predicted;
   if (l2 != nullptr) {
-    const int64_t bytes = l2->dram_read.value + l2->written_in_the_end();
+    const int64_t bytes = l2->hbm_bytes();
     if (bytes > 0) predicted = fmt::format("{} predicted, ", Number(flops / static_cast<double>(bytes)));
   }
   return fmt::format("  matrix FLOP per byte of HBM: {} compulsory, {}{} requested\n",
@@ -186,8 +186,7 @@ std::string TrafficSweepTable(const Workload& workload, const std::vector<Traffi
     for (const sim::LaunchCount& launch : result.count.launches) waves += launch.waves;
     table.Row({Grouped(result.attention.batch), Grouped(result.attention.seqlen_q), Grouped(result.attention.seqlen_k),
                std::string(result.kernel->name), fmt::format("{}x{}", result.tiling.Br, result.tiling.Bc),
-               Bytes(Both(Sum(ledger.hbm_compulsory))),
-               result.l2 ? Bytes(result.l2->total.dram_read.value + result.l2->total.written_in_the_end()) : "-",
+               Bytes(Both(Sum(ledger.hbm_compulsory))), result.l2 ? Bytes(result.l2->total.hbm_bytes()) : "-",
                Bytes(Both(Sum(ledger.l2_to_sm))), Bytes(Both(Sum(ledger.shared))), Bytes(Sum(ledger.registers).read),
                Flop(static_cast<double>(ledger.matrix_flops)), Number(waves), Seconds(result.time.seconds),
                std::string(sim::Title(result.time.bottleneck))});
