@@ -43,7 +43,7 @@ Replay ReplayOf(const Row& row) {
   if (kernel == "fa2_splitkv_combine_hd128") return {"split-kv", fa2_split, 1};
   // The query tile of the 132 persistent blocks is 128 rows: two consumer warpgroups of 64.
   const Tiling cudnn{.Br = 128, .Bc = 128, .warps = 8, .stages = row.at("head_dim") == "64" ? 4 : 2};
-  if (kernel.starts_with("cudnn_sm90")) return {"fa3", cudnn, 0, true};
+  if (kernel.starts_with("cudnn_sm90")) return {"cudnn-9.19-sm90", cudnn, 0, true};
   // d3 is a grid of 32 x 8: 32 parts; d1 and d2 launch one block per KV head.
   const bool parts = row.at("grid") == "32x8x1" || kernel == "cudnn_lean_reduction";
   const Tiling cudnn_decode{.Br = 16, .Bc = 128, .splits = parts ? 32 : 1, .pack_gqa = pack};

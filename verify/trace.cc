@@ -184,7 +184,6 @@ class LaunchTrace {
     }
     summary_.drawn_blocks += static_cast<int64_t>(drawn.size());
     std::ranges::sort(drawn, {}, [](const Placement& p) { return std::tuple(p.sm, p.slot, p.begin); });
-    const int64_t per_head = std::max<int64_t>(1, model.work.blocks() / model.work.heads);
     int64_t thread = -1;
     for (const Placement& p : drawn) {
       const int64_t tid = 1 + p.sm * kThreadsPerSm + 2 * p.slot;
@@ -194,7 +193,7 @@ class LaunchTrace {
         if (with_tiles) file_.Name(pid_, tid + 1, "thread_name", fmt::format("SM {} slot {} loads", p.sm, p.slot));
       }
       file_.Slice(pid_, tid, Us(p.begin), Us(p.end), fmt::format("block {}", p.block),
-                  fmt::format(R"("head":{},"of_head":{},"tiles":{})", p.block / per_head, p.block % per_head, p.tiles));
+                  fmt::format(R"("head":{},"of_head":{},"tiles":{})", p.head, p.of_head, p.tiles));
       if (with_tiles) Tiles(p, tid, model.sm.block_tiles, steps);
     }
   }

@@ -3,6 +3,7 @@
 #define BITFLASH_SIM_KERNELS_ENTRIES_H_
 
 #include "sim/kernels/kernels.h"
+#include "sim/operands.h"
 
 namespace bitflash::sim {
 
@@ -13,6 +14,14 @@ Kernel Fa3Forward();       // fa3_forward.cc
 Kernel SplitKvDecode();    // split_kv_decode.cc
 Kernel PytorchFa2();       // pytorch_fa2.cc
 Kernel CudnnForward();     // cudnn_forward.cc
+
+// The launch of Fa3Forward as somebody else builds it (fa3_forward.cc).
+struct Fa3Build {
+  Operands operands;          // say how they are loaded
+  bool p_replaces_s = false;  // P takes over the registers of S: the next tile's product waits for this one's
+};
+void RunFa3(Stream& stream, const Attention& attention, const Tiling& tiling, const Recipe& recipe,
+            const Fa3Build& build);
 
 }  // namespace bitflash::sim
 

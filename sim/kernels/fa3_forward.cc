@@ -3,8 +3,8 @@
 // operands read by wgmma straight from shared memory, one persistent block per SM.
 //
 // Tiles are charged without the zeros that TMA sends for the rows and columns that a ragged tile does not have
-// (Crossing::kBoxes): every recorded launch is of whole tiles, the published kernel is built for five head_dims where
-// this text takes any and loads packed queries with cp.async, and cuDNN's kernel, which shares the text, is closed.
+// (Crossing::kBoxes): no launch was recorded, the published kernel is built for five head_dims where this text takes
+// any, and it loads packed queries with cp.async. cuDNN's kernel, which shares the text, has boxes (cudnn_forward.cc).
 #include <algorithm>
 
 #include "sim/kernels/entries.h"
@@ -33,8 +33,9 @@ int64_t SharedBytes(const Attention& a, const Tiling& t) {
   return elements * data::StorageBytes(a.format);
 }
 
-void Fa3Block(Block& b, const Attention& a, const Tiling& t, const Recipe& recipe, const Operands& g, int64_t i,
+void Fa3Block(Block& b, const Attention& a, const Tiling& t, const Recipe& recipe, const Fa3Build& build, int64_t i,
               const KeyRuns& keys) {
+  const Operands& g = build.operands;
   const QueryTile queries = QueryTileAt(a, t, i);
   const int64_t d = PaddedDim(a.head_dim, a.format), dv = PaddedDim(a.head_dim_v, a.format);
   const int64_t bytes = data::StorageBytes(a.format);
@@ -44,7 +45,9 @@ void Fa3Block(Block& b, const Attention& a, const Tiling& t, const Recipe& recip
   const bool in_registers = QueriesInRegisters(t, d, dv, bytes);
   const Tile Qr = in_registers ? b.Registers(TensorId::kQ, t.Br, d, a.format) : Qi;
   const Tile S = b.Registers(TensorId::kS, t.Br, t.Bc);
-  const Tile P = b.Registers(TensorId::kP, t.Br, t.Bc, a.format);  // alive together with the next tile's S
+  // P is alive together with the next tile's S, unless its build gives that up.
+  const Tile P = build.p_replaces_s ? b.Alias(S, TensorId::kP, a.format, t.Br, t.Bc)
+                                    : b.Registers(TensorId::kP, t.Br, t.Bc, a.format);
   const Tile Pa = SharedRows(t) ? b.Shared(TensorId::kP, a.format, t.Br, t.Bc) : P;
   const Tile O = b.Registers(TensorId::kO, t.Br, dv);
   OnlineSoftmax softmax(b, t.Br);
@@ -75,17 +78,7 @@ void Fa3Block(Block& b, const Attention& a, const Tiling& t, const Recipe& recip
 }
 
 void Run(Stream& stream, const Attention& a, const Tiling& t, const Recipe& recipe) {
-  const Operands g = MakeOperands(a, t);
-  LaunchSpec launch{
-      .name = "fa3_forward",
-      .grid = {QueryTileCount(a, t) * Heads(a, t), 1, 1},
-      .persistent = true,
-      .block = {.mma = MmaInstruction::kWgmma, .warps = t.warps, .threads = 32 * t.warps + 128},
-      .heads = Heads(a, t),
-      .blocks = QueryBlocks(a, t, recipe.key_order),
-      .keys = [&](const BlockIndex& at) { return KeyTiles(a, t, QueryTileAt(a, t, at.i), recipe.key_order); }};
-  stream.Launch(launch,
-                [&](Block& b, const BlockIndex& at, const KeyRuns& keys) { Fa3Block(b, a, t, recipe, g, at.i, keys); });
+  RunFa3(stream, a, t, recipe, {.operands = MakeOperands(a, t)});
 }
 
 // Tiles that were built without spills and ran fastest on an H200 for head_dim 64 and 128; for the others the largest
@@ -110,6 +103,20 @@ Tiling DefaultTiling(const Attention& a, const Gpu&) {
 }
 
 }  // namespace
+
+void RunFa3(Stream& stream, const Attention& a, const Tiling& t, const Recipe& recipe, const Fa3Build& build) {
+  LaunchSpec launch{
+      .name = "fa3_forward",
+      .grid = {QueryTileCount(a, t) * Heads(a, t), 1, 1},
+      .persistent = true,
+      .block = {.mma = MmaInstruction::kWgmma, .warps = t.warps, .threads = 32 * t.warps + 128},
+      .heads = Heads(a, t),
+      .blocks = QueryBlocks(a, t, recipe.key_order),
+      .keys = [&](const BlockIndex& at) { return KeyTiles(a, t, QueryTileAt(a, t, at.i), recipe.key_order); }};
+  stream.Launch(launch, [&](Block& b, const BlockIndex& at, const KeyRuns& keys) {
+    Fa3Block(b, a, t, recipe, build, at.i, keys);
+  });
+}
 
 Kernel Fa3Forward() {
   return {

@@ -4,12 +4,16 @@
 
 namespace bitflash::sim::l2 {
 
-// Spills: l1tex__t_sectors_pipe_lsu_mem_local_op_st.sum over blocks, key tiles and threads (data/golden/l2, rows that
-// are not held out). PyTorch 2.11's FlashAttention-2 has 255 registers a thread: 56 to 60 bytes for head_dim 128 when
-// lengths are whole tiles, 32 otherwise; 24 for head_dim 64, and about 20 once a block; none for head_dim 256. Ours
-// store 32 bytes once a block for head_dim 128. Shares: fitted to the DRAM reads of the same rows. Blocks that start
-// together stay together, unless the build favours the older of two (ours for head_dim 128), or, in PyTorch's causal
-// launches, blocks of different lengths meet.
+// Spills: l1tex__t_sectors_pipe_lsu_mem_local_op_st.sum over blocks, key tiles and threads (data/golden/l2). PyTorch
+// 2.11's FlashAttention-2 has 255 registers a thread. For every key tile it stores 56 bytes for head_dim 128, 32 when
+// lengths are not whole tiles, and 24 for head_dim 64; beside them, once a block, 56 (64 under a mask), 28, and 88
+// (104). The first tiles of a block, which may be masked, are other code than the rest and keep some of their bytes in
+// places that the rest does not touch: 24 bytes once a block, 8 under a mask, 16 when lengths are not whole tiles,
+// fitted to the DRAM writes of the rows that are not held out. None for head_dim 256. Ours store 32 bytes once a block
+// for head_dim 128.
+//
+// Shares: fitted to the DRAM reads of the same rows. Blocks that start together stay together, unless the build favours
+// the older of two (ours for head_dim 128), or, in PyTorch's causal launches, blocks of different lengths meet.
 Build BuildOf(const Kernel& kernel, std::string_view launch, const Attention& a, const Tiling& t, const Gpu& gpu) {
   Build build;
   if (launch != "fa2_forward" || gpu.arch != "sm90") return build;
@@ -20,9 +24,15 @@ Build BuildOf(const Kernel& kernel, std::string_view launch, const Attention& a,
     return build;
   }
   const bool whole = a.seqlen_q % t.Br == 0 && a.seqlen_k % t.Bc == 0;
-  if (d <= 64) build.spilled_per_block = 20;
-  build.spilled_per_tile = d <= 64 ? 24 : wide ? (whole ? 56 : 32) : 0;
-  if (wide && a.mask.kind != data::Mask::Kind::kFull) build.younger = 0.4;
+  const bool masked = a.mask.kind != data::Mask::Kind::kFull;
+  if (d <= 64) {
+    build.spilled_per_tile = 24, build.spilled_per_block = 112;
+  } else if (wide) {
+    build.spilled_per_tile = whole ? 56 : 32, build.spilled_per_block = !whole ? 44 : masked ? 72 : 80;
+  } else if (d <= 96) {
+    build.spilled_per_block = 8;
+  }
+  if (wide && masked) build.younger = 0.4;
   return build;
 }
 

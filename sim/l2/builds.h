@@ -19,7 +19,7 @@ struct Build {
   // What a block gets of its SM, relative to the one that is resident longer: 1 when the blocks of an SM stay in step.
   double younger = 1;
 };
-inline constexpr int64_t kSpillGranules = 6;  // of every block: half for each kind
+inline constexpr int64_t kSpillGranules = 8;  // of every block: half for each kind
 
 // Known for sm90; elsewhere a build without peculiarities is assumed.
 Build BuildOf(const Kernel& kernel, std::string_view launch, const Attention& attention, const Tiling& tiling,

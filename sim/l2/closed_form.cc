@@ -46,17 +46,28 @@ double VisitedBytes(const Attention& a, const LaunchCount& launch) {
 
 double Copies(const CacheParameters& cache, bool shared) { return cache.partitions == 1 ? 1 : shared ? 2 : 1.5; }
 
-double SpilledBytes(const Kernel& kernel, const Attention& a, const Tiling& t, const data::Gpu& gpu,
-                    const LaunchCount& launch) {
+// Local memory: every block that is resident has its place in L2, and the next block of its slot writes there again.
+struct Spills {
+  double places = 0;  // bytes, all slots together
+  double again = 0;   // what later blocks write to the places, as far as it was out of L2 when they came: in all
+};
+
+Spills SpillsOf(const Kernel& kernel, const Attention& a, const Tiling& t, const data::Gpu& gpu,
+                const LaunchCount& launch) {
   const Build build = BuildOf(kernel, launch.name, a, t, gpu);
-  return static_cast<double>(launch.grid.blocks() * launch.resources.threads *
-                             (build.spilled_per_tile + build.spilled_per_block));
+  const int64_t blocks = launch.grid.blocks();
+  const int64_t resident = std::min(blocks, gpu.sms * std::max<int64_t>(1, launch.occupancy.blocks_per_sm));
+  const auto bytes = [&](int64_t of, int64_t a_thread) {
+    return static_cast<double>(of * launch.resources.threads * a_thread);
+  };
+  return {bytes(resident, build.spilled_per_tile + build.spilled_per_block),
+          bytes(blocks - resident, build.spilled_per_block)};
 }
 
 // What a launch's lines would take if all of them stayed.
 double Footprint(const CacheParameters& cache, const Kernel& kernel, const Attention& a, const Tiling& t,
                  const data::Gpu& gpu, const LaunchCount& launch) {
-  double bytes = SpilledBytes(kernel, a, t, gpu, launch) * Copies(cache, false);
+  double bytes = SpillsOf(kernel, a, t, gpu, launch).places * Copies(cache, false);
   for (int id = 0; id < kTensorCount; ++id) {
     const Traffic& once = launch.ledger.hbm_compulsory[static_cast<size_t>(id)];
     const Traffic& asked = launch.ledger.l2_to_sm[static_cast<size_t>(id)];
@@ -161,13 +172,16 @@ std::vector<Prediction> ClosedForm(const Kernel& kernel, const Attention& a, con
     p.dram_read = {read(1), read(1 - kEdge), read(1 + kEdge)};
 
     // Dirty lines leave in the order of everything else, once the launch has brought more than fits.
-    const double written =
-        static_cast<double>(Sum(launch.ledger.hbm_compulsory).write) + SpilledBytes(kernel, a, t, gpu, launch);
     const double footprint = Footprint(cache, kernel, a, t, gpu, launch) +
                              ReadsOf(cache, kernel, a, t, gpu, launch, 1).again * Copies(cache, true);
+    const Spills spills = SpillsOf(kernel, a, t, gpu, launch);
+    const double per_wave = footprint / std::max(1.0, launch.waves);
+    const double outputs = static_cast<double>(Sum(launch.ledger.hbm_compulsory).write);
+    const double written = outputs + spills.places + spills.again * MissRate(per_wave / capacity);
     // Blocks that all fit at once write after the last read.
     const double fits = footprint > 0 && launch.waves > 1 ? std::min(1.0, capacity / footprint) : 1;
-    const double left = std::min(written * fits, static_cast<double>(cache.dirty_bytes));
+    // Spilled lines are written again and again: those of the last blocks stay.
+    const double left = std::min(outputs * fits + spills.places, static_cast<double>(cache.dirty_bytes));
     const double stay = std::clamp((capacity - footprint) / (0.2 * capacity), 0.0, 1.0);  // of what was there before
     const double out_earlier = earlier * (1 - stay);
     const double before = std::min(dirty * stay, std::max(0.0, static_cast<double>(cache.dirty_bytes) - left));

@@ -5,10 +5,10 @@
 #include <queue>
 #include <utility>
 
+#include "sim/dispatch.h"
 #include "sim/l2/builds.h"
 #include "sim/l2/parameters.h"
 #include "sim/l2/program.h"
-#include "sim/l2/schedule.h"
 
 namespace bitflash::sim::l2 {
 namespace {
@@ -21,10 +21,13 @@ double Uniform(uint64_t seed, uint64_t n) {
   return static_cast<double>((x ^ (x >> 31)) >> 11) * 0x1p-53;
 }
 
-constexpr int64_t kMostLocals = 32;  // blocks whose local memory an SM tells apart
+constexpr int64_t kMostLocals = 32;  // blocks of an SM: places in local memory
 
 // Recorded programs are kept for the other heads up to this many moves, 32 bytes each.
 constexpr int64_t kMostKept = int64_t{1} << 23;
+
+// Rows of the softmax that move as one: a shorter simulation, the same bytes.
+constexpr int64_t kRowsTogether = 16;
 
 }  // namespace
 
@@ -37,22 +40,22 @@ class Machine::Run {
         body_(body),
         clock_(ClockOf(machine.gpu_, spec.block.mma)),
         blocks_per_sm_(blocks_per_sm),
-        schedule_(ScheduleOf(machine.kernel_, spec, machine.a_, machine.t_)),
+        dispatch_(DispatchOf(machine.kernel_, spec, machine.a_, machine.t_)),
+        order_(InOrder(dispatch_, spec)),
+        together_(spec.name == "standard_softmax" ? kRowsTogether : 1),
         build_(BuildOf(machine.kernel_, spec.name, machine.a_, machine.t_, machine.gpu_)),
         launch_(static_cast<int>(machine.launches_.size())) {}
 
   int64_t moves() const { return moves_; }
 
   void Execute() {
-    if (schedule_.together > 1) GroupRows();
+    if (together_ > 1) GroupRows();
     const int64_t sms = m_.gpu_.sms;
-    const int64_t per_sm = std::max<int64_t>(1, blocks_per_sm_ / schedule_.together);
+    const int64_t per_sm = std::max<int64_t>(1, blocks_per_sm_ / together_);
     slots_.resize(static_cast<size_t>(sms * per_sm));
     on_sm_.assign(static_cast<size_t>(sms), {});
-    started_on_.assign(static_cast<size_t>(sms), 0);
-    locals_per_sm_ = std::max<int64_t>(1, std::min(m_.gpu_.threads_per_sm / spec_.block.all_threads(), kMostLocals));
     ready_.assign(static_cast<size_t>(m_.layout_.granules()), 0);
-    programs_.resize(schedule_.blocks.size());
+    programs_.resize(dispatch_.blocks.size());
     for (size_t n = 0; n < slots_.size(); ++n) {
       Slot& slot = slots_[n];
       slot.sm = static_cast<int64_t>(n) % sms;
@@ -76,33 +79,32 @@ class Machine::Run {
     size_t at = 0, end = 0;
     int64_t started = 0;  // how many blocks started before
     int64_t sm = 0, number = 0;
-    int64_t local = 0;     // which place in local memory
     int64_t next_own = 0;  // of a persistent block with a fixed share
-    Work work;
+    DispatchedBlock work;
     std::shared_ptr<const Program> keep;
   };
 
   // Consecutive rows of one head become one block of `together` rows.
   void GroupRows() {
-    std::vector<Work> grouped;
-    for (const Work& work : schedule_.order) {
-      if (!grouped.empty() && grouped.back().head == work.head && grouped.back().tile < schedule_.together &&
+    std::vector<DispatchedBlock> grouped;
+    for (const DispatchedBlock& work : order_) {
+      if (!grouped.empty() && grouped.back().head == work.head && grouped.back().tile < together_ &&
           grouped.back().block + grouped.back().tile == work.block) {
         ++grouped.back().tile;
         continue;
       }
       grouped.push_back({work.head, work.block, 1});
     }
-    schedule_.order = std::move(grouped);
+    order_ = std::move(grouped);
   }
 
   std::shared_ptr<const Program> ProgramOf(int32_t block) {
     std::shared_ptr<const Program>& kept = programs_[static_cast<size_t>(block)];
     if (kept) return kept;
     auto program =
-        std::make_shared<const Program>(Record(spec_, body_, m_.t_, schedule_.blocks[static_cast<size_t>(block)]));
+        std::make_shared<const Program>(Record(spec_, body_, m_.t_, dispatch_.blocks[static_cast<size_t>(block)]));
     // A block with tiles of its own comes again for each of them.
-    if ((spec_.heads > 1 && kept_moves_ < kMostKept) || schedule_.block_per_tile) {
+    if ((spec_.heads > 1 && kept_moves_ < kMostKept) || dispatch_.block_per_tile) {
       kept_moves_ += static_cast<int64_t>(program->moves.size());
       kept = program;
     }
@@ -121,23 +123,22 @@ class Machine::Run {
   bool Next(Slot& slot, double time) {
     auto& resident = on_sm_[static_cast<size_t>(slot.sm)];
     std::erase(resident, slot.number);
-    int64_t& next = schedule_.round_robin ? slot.next_own : next_;
-    if (next >= static_cast<int64_t>(schedule_.order.size())) {
+    int64_t& next = dispatch_.fixed_shares ? slot.next_own : next_;
+    if (next >= static_cast<int64_t>(order_.size())) {
       slot.keep.reset();
       return false;
     }
-    slot.work = schedule_.order[static_cast<size_t>(next)];
-    next += schedule_.round_robin ? static_cast<int64_t>(slots_.size()) : 1;
+    slot.work = order_[static_cast<size_t>(next)];
+    next += dispatch_.fixed_shares ? static_cast<int64_t>(slots_.size()) : 1;
     slot.keep = ProgramOf(slot.work.block);
     slot.program = slot.keep.get();
     slot.at = 0;
     slot.end = slot.program->moves.size();
-    if (schedule_.block_per_tile) std::tie(slot.at, slot.end) = TileMoves(*slot.program, slot.work.tile);
+    if (dispatch_.block_per_tile) std::tie(slot.at, slot.end) = TileMoves(*slot.program, slot.work.tile);
     slot.started = started_++;
     slot.speed = 1 + kSpread * (Uniform(m_.options_.seed, static_cast<uint64_t>(slot.started)) - 0.5);
     slot.time = time + clock_.block_seconds * slot.speed;
     resident.push_back(slot.number);
-    slot.local = slot.sm * locals_per_sm_ + started_on_[static_cast<size_t>(slot.sm)]++ % locals_per_sm_;
     StoreSpilled(slot, kSpillGranules / 2, build_.spilled_per_block);
     return true;
   }
@@ -175,7 +176,7 @@ class Machine::Run {
     Event event;
     const int side = SideOf(slot.sm);
     const Hint hint = HintOf(spec_.name, move.tensor, move.write, m_.a_, m_.t_);
-    const int64_t rows = schedule_.together > 1 && move.rows == 1 ? slot.work.tile : move.rows;
+    const int64_t rows = together_ > 1 && move.rows == 1 ? slot.work.tile : move.rows;
     m_.layout_.ForGranules(
         move.tensor, slot.work.head, move.row, rows, move.col, move.cols, [&](int64_t granule, int64_t bytes) {
           const Served served =
@@ -199,7 +200,7 @@ class Machine::Run {
       event.launch = launch_;
       event.sm = slot.sm, event.slot = slot.number;
       event.head = slot.work.head;
-      event.block = schedule_.blocks[static_cast<size_t>(slot.work.block)];
+      event.block = dispatch_.blocks[static_cast<size_t>(slot.work.block)];
       event.seconds = now;
       event.tensor = move.tensor;
       event.write = move.write;
@@ -208,12 +209,13 @@ class Machine::Run {
     return std::max(ready, l2_free_);
   }
 
-  // Registers that do not fit go to local memory. Blocks take turns at the places of an SM's warps, so that a block's
-  // lines stay dirty in L2 until others push them out.
+  // Registers that do not fit go to local memory, of which every slot has its own place: the next block writes the same
+  // lines again. What a block writes once goes to HBM when other bytes push it out before; what it writes for every key
+  // tile stays.
   void StoreSpilled(const Slot& slot, int64_t first, int64_t per_thread) {
     const int64_t bytes = per_thread * spec_.block.all_threads();
     for (int64_t done = 0, n = first; done < bytes && n < kSpillGranules; done += kGranuleBytes, ++n) {
-      const int64_t granule = m_.layout_.granules() + slot.local * kSpillGranules + n;
+      const int64_t granule = m_.layout_.granules() + slot.number * kSpillGranules + n;
       m_.cache_->Touch(granule, std::min(kGranuleBytes, bytes - done), SideOf(slot.sm), Access::kWrite);
     }
   }
@@ -228,15 +230,15 @@ class Machine::Run {
   const Body& body_;
   const Clock clock_;
   const int64_t blocks_per_sm_;
-  Schedule schedule_;
+  const Dispatch dispatch_;
+  std::vector<DispatchedBlock> order_;
+  const int64_t together_;
   const Build build_;
   const int launch_;
   std::vector<Slot> slots_;
   std::vector<std::vector<int64_t>> on_sm_;
   std::vector<float> ready_;  // when a granule's fill ends
   std::vector<std::shared_ptr<const Program>> programs_;
-  std::vector<int64_t> started_on_;  // blocks
-  int64_t locals_per_sm_ = 1;
   int64_t kept_moves_ = 0, next_ = 0, started_ = 0, moves_ = 0;
   double dram_free_ = 0, l2_free_ = 0;
   std::priority_queue<std::pair<double, int64_t>, std::vector<std::pair<double, int64_t>>, std::greater<>> queue_;

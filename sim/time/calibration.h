@@ -24,8 +24,8 @@ struct Calibration {
   double stall_cycles = 0;
   double hiding = 2;
   double one_stage_cycles = 0;  // more of them where one buffer serves a tile and the next (Tiling::stages)
-  // Clocks for the addresses of a KiB that is copied: for any, more where rows are no power of two long or lie in pages.
-  // They stall like stall_cycles.
+  // Clocks for the addresses of a KiB that is copied: for any, more where rows are no power of two long or lie in
+  // pages. They stall like stall_cycles.
   double copy_cycles_per_kib = 0, odd_row_cycles_per_kib = 0, page_cycles_per_kib = 0;
   // What is visible of each unit's own time when the SM is full: 1 is all of it.
   double tensor = 1, special = 1, fp32 = 1, shared = 0;

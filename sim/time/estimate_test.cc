@@ -95,10 +95,12 @@ TEST_CASE("work: tiles of a causal mask, longest query tile first; blocks of sin
   const Kernel& fa2 = FindKernel("fa2");
   const std::vector<LaunchWork> work = WorkOf(fa2, a, fa2.DefaultTiling(a, gpu));  // 128 x 64
   REQUIRE(work.size() == 1);
-  REQUIRE(work[0].head.size() == 4);
+  REQUIRE(work[0].orders.size() == 1);
+  const std::vector<BlockGroup>& head = work[0].orders[0];
+  REQUIRE(head.size() == 4);
   for (size_t i = 0; i < 4; ++i) {
-    CHECK(work[0].head[i].tiles == 8 - 2 * static_cast<int64_t>(i));
-    CHECK(work[0].head[i].masked == 2);
+    CHECK(head[i].tiles == 8 - 2 * static_cast<int64_t>(i));
+    CHECK(head[i].masked == 2);
   }
   CHECK(work[0].blocks() == 8);
   CHECK(work[0].tiles() == 2 * 20);

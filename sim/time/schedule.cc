@@ -18,38 +18,61 @@ double WorkOf(const SmModel& model, const BlockGroup& group) {
   return static_cast<double>(group.tiles) + model.masked_tiles * static_cast<double>(group.masked) + model.block_tiles;
 }
 
-// The blocks of a launch in the order of dispatch.
-class Dispatch {
+// A place in the order of dispatch.
+class Cursor {
  public:
-  Dispatch(const LaunchWork& work, int64_t skipped_heads) : work_(work), head_(skipped_heads) {
-    for (const BlockGroup& group : work.head) per_head_ += group.blocks;
-    block_ = head_ * per_head_ - 1;
-  }
+  explicit Cursor(const LaunchWork& work) : work_(&work) { SkipEmpty(); }
 
-  // False at the end.
-  bool Next() {
-    while (head_ < work_.heads) {
-      if (group_ == work_.head.size()) {
-        group_ = 0;
-        ++head_;
-      } else if (in_group_ == work_.head[group_].blocks) {
-        in_group_ = 0;
-        ++group_;
-      } else {
-        ++in_group_;
-        ++block_;
-        return true;
+  bool done() const { return pass_ == work_->passes.size(); }
+  int64_t block() const { return block_; }
+  const BlockGroup& group() const { return work_->orders[pass().order][group_]; }
+
+  // Past `blocks` blocks, or to the end; returns the work of what it passed.
+  double Advance(int64_t blocks, const SmModel& model) {
+    double passed = 0;
+    while (blocks > 0 && !done()) {
+      const int64_t here = std::min(blocks, in_group() - at_);
+      passed += static_cast<double>(here) * WorkOf(model, group());
+      at_ += here, block_ += here, blocks -= here;
+      if (at_ == in_group()) {
+        at_ = 0, ++group_;
+        SkipEmpty();
       }
     }
-    return false;
+    return passed;
   }
-  int64_t block() const { return block_; }
-  const BlockGroup& group() const { return work_.head[group_]; }
+
+  int64_t head() const { return work_->heads.At(counted_head()); }
+
+  // Blocks of this head before this one.
+  int64_t of_head() const {
+    int64_t before = pass().heads_inside ? at_ / pass().heads : at_;
+    for (size_t g = 0; g < group_; ++g) before += work_->orders[pass().order][g].blocks;
+    for (size_t n = 0; n < pass_; ++n) {
+      const Pass& earlier = work_->passes[n];
+      if (counted_head() < earlier.first || counted_head() >= earlier.first + earlier.heads) continue;
+      for (const BlockGroup& group : work_->orders[earlier.order]) before += group.blocks;
+    }
+    return before;
+  }
 
  private:
-  const LaunchWork& work_;
-  int64_t head_ = 0, per_head_ = 0, in_group_ = 0, block_ = -1;
-  size_t group_ = 0;
+  const Pass& pass() const { return work_->passes[pass_]; }
+  int64_t counted_head() const { return pass().first + (pass().heads_inside ? at_ % pass().heads : head_); }
+  int64_t in_group() const { return group().blocks * (pass().heads_inside ? pass().heads : 1); }
+
+  // From the end of an order to its next head, or the next pass.
+  void SkipEmpty() {
+    while (!done() && group_ == work_->orders[pass().order].size()) {
+      group_ = 0;
+      if (work_->orders[pass().order].empty() || pass().heads_inside || ++head_ >= pass().heads) head_ = 0, ++pass_;
+    }
+  }
+
+  const LaunchWork* work_;
+  size_t pass_ = 0, group_ = 0;
+  int64_t head_ = 0, at_ = 0;  // at_: in the group
+  int64_t block_ = 0;
 };
 
 struct Resident {
@@ -68,15 +91,16 @@ class Simulation {
   Simulation(const SmModel& model, const std::function<void(const Placement&)>& visit)
       : model_(model), visit_(visit), sms_(static_cast<size_t>(model.sms)) {}
 
-  // Runs what `dispatch` has left; returns the clocks that it took.
-  double Run(Dispatch& dispatch) {
-    // Blocks spread over the SMs before any of them gets a second.
+  // Runs what is left behind `start`; returns the clocks that it took.
+  double Run(const Cursor& start, bool fixed_shares) {
     const auto slots = static_cast<int64_t>(model_.tile_cycles.size());
-    bool more = dispatch.Next();
-    for (int64_t slot = 0; slot < slots && more; ++slot) {
-      for (int64_t sm = 0; sm < model_.sms && more; ++sm) {
-        Start(sm, slot, dispatch);
-        more = dispatch.Next();
+    // With fixed shares every slot has a cursor of its own.
+    next_.assign(fixed_shares ? static_cast<size_t>(slots * model_.sms) : 1, start);
+    // Blocks spread over the SMs before any of them gets a second.
+    for (int64_t slot = 0; slot < slots; ++slot) {
+      for (int64_t sm = 0; sm < model_.sms; ++sm) {
+        if (fixed_shares) next_[Own(sm, slot)].Advance(slot * model_.sms + sm, model_);
+        Start(sm, slot);
       }
     }
     for (int64_t sm = 0; sm < model_.sms; ++sm) Enter(sm);
@@ -93,10 +117,7 @@ class Simulation {
       if (visit_) visit_(done->placement);
       const int64_t slot = done->placement.slot;
       s.residents.erase(done);
-      if (more) {
-        Start(sm, slot, dispatch);
-        more = dispatch.Next();
-      }
+      Start(sm, slot);
       Enter(sm);
     }
     return now_;
@@ -109,12 +130,22 @@ class Simulation {
   }
 
  private:
-  void Start(int64_t sm, int64_t slot, const Dispatch& dispatch) {
+  size_t Own(int64_t sm, int64_t slot) const {
+    return next_.size() == 1 ? 0 : static_cast<size_t>(slot * model_.sms + sm);
+  }
+
+  // Gives the slot its next block, if there is one.
+  void Start(int64_t sm, int64_t slot) {
+    Cursor& next = next_[Own(sm, slot)];
+    if (next.done()) return;
     Sm& s = sms_[static_cast<size_t>(sm)];
     // The blocks of an SM start one after another and end so: of the next ones, few all go to different SMs.
     const double lag = kLag * static_cast<double>(slot);
-    s.residents.push_back({s.progress + WorkOf(model_, dispatch.group()) * (1 + lag),
-                           {dispatch.block(), dispatch.group().tiles, sm, slot, now_, 0}});
+    const BlockGroup& group = next.group();
+    Placement placement{.block = next.block(), .tiles = group.tiles, .sm = sm, .slot = slot, .begin = now_};
+    if (visit_) placement.head = next.head(), placement.of_head = next.of_head();
+    s.residents.push_back({s.progress + WorkOf(model_, group) * (1 + lag), placement});
+    next.Advance(static_cast<int64_t>(next_.size()), model_);
   }
 
   // Tiles that one resident of the SM advances by in a clock, before dilation.
@@ -164,6 +195,7 @@ class Simulation {
   const SmModel& model_;
   const std::function<void(const Placement&)>& visit_;
   std::vector<Sm> sms_;
+  std::vector<Cursor> next_;                                              // one for all slots, or one for each
   std::priority_queue<Event, std::vector<Event>, std::greater<>> queue_;  // every SM with residents once
   double clocks_ = 0;                                                     // before dilation: the order of events
   double now_ = 0;                                                        // after it
@@ -177,18 +209,19 @@ Schedule Simulate(const LaunchWork& work, const SmModel& model, const std::funct
   assert(model.sms > 0 && !model.tile_cycles.empty());
   const int64_t blocks = work.blocks();
   if (blocks == 0) return {};
-  double per_head = 0;
-  for (const BlockGroup& group : work.head) per_head += static_cast<double>(group.blocks) * WorkOf(model, group);
   Simulation simulation(model, visit);
   const double full_tile = simulation.FullTile();
-
-  int64_t skipped = 0;
-  const int64_t most = kBlocksPerSlot * model.sms * static_cast<int64_t>(model.tile_cycles.size());
-  if (!visit && blocks > most) skipped = (blocks - most) / (blocks / work.heads);
-  Dispatch dispatch(work, skipped);
+  const auto slots = static_cast<int64_t>(model.tile_cycles.size()) * model.sms;
+  const int64_t most = kBlocksPerSlot * slots;
+  Cursor start(work);
+  // Whole shares, so that the slots' next blocks stay theirs.
+  const double skipped =
+      !visit && blocks > most ? start.Advance((blocks - most) / slots * slots, model) * full_tile : 0;
+  const double all = static_cast<double>(work.tiles()) + model.masked_tiles * static_cast<double>(work.masked_tiles()) +
+                     model.block_tiles * static_cast<double>(blocks);
   Schedule schedule;
-  schedule.full = per_head * static_cast<double>(work.heads) * full_tile;
-  schedule.cycles = simulation.Run(dispatch) + static_cast<double>(skipped) * per_head * full_tile;
+  schedule.full = all * full_tile;
+  schedule.cycles = simulation.Run(start, work.fixed_shares) + skipped;
   return schedule;
 }
 

@@ -1,5 +1,5 @@
-// Which block runs where and when: blocks go to the SM that has room first, as the hardware hands them out, and share
-// it. What makes the last wave, blocks of different lengths and grids smaller than the GPU cost time.
+// Which block runs where and when: blocks go to the SM that has room first, as the hardware hands them out, or in fixed
+// shares, and share it. What makes the last wave, blocks of different lengths and grids smaller than the GPU cost time.
 #ifndef BITFLASH_SIM_TIME_SCHEDULE_H_
 #define BITFLASH_SIM_TIME_SCHEDULE_H_
 
@@ -25,7 +25,9 @@ struct SmModel {
 };
 
 struct Placement {
-  int64_t block = 0;  // position in the order of dispatch
+  int64_t block = 0;    // position in the order of dispatch
+  int64_t head = 0;     // of Heads(attention, tiling), and ...
+  int64_t of_head = 0;  // ... its how-many-th block
   int64_t tiles = 0;
   int64_t sm = 0;
   int64_t slot = 0;  // of the SM
@@ -42,8 +44,8 @@ struct Schedule {
 // one but charged at the rate of a full GPU, unless `visit` wants to see every block.
 inline constexpr int64_t kBlocksPerSlot = 8;
 
-// Costs O(blocks log SMs), of at most kBlocksPerSlot blocks a slot and the rest of a head without `visit`. Placements
-// come in the order in which blocks finish.
+// Costs O(blocks log SMs), without `visit` of at most kBlocksPerSlot blocks a slot. Placements come in the order in
+// which blocks finish.
 Schedule Simulate(const LaunchWork& work, const SmModel& model,
                   const std::function<void(const Placement&)>& visit = nullptr);
 

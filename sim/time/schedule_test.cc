@@ -13,7 +13,7 @@ namespace {
 // `r` blocks share an SM at no cost: each tile takes the SM 100 clocks, whoever's it is.
 SmModel Plain(int64_t sms, size_t slots) { return {.sms = sms, .tile_cycles = std::vector<double>(slots, 100.0)}; }
 
-LaunchWork Blocks(std::vector<BlockGroup> head, int64_t heads = 1) { return {"test", heads, std::move(head)}; }
+LaunchWork Blocks(std::vector<BlockGroup> head, int64_t heads = 1) { return OnePass("test", heads, std::move(head)); }
 
 TEST_CASE("equal blocks take whole waves") {
   for (const int64_t blocks : {1, 4, 5, 8, 9, 12}) {
@@ -51,6 +51,32 @@ TEST_CASE("the longest first end together, the longest last do not") {
   CHECK(first.full == doctest::Approx(last.full));
   CHECK(first.cycles <= 1.02 * first.full);
   CHECK(last.cycles >= 1.05 * last.full);
+}
+
+TEST_CASE("fixed shares wait for their slot, others take the next that is free") {
+  // One of two SMs gets every long block.
+  LaunchWork work = Blocks({{20, 0, 1}, {10, 0, 1}, {20, 0, 1}, {10, 0, 1}});
+  CHECK(Simulate(work, Plain(2, 1)).cycles == doctest::Approx(3000));
+  work.fixed_shares = true;
+  CHECK(Simulate(work, Plain(2, 1)).cycles == doctest::Approx(4000));
+  work = Blocks({{20, 0, 2}, {10, 0, 2}});
+  CHECK(Simulate(work, Plain(2, 1)).cycles == doctest::Approx(3000));
+}
+
+TEST_CASE("passes: heads one after another, or a block for each of them in turn") {
+  LaunchWork work{.name = "test",
+                  .orders = {{{9, 0, 2}, {7, 0, 1}}, {{5, 0, 1}}},
+                  .passes = {{0, 2, true, 0}, {2, 1, false, 0}, {0, 3, false, 1}},
+                  .heads = {.heads = 3}};
+  CHECK(work.blocks() == 6 + 3 + 3);
+  CHECK(work.tiles() == 2 * 25 + 25 + 15);
+  std::vector<int64_t> heads, of_head, tiles;
+  Simulate(work, Plain(1, 1), [&](const Placement& p) {
+    heads.push_back(p.head), of_head.push_back(p.of_head), tiles.push_back(p.tiles);
+  });
+  CHECK(heads == std::vector<int64_t>{0, 1, 0, 1, 0, 1, 2, 2, 2, 0, 1, 2});
+  CHECK(of_head == std::vector<int64_t>{0, 0, 1, 1, 2, 2, 0, 1, 2, 3, 3, 3});
+  CHECK(tiles == std::vector<int64_t>{9, 9, 9, 9, 7, 7, 9, 9, 7, 5, 5, 5});
 }
 
 TEST_CASE("memory stretches time while the tiles in flight ask for too much") {

@@ -1,86 +1,90 @@
 #include "sim/time/work.h"
 
-#include <algorithm>
+#include <utility>
 
 namespace bitflash::sim {
 namespace {
 
-// Which query tiles of a head start first. A causal mask makes the last ones the longest: our kernels start with them
-// (gpu/fa2_forward.cuh, gpu/standard_output*.cuh), and so do FlashAttention-3's scheduler and, by its times, cuDNN's.
-// PyTorch's FlashAttention-2 starts with the first (csrc/flash_attn/src/flash_fwd_launch_template.h).
-Order DispatchOf(const Kernel& kernel) {
-  for (const std::string_view descending : {"fa2", "fa3", "standard", "cudnn-9.19-sm90"}) {
-    if (kernel.name == descending) return Order::kDescending;
+void Append(std::vector<BlockGroup>& groups, const BlockGroup& group) {
+  if (group.blocks == 0) return;
+  if (!groups.empty() && groups.back().tiles == group.tiles && groups.back().masked == group.masked) {
+    groups.back().blocks += group.blocks;
+  } else {
+    groups.push_back(group);
   }
-  return Order::kAscending;
+}
+
+void AppendBlock(std::vector<BlockGroup>& groups, const KeyRuns& keys, bool block_per_tile) {
+  int64_t masked = 0;
+  for (const KeyRun& run : keys) {
+    if (block_per_tile) Append(groups, {1, run.first.masked ? 1 : 0, run.count});
+    masked += run.first.masked ? run.count : 0;
+  }
+  if (!block_per_tile) Append(groups, {keys.tiles(), masked, 1});
 }
 
 // Takes the launches apart without running a block.
 class WorkStream : public Stream {
  public:
-  explicit WorkStream(Order dispatch) : dispatch_(dispatch) {}
+  WorkStream(const Kernel& kernel, const Attention& a, const Tiling& t) : kernel_(kernel), a_(a), t_(t) {}
 
   void Launch(const LaunchSpec& spec, const Body&) override {
-    LaunchWork& launch = launches_.emplace_back(LaunchWork{std::string(spec.name), spec.heads, {}});
-    if (!spec.keys) {
-      // As many heads of one block, so that the schedule may skip most of a long list.
-      launch.heads = spec.grid.blocks();
-      launch.head = {{1, 0, 1}};
+    if (!spec.keys) {  // all blocks are alike, in whatever order
+      launches_.push_back(OnePass(std::string(spec.name), 1, {{1, 0, spec.grid.blocks()}}));
       return;
     }
-    for (const BlockRun& run : spec.blocks) {
-      for (int64_t n = 0; n < run.count; ++n) {
-        Append(launch.head, run.count == 1 ? run.keys : spec.keys(run.at(n)));
+    Dispatch dispatch = DispatchOf(kernel_, spec, a_, t_);
+    LaunchWork& launch = launches_.emplace_back();
+    launch.name = spec.name;
+    launch.passes = std::move(dispatch.passes);
+    launch.heads = dispatch.heads;
+    launch.fixed_shares = dispatch.fixed_shares;
+    for (const std::vector<int32_t>& order : dispatch.orders) {
+      std::vector<BlockGroup>& groups = launch.orders.emplace_back();
+      for (const int32_t block : order) {
+        AppendBlock(groups, spec.keys(dispatch.blocks[static_cast<size_t>(block)]), dispatch.block_per_tile);
       }
     }
-    // A grid with as many blocks as tiles computes each tile in a block of its own.
-    if (spec.grid.blocks() == launch.tiles() && launch.tiles() != launch.blocks()) {
-      const int64_t masked = launch.masked_tiles() / spec.heads;
-      launch.head = {{1, 0, launch.tiles() / spec.heads - masked}, {1, 1, masked}};
-    }
-    if (dispatch_ == Order::kDescending) std::reverse(launch.head.begin(), launch.head.end());
   }
 
   std::vector<LaunchWork>& launches() { return launches_; }
 
  private:
-  static void Append(std::vector<BlockGroup>& groups, const KeyRuns& keys) {
-    int64_t masked = 0;
-    for (const KeyRun& run : keys) masked += run.first.masked ? run.count : 0;
-    const int64_t tiles = keys.tiles();
-    if (!groups.empty() && groups.back().tiles == tiles && groups.back().masked == masked) {
-      ++groups.back().blocks;
-    } else {
-      groups.push_back({tiles, masked, 1});
-    }
-  }
-
-  const Order dispatch_;
+  const Kernel& kernel_;
+  const Attention& a_;
+  const Tiling& t_;
   std::vector<LaunchWork> launches_;
 };
+
+// A sum over all blocks.
+template <class Of>
+int64_t SumOf(const LaunchWork& work, Of of) {
+  int64_t sum = 0;
+  for (const Pass& pass : work.passes) {
+    for (const BlockGroup& group : work.orders[pass.order]) sum += pass.heads * group.blocks * of(group);
+  }
+  return sum;
+}
 
 }  // namespace
 
 int64_t LaunchWork::blocks() const {
-  int64_t sum = 0;
-  for (const BlockGroup& group : head) sum += group.blocks;
-  return heads * sum;
+  return SumOf(*this, [](const BlockGroup&) { return int64_t{1}; });
 }
-
 int64_t LaunchWork::tiles() const {
-  int64_t sum = 0;
-  for (const BlockGroup& group : head) sum += group.tiles * group.blocks;
-  return heads * sum;
+  return SumOf(*this, [](const BlockGroup& group) { return group.tiles; });
+}
+int64_t LaunchWork::masked_tiles() const {
+  return SumOf(*this, [](const BlockGroup& group) { return group.masked; });
 }
 
-int64_t LaunchWork::masked_tiles() const {
-  int64_t sum = 0;
-  for (const BlockGroup& group : head) sum += group.masked * group.blocks;
-  return heads * sum;
+LaunchWork OnePass(std::string name, int64_t heads, std::vector<BlockGroup> groups) {
+  return {
+      .name = std::move(name), .orders = {std::move(groups)}, .passes = {{.heads = heads}}, .heads = {.heads = heads}};
 }
 
 std::vector<LaunchWork> WorkOf(const Kernel& kernel, const Attention& attention, const Tiling& tiling) {
-  WorkStream stream(DispatchOf(kernel));
+  WorkStream stream(kernel, attention, tiling);
   kernel.Run(stream, attention, tiling, kernel.recipe);
   return std::move(stream.launches());
 }

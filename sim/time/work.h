@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "sim/dispatch.h"
 #include "sim/kernels/kernels.h"
 
 namespace bitflash::sim {
@@ -20,14 +21,19 @@ struct BlockGroup {
 // Work is measured in tiles of keys. A launch without a loop over keys has one tile a block, and so has one whose
 // blocks are single tiles.
 struct LaunchWork {
-  std::string name;              // as in LaunchCount
-  int64_t heads = 1;             // how often the list repeats, one head after another
-  std::vector<BlockGroup> head;  // in the order of dispatch
+  std::string name;                             // as in LaunchCount
+  std::vector<std::vector<BlockGroup>> orders;  // Dispatch::orders with the work of their blocks
+  std::vector<Pass> passes;                     // over them, one after another
+  HeadOrder heads;
+  bool fixed_shares = false;  // as Dispatch has it
 
   int64_t blocks() const;
   int64_t tiles() const;
   int64_t masked_tiles() const;
 };
+
+// Blocks of one order, each for every one of `heads` heads.
+LaunchWork OnePass(std::string name, int64_t heads, std::vector<BlockGroup> groups);
 
 // The launches of the kernel in order. Costs a call of KeyTiles per query tile; nothing is counted.
 std::vector<LaunchWork> WorkOf(const Kernel& kernel, const Attention& attention, const Tiling& tiling);

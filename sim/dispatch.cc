@@ -1,0 +1,150 @@
+#include "sim/dispatch.h"
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <string_view>
+
+#include "sim/ceil_div.h"
+#include "sim/operands.h"
+#include "sim/runs.h"
+
+namespace bitflash::sim {
+namespace {
+
+// The loops over the blocks of one head, named by what they count.
+enum class Axis : uint8_t {
+  kTile,         // query tiles, ascending
+  kTileReverse,  // query tiles, descending: causal blocks with most keys first
+  kColumn,       // BlockIndex::j
+  kSplit,        // parts of the keys
+};
+
+// Fastest first; the heads come after them.
+std::vector<Axis> AxesOf(std::string_view kernel, std::string_view launch) {
+  using enum Axis;
+  if (launch == "fa2_forward") return {kernel == "pytorch-fa2" ? kTile : kTileReverse};
+  if (launch == "fa2_splitkv") return {kTile, kSplit};
+  if (launch == "split_kv_decode") return {kSplit, kTile};
+  if (launch == "standard_softmax") return {kColumn, kTile};
+  if (launch == "standard_output") return {kColumn, kTileReverse};
+  return {kTile};
+}
+
+int64_t Coordinate(Axis axis, const BlockIndex& at) {
+  switch (axis) {
+    case Axis::kTile:
+      return at.i;
+    case Axis::kTileReverse:
+      return -at.i;
+    case Axis::kColumn:
+      return at.j;
+    case Axis::kSplit:
+      return at.split;
+  }
+  return 0;
+}
+
+std::vector<int32_t> Sorted(const std::vector<BlockIndex>& blocks, const std::vector<Axis>& axes) {
+  std::vector<int32_t> order(blocks.size());
+  for (size_t n = 0; n < order.size(); ++n) order[n] = static_cast<int32_t>(n);
+  std::ranges::stable_sort(order, [&](int32_t a, int32_t b) {
+    for (auto axis = axes.rbegin(); axis != axes.rend(); ++axis) {
+      const int64_t x = Coordinate(*axis, blocks[static_cast<size_t>(a)]);
+      const int64_t y = Coordinate(*axis, blocks[static_cast<size_t>(b)]);
+      if (x != y) return x < y;
+    }
+    return false;
+  });
+  return order;
+}
+
+// Heads that take turns in fa3: every one of them has its next query tile before any has the one after. Without a mask
+// few, so that their K and V stay in L2: 4 MiB are the fastest of those tried (2 heads of 4096 keys with head_dim 128,
+// 4 with 64). With one, FlashAttention-3's rule: as many as fill 32 MiB together (hopper/tile_scheduler.hpp of
+// Dao-AILab/flash-attention 0251105, DynamicPersistentTileScheduler), a power of two, times the query heads of each.
+int64_t SectionOf(const Attention& a, const Tiling& t) {
+  const int64_t heads_of_kv = t.pack_gqa ? 1 : a.group();
+  int64_t section = 1;
+  if (a.mask.kind == data::Mask::Kind::kFull) {
+    section = std::max(a.head_dim, a.head_dim_v) <= 64 ? 4 : 2;
+    return CeilDiv(section, heads_of_kv) * heads_of_kv;
+  }
+  constexpr int64_t kSectionBytes = int64_t{32} << 20;
+  const int64_t kv_bytes = a.seqlen_k * (a.head_dim + a.head_dim_v) * data::StorageBytes(a.format);
+  while (kv_bytes > 0 && 2 * section * kv_bytes <= kSectionBytes) section *= 2;
+  return section * heads_of_kv;
+}
+
+}  // namespace
+
+Dispatch DispatchOf(const Kernel& kernel, const LaunchSpec& launch, const Attention& a, const Tiling& t) {
+  Dispatch d;
+  for (const BlockRun& run : launch.blocks) {
+    for (int64_t n = 0; n < run.count; ++n) d.blocks.push_back(run.at(n));
+  }
+  const bool masked = a.mask.kind != data::Mask::Kind::kFull;
+  const int64_t heads = launch.heads;
+  // FlashAttention-2's blockIdx is (query tile, sequence, head): csrc/flash_attn/src/flash_fwd_kernel.h.
+  d.heads = {heads, a.batch, launch.name == "fa2_forward" && kernel.name == "pytorch-fa2"};
+  if (kernel.name == "fa3") {
+    d.orders.push_back(Sorted(d.blocks, {masked ? Axis::kTileReverse : Axis::kTile}));
+    const int64_t section = SectionOf(a, t);
+    for (int64_t first = 0; first < heads; first += section) {
+      d.passes.push_back({first, std::min(section, heads - first), true, 0});
+    }
+    d.fixed_shares = !masked;
+    return d;
+  }
+  std::vector<int32_t> order = Sorted(d.blocks, AxesOf(kernel.name, launch.name));
+  if (launch.name == "split_kv_decode") {
+    // The parts of a query tile for all heads, then the next query tile: gridDim is (parts, heads, query tiles).
+    for (const int32_t block : order) {
+      const int64_t i = d.blocks[static_cast<size_t>(block)].i;
+      if (d.orders.empty() || d.blocks[static_cast<size_t>(d.orders.back().front())].i != i) {
+        d.passes.push_back({0, heads, false, d.orders.size()});
+        d.orders.emplace_back();
+      }
+      d.orders.back().push_back(block);
+    }
+    return d;
+  }
+  d.orders.push_back(std::move(order));
+  d.passes.push_back({0, heads, false, 0});
+  // cuDNN. Fixed shares without a mask; with one, its blocks are taken to draw the next tile from a counter (fixed
+  // shares would move twenty times the bytes that were counted).
+  if (launch.name == "fa3_forward") d.fixed_shares = !masked;
+  if (launch.name == "standard_scores") {
+    // Key tiles fastest (gpu/standard_scores.cuh, standard_scores_hopper.cuh); with TMA one persistent block an SM.
+    d.block_per_tile = true;
+    d.fixed_shares = t.tma;
+  }
+  return d;
+}
+
+std::vector<DispatchedBlock> InOrder(const Dispatch& d, const LaunchSpec& launch) {
+  std::vector<int32_t> tiles(d.blocks.size(), 1);
+  if (d.block_per_tile) {
+    for (size_t n = 0; n < tiles.size(); ++n) tiles[n] = static_cast<int32_t>(launch.keys(d.blocks[n]).tiles());
+  }
+  std::vector<DispatchedBlock> all;
+  const auto append = [&](const Pass& pass, int64_t n, int32_t block) {
+    const auto head = static_cast<int32_t>(d.heads.At(pass.first + n));
+    for (int32_t tile = 0; tile < tiles[static_cast<size_t>(block)]; ++tile) all.push_back({head, block, tile});
+  };
+  for (const Pass& pass : d.passes) {
+    const std::vector<int32_t>& order = d.orders[pass.order];
+    if (pass.heads_inside) {
+      for (const int32_t block : order) {
+        for (int64_t n = 0; n < pass.heads; ++n) append(pass, n, block);
+      }
+    } else {
+      for (int64_t n = 0; n < pass.heads; ++n) {
+        for (const int32_t block : order) append(pass, n, block);
+      }
+    }
+  }
+  return all;
+}
+
+}  // namespace bitflash::sim
