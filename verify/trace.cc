@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "data/atomic_file.h"
-#include "sim/time/hbm_bytes.h"
 
 namespace bitflash::verify {
 namespace {
@@ -127,19 +126,18 @@ class LaunchTrace {
     if (model.work.blocks() == 0) return end_us;
     first_us_ = start_us_ + time.of(Limit::kLaunch) * 1e6;
     file_.Slice(pid_, kLaunchThread, start_us_, first_us_, "start and end of the launch");
-    Schedule(model, time, launch, gpu);
+    Schedule(model, time, launch);
     return end_us;
   }
 
  private:
   double Us(double clocks) const { return first_us_ + clocks * us_per_clock_; }
 
-  void Schedule(const sim::LaunchModel& model, const sim::LaunchTime& time, const sim::LaunchCount& launch,
-                const data::Gpu& gpu) {
+  void Schedule(const sim::LaunchModel& model, const sim::LaunchTime& time, const sim::LaunchCount& launch) {
     const double clocks = sim::Simulate(model.work, model.sm, [](const Placement&) {}).cycles;
     us_per_clock_ = (time.seconds - time.of(Limit::kLaunch)) * 1e6 / clocks;
     const double units = UnitsOf(model);
-    const sim::Traffic hbm = sim::HbmWhileRunning(launch.ledger, gpu), l2 = sim::Sum(launch.ledger.l2_to_sm);
+    const sim::Traffic &hbm = model.hbm, l2 = sim::Sum(launch.ledger.l2_to_sm);
     Samples hbm_bytes(clocks, static_cast<double>(hbm.read + hbm.write) / units);
     Samples l2_bytes(clocks, static_cast<double>(l2.read + l2.write) / units);
     std::vector<Placement> drawn;

@@ -2,7 +2,9 @@
 // out:
 //   time_calibrate ROOT                      errors by launch
 //   time_calibrate ROOT --launch NAME        every measurement of it
-//   time_calibrate ROOT --fit KERNEL NAME    constants that fit better, to be copied to calibration.cc
+//   time_calibrate ROOT --fit KERNEL NAME [CONSTANT ...]
+//                                            constants that fit better, to be copied to calibration.cc; few launches
+//                                            cannot tell many of them apart
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -11,6 +13,7 @@
 #include <vector>
 
 #include "sim/time/estimate.h"
+#include "sim/time/hbm_bytes.h"
 #include "sim/time/measured.h"
 
 namespace bitflash::sim {
@@ -20,6 +23,7 @@ namespace {
 struct Prepared {
   MeasuredLaunch measured;
   LaunchCount count;
+  Traffic hbm;
   LaunchWork work;
 };
 
@@ -31,17 +35,19 @@ std::vector<Prepared> Prepare(const std::string& root) {
       std::printf("%s: %s\n", m.name.c_str(), reason.c_str());
       continue;
     }
-    LaunchCount count = CountKernel(*m.kernel, m.attention, m.tiling, m.gpu).launches.at(m.step);
+    const Count all_launches = CountKernel(*m.kernel, m.attention, m.tiling, m.gpu);
+    LaunchCount count = all_launches.launches.at(m.step);
+    const Traffic hbm = HbmWhileRunning(*m.kernel, m.attention, m.tiling, m.gpu, all_launches).at(m.step);
     if (m.blocks_per_sm > 0) count.occupancy.blocks_per_sm = m.blocks_per_sm;
     LaunchWork work = WorkOf(*m.kernel, m.attention, m.tiling).at(m.step);
-    all.push_back({std::move(m), std::move(count), std::move(work)});
+    all.push_back({std::move(m), std::move(count), hbm, std::move(work)});
   }
   return all;
 }
 
 LaunchTime Estimated(const Prepared& p, const Calibration& c) {
   const MeasuredLaunch& m = p.measured;
-  return TimeOf(ModelOf(c, *m.kernel, m.attention, m.tiling, m.gpu, p.count, p.work));
+  return TimeOf(ModelOf(c, *m.kernel, m.attention, m.tiling, m.gpu, p.count, p.hbm, p.work));
 }
 
 double Quantile(std::vector<double> values, double share) {
@@ -65,13 +71,13 @@ void PrintErrors(const std::vector<Prepared>& all, const std::string& only) {
                                                                    : "")];
     (m.held_out ? of.held_out : of.fitted).push_back(std::abs(error));
     if (p.count.name != only) continue;
-    std::printf(
-        "%-68s %s %9.1f us, measured %9.1f, %+6.1f %%, %-10s blocks/SM %zu, tiles %lld |", m.name.c_str(),
-        m.held_out ? "held out" : "fitted  ", time.seconds * 1e6, m.seconds * 1e6, 100 * error,
-        std::string(Name(time.bottleneck)).c_str(),
-        ModelOf(CalibrationOf(m.kernel->name, p.count.name), *m.kernel, m.attention, m.tiling, m.gpu, p.count, p.work)
-            .sm.tile_cycles.size(),
-        static_cast<long long>(p.work.tiles()));
+    std::printf("%-68s %s %9.1f us, measured %9.1f, %+6.1f %%, %-10s blocks/SM %zu, tiles %lld |", m.name.c_str(),
+                m.held_out ? "held out" : "fitted  ", time.seconds * 1e6, m.seconds * 1e6, 100 * error,
+                std::string(Name(time.bottleneck)).c_str(),
+                ModelOf(CalibrationOf(m.kernel->name, p.count.name), *m.kernel, m.attention, m.tiling, m.gpu, p.count,
+                        p.hbm, p.work)
+                    .sm.tile_cycles.size(),
+                static_cast<long long>(p.work.tiles()));
     for (const double part : time.part) std::printf(" %.1f", part * 1e6);
     std::printf("\n");
   }
@@ -94,7 +100,8 @@ double Loss(const std::vector<Prepared>& set, const Calibration& c) {
   return loss / static_cast<double>(set.size());
 }
 
-void Fit(std::vector<Prepared> all, const std::string& kernel, const std::string& launch) {
+void Fit(std::vector<Prepared> all, const std::string& kernel, const std::string& launch,
+         const std::vector<std::string>& only) {
   std::erase_if(all, [&](const Prepared& p) {
     return p.measured.held_out || p.measured.kernel->name != kernel || p.count.name != launch;
   });
@@ -113,20 +120,25 @@ void Fit(std::vector<Prepared> all, const std::string& kernel, const std::string
                                      {"copy_cycles_per_kib", &Calibration::copy_cycles_per_kib, 20, 0, 500},
                                      {"odd_row_cycles_per_kib", &Calibration::odd_row_cycles_per_kib, 20, 0, 500},
                                      {"page_cycles_per_kib", &Calibration::page_cycles_per_kib, 20, 0, 500},
+                                     {"walked_row_cycles", &Calibration::walked_row_cycles, 20, 0, 500},
                                      {"tensor", &Calibration::tensor, .2, 0, 3},
                                      {"special", &Calibration::special, .2, 0, 3},
                                      {"fp32", &Calibration::fp32, .2, 0, 3},
                                      {"shared", &Calibration::shared, .2, 0, 3},
                                      {"l2_share", &Calibration::l2_share, .2, .5, 3},
                                      {"hbm_share", &Calibration::hbm_share, .1, .4, 1.1}};
+  if (!only.empty())
+    std::erase_if(constants, [&](const Constant& constant) { return !std::ranges::count(only, constant.name); });
   double loss = Loss(all, c);
   std::printf("%zu launches, loss %.4f\n", all.size(), loss);
-  for (int round = 0; round < 40; ++round) {
+  for (int round = 0, halved = 0; round < 60; ++round) {
     bool better = false;
     for (Constant& constant : constants) {
       // What does not apply to a launch is 0, and its bandwidth 1.
       const std::string name = constant.name;
-      if (c.*constant.member == 0 && (name.find("per_kib") != std::string::npos || name == "block_cycles")) continue;
+      if (c.*constant.member == 0 &&
+          (name.find("per_kib") != std::string::npos || name == "walked_row_cycles" || name == "block_cycles"))
+        continue;
       if (c.*constant.member == 1 && name.find("_share") != std::string::npos) continue;
       for (const double sign : {1.0, -1.0}) {
         Calibration trial = c;
@@ -139,7 +151,7 @@ void Fit(std::vector<Prepared> all, const std::string& kernel, const std::string
     }
     if (!better) {
       for (Constant& constant : constants) constant.step /= 2;
-      if (constants[1].step < 10) break;
+      if (++halved == 6) break;
     }
   }
   std::printf("loss %.4f\n", loss);
@@ -154,12 +166,12 @@ int main(int argc, char** argv) {
   using namespace bitflash::sim;
   const std::vector<std::string> words(argv + 1, argv + argc);
   if (words.empty()) {
-    std::fprintf(stderr, "usage: time_calibrate ROOT [--launch NAME | --fit KERNEL NAME]\n");
+    std::fprintf(stderr, "usage: time_calibrate ROOT [--launch NAME | --fit KERNEL NAME [CONSTANT ...]]\n");
     return 2;
   }
   std::vector<Prepared> all = Prepare(words[0]);
-  if (words.size() == 4 && words[1] == "--fit") {
-    Fit(std::move(all), words[2], words[3]);
+  if (words.size() >= 4 && words[1] == "--fit") {
+    Fit(std::move(all), words[2], words[3], {words.begin() + 4, words.end()});
   } else {
     PrintErrors(all, words.size() == 3 && words[1] == "--launch" ? words[2] : "");
   }

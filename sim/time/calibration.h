@@ -37,8 +37,11 @@ struct Calibration {
   // The kernel takes no more, where its own registers and buffers decide rather than its tiles (0: what fits).
   int64_t blocks_per_sm = 0;
   int64_t blocks_per_sm_fp32_scores = 0;  // likewise, with Tiling::fp32_scores
-  int64_t kib_in_flight = 0;              // or no more than load this much of K and V at once
-  std::string_view fitted_to;             // the measured times; empty: taken over from another kernel
+  // Of a persistent block that finds its next tile by walking over rows of tiles whose lengths a mask decides: each
+  // row.
+  double walked_row_cycles = 0;
+  int64_t kib_in_flight = 0;   // or no more than load this much of K and V at once
+  std::string_view fitted_to;  // the measured times; empty: taken over from another kernel
 };
 
 // Of a launch. Kernels that nobody timed take the constants of the nearest one that somebody did.

@@ -4,6 +4,8 @@
 #include <bit>
 #include <cmath>
 
+#include "sim/operands.h"
+#include "sim/runs.h"
 #include "sim/time/hbm_bytes.h"
 
 namespace bitflash::sim {
@@ -79,9 +81,9 @@ std::string_view Title(Limit limit) {
 Limit LaunchTime::slowest_unit() const { return SlowestUnit(part); }
 
 LaunchModel ModelOf(const Calibration& c, const Kernel& kernel, const Attention& a, const Tiling& t, const Gpu& gpu,
-                    const LaunchCount& launch, LaunchWork work) {
+                    const LaunchCount& launch, const Traffic& hbm, LaunchWork work) {
   const Ledger& ledger = launch.ledger;
-  LaunchModel model{std::move(work), {}, &c, {}, gpu.clock_mhz * 1e6};
+  LaunchModel model{std::move(work), {}, &c, {}, gpu.clock_mhz * 1e6, hbm};
   const auto sms = static_cast<double>(gpu.sms);
   const double sm_clocks = sms * model.clock_hz;  // of all SMs a second
   const Traffic l2 = Sum(ledger.l2_to_sm);
@@ -91,7 +93,7 @@ LaunchModel ModelOf(const Calibration& c, const Kernel& kernel, const Attention&
   unit[2] = static_cast<double>(ledger.fp32_ops) / (gpu.fp32_flops / 2);
   unit[3] = (t.tma ? kWgmmaShareOfShared : 1) * Bytes(Sum(ledger.shared)) / (gpu.shared_bytes_per_clock_sm * sm_clocks);
   unit[4] = Bytes(l2) / (c.l2_share * L2Rate(gpu));
-  unit[5] = Bytes(HbmWhileRunning(ledger, gpu)) / (c.hbm_share * HbmRate(gpu));
+  unit[5] = Bytes(hbm) / (c.hbm_share * HbmRate(gpu));
 
   // Everything per tile, in clocks of an SM.
   const auto tiles = static_cast<double>(std::max<int64_t>(1, model.work.tiles()));
@@ -102,8 +104,12 @@ LaunchModel ModelOf(const Calibration& c, const Kernel& kernel, const Attention&
   const double copy = c.copy_cycles_per_kib +
                       (width(a.head_dim) && width(a.head_dim_v) ? 0 : c.odd_row_cycles_per_kib) +
                       (t.page_size > 0 ? c.page_cycles_per_kib : 0);
-  const double stall =
-      c.stall_cycles + (t.stages == 1 ? c.one_stage_cycles : 0) + copy * static_cast<double>(l2.read) / 1024 / tiles;
+  const bool walks = c.walked_row_cycles > 0 && a.mask.kind != data::Mask::Kind::kFull;
+  // Every block passes all rows on its way from its first tile to its last.
+  const double walked_rows =
+      walks ? std::min(sms, tiles) * static_cast<double>(QueryTileCount(a, t) * Heads(a, t)) / tiles : 0;
+  const double stall = c.stall_cycles + c.walked_row_cycles * walked_rows + (t.stages == 1 ? c.one_stage_cycles : 0) +
+                       copy * static_cast<double>(l2.read) / 1024 / tiles;
   // An SM has four schedulers, each with a quarter of every unit. Blocks of fewer warps leave some without work until
   // others have come; only then do blocks hide one another's stalls.
   const double fill = std::max(1.0, 4 * 32.0 / static_cast<double>(std::max<int64_t>(32, launch.resources.threads)));
@@ -128,9 +134,11 @@ std::vector<LaunchModel> ModelsOf(const Kernel& kernel, const Attention& a, cons
                                   const Count& count) {
   std::vector<LaunchModel> models;
   std::vector<LaunchWork> works = WorkOf(kernel, a, t);
+  const std::vector<Traffic> hbm = HbmWhileRunning(kernel, a, t, gpu, count);
   for (size_t n = 0; n < works.size(); ++n) {
     const LaunchCount& launch = count.launches.at(n);
-    models.push_back(ModelOf(CalibrationOf(kernel.name, launch.name), kernel, a, t, gpu, launch, std::move(works[n])));
+    models.push_back(
+        ModelOf(CalibrationOf(kernel.name, launch.name), kernel, a, t, gpu, launch, hbm.at(n), std::move(works[n])));
   }
   return models;
 }

@@ -61,12 +61,14 @@ struct LaunchModel {
   const Calibration* calibration = nullptr;
   std::array<double, kUnitCount> unit_seconds{};
   double clock_hz = 0;
+  Traffic hbm;  // HbmWhileRunning
 };
 std::vector<LaunchModel> ModelsOf(const Kernel& kernel, const Attention& attention, const Tiling& tiling,
                                   const Gpu& gpu, const Count& count);
 // The same with given constants: for fitting them.
 LaunchModel ModelOf(const Calibration& calibration, const Kernel& kernel, const Attention& attention,
-                    const Tiling& tiling, const Gpu& gpu, const LaunchCount& launch, LaunchWork work);
+                    const Tiling& tiling, const Gpu& gpu, const LaunchCount& launch, const Traffic& hbm,
+                    LaunchWork work);
 
 LaunchTime TimeOf(const LaunchModel& model);
 

@@ -75,17 +75,25 @@ TEST_CASE("an estimate says where its constants come from") {
   CHECK_FALSE(Estimate("fa3", Prefill(1024)).calibrated);
 }
 
-TEST_CASE("what L2 keeps of the writes has not reached HBM") {
+TEST_CASE("HBM bytes are the predicted ones: what L2 could not keep is read again, what it keeps is not written yet") {
   const Gpu gpu = data::LoadGpu("h100");
-  Ledger ledger;
-  At(ledger.hbm_compulsory, TensorId::kQ).read = 50'000'000;
-  At(ledger.hbm_compulsory, TensorId::kO).write = 16'000'000;
-  CHECK(HbmWhileRunning(ledger, gpu).read == 50'000'000);
-  CHECK(HbmWhileRunning(ledger, gpu).write == doctest::Approx(16e6 - 31e6 * 16 / 66));
-  At(ledger.hbm_compulsory, TensorId::kQ).read = 0;
-  CHECK(HbmWhileRunning(ledger, gpu).write == 0);
-  At(ledger.hbm_compulsory, TensorId::kO).write = 100'000'000;
-  CHECK(HbmWhileRunning(ledger, gpu).write == 72'000'000);
+  const Kernel& fa2 = FindKernel("fa2");
+  const auto hbm = [&](const Attention& a) {
+    const Tiling t = fa2.DefaultTiling(a, gpu);
+    const Count count = CountKernel(fa2, a, t, gpu);
+    const Traffic bytes = HbmWhileRunning(fa2, a, t, gpu, count).at(0);
+    CHECK(ModelsOf(fa2, a, t, gpu, count).at(0).hbm == bytes);
+    const Traffic once = Sum(count.total.hbm_compulsory);
+    return std::pair(static_cast<double>(bytes.read) / static_cast<double>(once.read),
+                     static_cast<double>(bytes.write) / static_cast<double>(once.write));
+  };
+  const auto [read_small, written_small] = hbm(Prefill(1024, 8));
+  CHECK(read_small == doctest::Approx(1).epsilon(0.01));
+  CHECK(written_small == 0);
+  // 65536 keys a head are 33.6 MB, in both halves of a 50 MiB L2.
+  const auto [read_long, written_long] = hbm(Prefill(65536, 4));
+  CHECK(read_long > 2);
+  CHECK(written_long > 0.7);
 }
 
 TEST_CASE("work: tiles of a causal mask, longest query tile first; blocks of single tiles; launches without keys") {

@@ -1,17 +1,17 @@
 #include "sim/time/hbm_bytes.h"
 
-#include <algorithm>
+#include "sim/l2/predict.h"
 
 namespace bitflash::sim {
 
-Traffic HbmWhileRunning(const Ledger& ledger, const data::Gpu& gpu) {
-  Traffic bytes = Sum(ledger.hbm_compulsory);
-  if (bytes.write == 0) return bytes;
-  // 28 MB and 31 MB of the 50 MiB that the rule was found with.
-  const double l2 = static_cast<double>(gpu.l2_bytes) / (50 * 1024 * 1024);
-  const double share = static_cast<double>(bytes.write) / static_cast<double>(bytes.read + bytes.write);
-  const double left = std::min({static_cast<double>(bytes.write), l2 * 28e6, l2 * 31e6 * share});
-  bytes.write -= static_cast<int64_t>(left);
+std::vector<Traffic> HbmWhileRunning(const Kernel& kernel, const Attention& attention, const Tiling& tiling,
+                                     const data::Gpu& gpu, const Count& count) {
+  const l2::PredictOptions options{
+      .mode = l2::Mode::kClosedForm, .start = l2::Start::kFlushed, .seeds = 1, .observer = {}};
+  std::vector<Traffic> bytes;
+  for (const l2::Prediction& launch : l2::Predict(kernel, attention, tiling, gpu, count, options).launches) {
+    bytes.push_back({.read = launch.dram_read.value, .write = launch.dram_write.value});
+  }
   return bytes;
 }
 

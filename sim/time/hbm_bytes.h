@@ -2,15 +2,17 @@
 #ifndef BITFLASH_SIM_TIME_HBM_BYTES_H_
 #define BITFLASH_SIM_TIME_HBM_BYTES_H_
 
-#include "data/gpu.h"
-#include "sim/ledger.h"
+#include <vector>
+
+#include "sim/count.h"
 
 namespace bitflash::sim {
 
-// Reads are the compulsory ones: L2 is empty at the start, and nothing is read twice. Of the writes, what L2 still
-// holds at the end has not left yet: with 50 MiB of L2 at most 28 MB, and less where reads took the place. A rule of
-// recorded launches on an H200 (DRAM counters of 21 kernels), not a model of the cache.
-Traffic HbmWhileRunning(const Ledger& ledger, const data::Gpu& gpu);
+// Of every launch of `count`, in order: what sim/l2 predicts in closed form for an L2 that is empty when the launch
+// starts, but for the lines that the GPU always finds dirty. Reads that L2 could not keep are in it; of the writes,
+// what L2 still holds at the end is not.
+std::vector<Traffic> HbmWhileRunning(const Kernel& kernel, const Attention& attention, const Tiling& tiling,
+                                     const data::Gpu& gpu, const Count& count);
 
 }  // namespace bitflash::sim
 
