@@ -36,13 +36,23 @@ Build BuildOf(const Kernel& kernel, std::string_view launch, const Attention& a,
   return build;
 }
 
-// gpu/standard_row.cuh reads a row of S with ld.global.cs; gpu/standard_output_hopper.cuh loads P with evict_first
-// where no second block of columns reads it again. Other hints of these kernels (evict_last for Q, K and V,
-// st.global.cs) make no difference that the counters show.
+// Of standard attention. Whatever it runs on, the softmax reads what a row has in registers with ld.global.cs
+// (gpu/standard_row.cuh; up to 4096 keys) and writes P with st.global.cs (gpu/standard_softmax.cuh). With TMA, the
+// scores load Q and K with evict_last and store S with evict_first (gpu/standard_scores_hopper.cuh); the output loads V
+// with evict_last, and P with evict_first where no second block of columns reads it again
+// (gpu/standard_output_hopper.cuh).
 Hint HintOf(std::string_view launch, TensorId tensor, bool write, const Attention& a, const Tiling& t) {
-  if (write) return Hint::kNormal;
-  if (launch == "standard_softmax" && tensor == TensorId::kS && t.row_on_chip) return Hint::kEvictFirst;
-  if (launch == "standard_output" && tensor == TensorId::kP && t.tma && a.head_dim_v <= 128) return Hint::kEvictFirst;
+  constexpr int64_t kHeldKeys = 4096;  // kHeldVectors * 8 * kSoftmaxThreads
+  if (launch == "standard_softmax") {
+    if (tensor == TensorId::kP && write) return Hint::kEvictFirst;
+    if (tensor == TensorId::kS && t.row_on_chip && a.seqlen_k <= kHeldKeys) return Hint::kEvictFirst;
+  }
+  if (!t.tma) return Hint::kNormal;
+  if (launch == "standard_scores") return write ? Hint::kEvictFirst : Hint::kEvictLast;
+  if (launch == "standard_output" && !write) {
+    if (tensor != TensorId::kP) return Hint::kEvictLast;
+    if (a.head_dim_v <= 128) return Hint::kEvictFirst;
+  }
   return Hint::kNormal;
 }
 

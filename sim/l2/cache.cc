@@ -23,6 +23,7 @@ Cache::Cache(const CacheParameters& p, int64_t granules, uint64_t seed)
   sets_per_partition_ =
       std::clamp<int64_t>(partition_bytes / (p.set_granules * kGranuleBytes), 1, UINT16_MAX / p.partitions);
   set_bytes_ = partition_bytes / sets_per_partition_;
+  last_limit_ = p.last_bytes / (p.partitions * sets_per_partition_);
   dirty_limit_ = p.dirty_bytes / (p.partitions * sets_per_partition_);
   sets_.resize(static_cast<size_t>(p.partitions * sets_per_partition_));
   foreign_ = std::min(p.dirty_at_start, p.bytes);
@@ -40,55 +41,64 @@ int Cache::HomeOf(int64_t granule) const {
 void Cache::Unlink(uint32_t at) {
   Entry& e = entries_[at];
   Set& set = sets_[e.set];
-  (e.newer == kNone ? set.newest : entries_[e.newer].older) = e.older;
-  (e.older == kNone ? set.oldest : entries_[e.older].newer) = e.newer;
+  const auto kind = static_cast<size_t>(e.hint);
+  (e.newer == kNone ? set.newest[kind] : entries_[e.newer].older) = e.older;
+  (e.older == kNone ? set.oldest[kind] : entries_[e.older].newer) = e.newer;
+  if (e.hint == Hint::kEvictLast) set.last -= e.bytes;
 }
 
-void Cache::LinkOldest(uint32_t at) {
+void Cache::LinkNewest(uint32_t at, Hint hint) {
   Entry& e = entries_[at];
   Set& set = sets_[e.set];
-  e.older = kNone;
-  e.newer = set.oldest;
-  (set.oldest == kNone ? set.newest : entries_[set.oldest].older) = at;
-  set.oldest = at;
-}
-
-void Cache::LinkNewest(uint32_t at) {
-  Entry& e = entries_[at];
-  Set& set = sets_[e.set];
+  const auto kind = static_cast<size_t>(hint);
+  e.hint = hint;
   e.newer = kNone;
-  e.older = set.newest;
-  (set.newest == kNone ? set.oldest : entries_[set.newest].newer) = at;
-  set.newest = at;
+  e.older = set.newest[kind];
+  (set.newest[kind] == kNone ? set.oldest[kind] : entries_[set.newest[kind]].newer) = at;
+  set.newest[kind] = at;
+  if (hint != Hint::kEvictLast) return;
+  set.last += e.bytes;
+  while (set.last > last_limit_) {
+    const uint32_t oldest = set.oldest[kind];
+    Unlink(oldest);
+    LinkNewest(oldest, Hint::kNormal);
+  }
 }
 
 bool Cache::Find(uint32_t at, Hint hint) {
-  const Entry& e = entries_[at];
-  if (!e.present) return false;
-  if (hint == Hint::kNormal && sets_[e.set].newest != at) {
-    Unlink(at);
-    LinkNewest(at);
-  }
+  if (!entries_[at].present) return false;
+  if (hint == Hint::kEvictFirst) return true;
+  Unlink(at);
+  LinkNewest(at, hint);
   return true;
 }
 
-// Evicts the oldest until the set fits; what was dirty before everything goes first.
-void Cache::Shrink(Set& set) {
+void Cache::Evict(Set& set, uint32_t at) {
+  Entry& e = entries_[at];
+  Unlink(at);
+  set.bytes -= e.bytes;
+  e.present = false;
+  if (!e.dirty) return;
+  e.dirty = false;
+  set.dirty -= e.bytes, dirty_ -= e.bytes;
+  counts_.dram_write += e.bytes;
+}
+
+// Evicts until the set fits, but not `keep`; what was dirty before everything goes first.
+void Cache::Shrink(Set& set, uint32_t keep) {
   if (set.bytes > set_bytes_ && set.foreign > 0) {
     const int64_t out = std::min(set.foreign, set.bytes - set_bytes_);
     set.foreign -= out, set.bytes -= out, foreign_ -= out;
     counts_.dram_write += out;
   }
-  while (set.bytes > set_bytes_) {
-    const uint32_t at = set.oldest;
-    Entry& e = entries_[at];
-    Unlink(at);
-    set.bytes -= e.bytes;
-    e.present = false;
-    if (e.dirty) {
-      e.dirty = false;
-      set.dirty -= e.bytes, dirty_ -= e.bytes;
-      counts_.dram_write += e.bytes;
+  for (size_t kind = 0; kind < kHints;) {
+    if (set.bytes <= set_bytes_) return;
+    uint32_t victim = set.oldest[kind];
+    if (victim == keep && victim != kNone) victim = entries_[victim].newer;
+    if (victim == kNone) {
+      ++kind;
+    } else {
+      Evict(set, victim);
     }
   }
 }
@@ -100,13 +110,26 @@ void Cache::Insert(uint32_t at, int64_t granule, int partition, int64_t bytes, H
                                 static_cast<int64_t>(hash % static_cast<uint64_t>(sets_per_partition_)));
   e.bytes = static_cast<uint32_t>(bytes);
   e.present = true;
-  e.dirty = false;
-  // One granule in eight does not follow the hint: fitted to what the launches of standard attention find of each
-  // other.
-  hint == Hint::kEvictFirst&& hash >> 61 != 0 ? LinkOldest(at) : LinkNewest(at);
+  e.dirty = e.leaves = false;
+  // One granule in 16 does not follow the hint: fitted to what the launches of standard attention find of each other.
+  LinkNewest(at, hint == Hint::kEvictFirst && hash >> 60 == 0 ? Hint::kNormal : hint);
   Set& set = sets_[e.set];
   set.bytes += bytes;
-  Shrink(set);
+  Shrink(set, at);
+}
+
+void Cache::WriteBack(uint32_t at) {
+  Entry& e = entries_[at];
+  Set& set = sets_[e.set];
+  if (e.leaves) {
+    Evict(set, at);
+    const uint32_t other = at ^ 1;  // the writer's own copy
+    if (entries_[other].present) Evict(sets_[entries_[other].set], other);
+    return;
+  }
+  e.dirty = false;
+  set.dirty -= e.bytes, dirty_ -= e.bytes;
+  counts_.dram_write += e.bytes;
 }
 
 void Cache::MakeDirty(uint32_t at) {
@@ -121,12 +144,12 @@ void Cache::MakeDirty(uint32_t at) {
     set.foreign -= out, set.bytes -= out, foreign_ -= out;
     counts_.dram_write += out;
   }
-  for (uint32_t n = set.oldest; set.dirty > dirty_limit_ && n != kNone; n = entries_[n].newer) {
-    Entry& old = entries_[n];
-    if (!old.dirty) continue;
-    old.dirty = false;  // it stays, clean
-    set.dirty -= old.bytes, dirty_ -= old.bytes;
-    counts_.dram_write += old.bytes;
+  for (size_t kind = 0; kind < kHints; ++kind) {
+    for (uint32_t n = set.oldest[kind]; set.dirty > dirty_limit_ && n != kNone;) {
+      const uint32_t newer = entries_[n].newer;
+      if (entries_[n].dirty) WriteBack(n);
+      n = newer;
+    }
   }
 }
 
@@ -135,7 +158,10 @@ Served Cache::Touch(int64_t granule, int64_t bytes, int side, Access access, Hin
   const bool far = parameters_.partitions == 2 && side != home;
   const uint32_t at_home = At(granule, home);
   if (access == Access::kWrite) {
-    if (!Find(at_home, Hint::kNormal)) Insert(at_home, granule, home, bytes, Hint::kNormal);
+    const bool leaves = hint == Hint::kEvictFirst;
+    if (leaves) hint = Hint::kNormal;
+    if (!Find(at_home, hint)) Insert(at_home, granule, home, bytes, hint);
+    entries_[at_home].leaves = leaves;
     MakeDirty(at_home);
     const uint32_t other = At(granule, 1 - home);
     if (far) {

@@ -2,6 +2,8 @@
 #ifndef BITFLASH_SIM_L2_CACHE_H_
 #define BITFLASH_SIM_L2_CACHE_H_
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -15,6 +17,7 @@ struct CacheParameters {
       256;                  // granules of kGranuleBytes that compete for a place: fewer blur the edge of the capacity
   int64_t dirty_bytes = 0;  // the most that stay dirty: beyond it the oldest dirty granule of a set is written back
   int64_t dirty_at_start = 0;  // dirty bytes of whatever ran before, oldest of all
+  int64_t last_bytes = 0;      // the most that Hint::kEvictLast protects: beyond it the oldest become normal
 };
 
 inline constexpr int64_t kGranuleBytes = 4096;
@@ -29,9 +32,11 @@ struct CacheCounts {
 
 enum class Access : uint8_t { kRead, kWrite };
 
-// kEvictFirst: the granule becomes the first to go instead of the last (PTX ISA, "Cache Eviction Priority Hints", and
-// the cache operator .cs).
-enum class Hint : uint8_t { kNormal, kEvictFirst };
+// Eviction priorities (PTX ISA, "Cache Eviction Priority Hints", and the cache operator .cs): victims are the least
+// recently used of the first kind that there is. A read with kEvictFirst does not renew what it finds. What is written
+// with kEvictFirst is ordinary while it is dirty, and leaves when it has been written back.
+enum class Hint : uint8_t { kEvictFirst, kNormal, kEvictLast };
+inline constexpr size_t kHints = 3;
 
 // Where a read was served; a write is kHit.
 enum class Served : uint8_t { kHit, kFabric, kDram };
@@ -58,27 +63,32 @@ class Cache {
     uint32_t bytes = 0;
     uint16_t set = 0;
     bool present = false, dirty = false;
+    bool leaves = false;  // when it has been written back
+    Hint hint = Hint::kNormal;
   };
   struct Set {
-    uint32_t newest = kNone, oldest = kNone;
+    std::array<uint32_t, kHints> newest = {kNone, kNone, kNone}, oldest = {kNone, kNone, kNone};  // by hint
     int64_t bytes = 0, dirty = 0, foreign = 0;
+    int64_t last = 0;  // with kEvictLast
   };
 
   uint32_t At(int64_t granule, int partition) const { return static_cast<uint32_t>(2 * granule + partition); }
   int HomeOf(int64_t granule) const;
-  bool Find(uint32_t entry, Hint hint);  // and makes it the newest of its set
+  bool Find(uint32_t entry, Hint hint);  // and makes it the newest of its kind
   void Insert(uint32_t entry, int64_t granule, int partition, int64_t bytes, Hint hint);
   void MakeDirty(uint32_t entry);
+  void WriteBack(uint32_t entry);  // it stays, clean, unless it leaves
   void Unlink(uint32_t entry);
-  void LinkNewest(uint32_t entry);
-  void LinkOldest(uint32_t entry);
-  void Shrink(Set& set);
+  void LinkNewest(uint32_t entry, Hint hint);
+  void Evict(Set& set, uint32_t entry);
+  void Shrink(Set& set, uint32_t keep);
 
   const CacheParameters parameters_;
   const uint64_t seed_;
   int64_t sets_per_partition_ = 1;
   int64_t set_bytes_ = 0;
   int64_t dirty_limit_ = 0;  // of a set
+  int64_t last_limit_ = 0;   // likewise
   std::vector<Entry> entries_;
   std::vector<Set> sets_;
   CacheCounts counts_;

@@ -3,6 +3,8 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+
 namespace bitflash::sim::l2 {
 namespace {
 
@@ -114,6 +116,32 @@ TEST_CASE("what may go first goes first, as a rule") {
     const bool kept = hint == Hint::kEvictFirst;
     CHECK((kept ? lost < 32 : lost == 63));
   }
+}
+
+TEST_CASE("what should stay stays, as far as it is protected, and the oldest of it is ordinary again") {
+  for (const int64_t last : {0, 16, 64}) {
+    CacheParameters p = Small(1, 64);
+    p.last_bytes = last * kSize;
+    Cache cache(p, 1024, 1);
+    for (int64_t g = 0; g < 32; ++g) cache.Touch(g, kSize, 0, Access::kRead, Hint::kEvictLast);
+    for (int64_t g = 100; g < 300; ++g) cache.Touch(g, kSize, 0, Access::kRead);
+    const int64_t before = cache.counts().dram_read;
+    for (int64_t g = 31; g >= 0; --g) cache.Touch(g, kSize, 0, Access::kRead, Hint::kEvictLast);
+    CHECK((cache.counts().dram_read - before) / kSize == 32 - std::min<int64_t>(last, 32));
+  }
+}
+
+TEST_CASE("what is written to go first is found while it is dirty, and gone when it is clean") {
+  CacheParameters p = Small(2, 64);
+  p.dirty_bytes = 16 * kSize;
+  Cache cache(p, 256, 1);
+  for (int64_t g = 0; g < 32; ++g) cache.Touch(g, kSize, 0, Access::kWrite, Hint::kEvictFirst);
+  // Sets differ in how many homes they have.
+  const int64_t dirty = cache.dirty_bytes() / kSize;
+  CHECK(dirty >= 12);
+  CHECK(cache.counts().dram_write == (32 - dirty) * kSize);
+  for (int64_t g = 0; g < 32; ++g) cache.Touch(g, kSize, 0, Access::kRead, Hint::kEvictFirst);
+  CHECK(cache.counts().dram_read == (32 - dirty) * kSize);
 }
 
 TEST_CASE("the writer of a far line finds it on its own side; the other side's old copy is gone") {

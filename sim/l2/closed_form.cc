@@ -71,11 +71,20 @@ double Footprint(const CacheParameters& cache, const Kernel& kernel, const Atten
   for (int id = 0; id < kTensorCount; ++id) {
     const Traffic& once = launch.ledger.hbm_compulsory[static_cast<size_t>(id)];
     const Traffic& asked = launch.ledger.l2_to_sm[static_cast<size_t>(id)];
-    if (HintOf(launch.name, static_cast<TensorId>(id), false, a, t) == Hint::kNormal)
+    if (HintOf(launch.name, static_cast<TensorId>(id), false, a, t) != Hint::kEvictFirst)
       bytes += static_cast<double>(once.read) * Copies(cache, asked.read > 2 * once.read);
     bytes += static_cast<double>(once.write) * Copies(cache, false);
   }
   return bytes;
+}
+
+// Of S and P, when lines leave L2 with being written back: what is dirty. The softmax reads S in the order in which it
+// was written, and pushes out the next rows with every row that it misses; the output begins with the last rows of a
+// head, and finds them unless much else comes before.
+double KeptOfLeaving(TensorId tensor, double bytes, const CacheParameters& cache) {
+  const double dirty = static_cast<double>(cache.dirty_bytes);
+  if (bytes <= dirty) return 1;
+  return tensor == TensorId::kP && bytes < 3 * dirty ? dirty / bytes : 0;
 }
 
 struct Reads {
@@ -199,7 +208,10 @@ std::vector<Prediction> ClosedForm(const Kernel& kernel, const Attention& a, con
       const Traffic& once = launch.ledger.hbm_compulsory[static_cast<size_t>(id)];
       const double size = static_cast<double>(std::max(once.read, once.write)) * Copies(cache, false);
       const bool touched = once.read + once.write > 0;
-      const double kept = 1 - MissRate(footprint / capacity);
+      const bool leaves =
+          once.write > 0 && HintOf(launch.name, static_cast<TensorId>(id), true, a, t) == Hint::kEvictFirst;
+      const double kept = leaves ? KeptOfLeaving(static_cast<TensorId>(id), static_cast<double>(once.write), cache)
+                                 : 1 - MissRate(footprint / capacity);
       double& share = resident[static_cast<size_t>(id)];
       share = touched ? (size <= capacity ? kept : 0) : share * stay;
     }

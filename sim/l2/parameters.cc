@@ -9,6 +9,8 @@ namespace {
 constexpr double kLruShare = 1.06;    // of l2_bytes where the L2 has two partitions
 constexpr double kDirtyShare = 0.47;  // of l2_lru_bytes
 constexpr int64_t kWays = 256;
+// Of l2_lru_bytes, what evict_last protects: fitted to how much of Q and K a repeated call of standard attention finds.
+constexpr double kLastShare = 0.4;
 
 }  // namespace
 
@@ -22,6 +24,7 @@ CacheParameters ParametersOf(const data::Gpu& gpu) {
   p.set_granules = gpu.l2_ways.value_or(kWays);
   p.dirty_bytes =
       gpu.l2_dirty_bytes.value_or(static_cast<int64_t>(std::llround(kDirtyShare * static_cast<double>(p.bytes))));
+  p.last_bytes = static_cast<int64_t>(std::llround(kLastShare * static_cast<double>(p.bytes)));
   p.dirty_at_start = gpu.l2_dirty_at_start_bytes.value_or(0);
   return p;
 }
