@@ -165,9 +165,7 @@ TEST_CASE("orders that are written down: fa2, PyTorch's, cuDNN's, standard's") {
 
 TEST_CASE("fa3: two heads of head_dim 128 take turns, four of 64, with a mask as many as fill 32 MiB, longest first") {
   const data::Mask causal = data::Mask::Causal();
-  const auto first = [](const Attention& a, size_t count) {
-    return FirstOf(Resolved({"fa3", a}).seen().at(0), count);
-  };
+  const auto first = [](const Attention& a, size_t count) { return FirstOf(Resolved({"fa3", a}).seen().at(0), count); };
   CHECK(first(Of(1, 4, 4, 256, 4096, 128), 8) == "0:0 1:0 0:1 1:1 2:0 3:0 2:1 3:1");
   CHECK(first(Of(1, 5, 5, 384, 4096, 64), 10) == "0:0 1:0 2:0 3:0 0:1 1:1 2:1 3:1 4:0 4:1");
   // Heads that share K and V stay together.

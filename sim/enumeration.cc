@@ -354,6 +354,18 @@ std::vector<Ledger> Standard(const Problem& p) {
   return {scores.Finish(), softmax.Finish(), output.Finish()};
 }
 
+// What a row with so many floats, one row behind another, brings in whole sectors: the mean of eight rows, after which
+// rows begin at the same place of a sector again.
+int64_t StatisticsBytes(int64_t parts) {
+  int64_t sectors = 0;
+  for (int64_t row = 0; row < 8; ++row) {
+    std::set<int64_t> touched;
+    for (int64_t part = 0; part < parts; ++part) touched.insert((row * parts + part) * 4 / kSector);
+    sectors += static_cast<int64_t>(touched.size());
+  }
+  return sectors * kSector / 8;
+}
+
 std::vector<Ledger> SplitKv(const Problem& p) {
   const Attention& a = p.a;
   const Tiling& t = p.t;
@@ -382,8 +394,10 @@ std::vector<Ledger> SplitKv(const Problem& p) {
     }
     for (int64_t row = 0; row < p.rows; ++row) {
       const int64_t matrix = p.q_matrix(b, h, row), token = p.token(row);
-      combine.Move(kM, kRead, matrix, token, 0, parts, 4);
-      combine.Move(kL, kRead, matrix, token, 0, parts, 4);
+      for (const TensorId statistic : {kM, kL}) {
+        combine.Use(statistic, kRead, matrix, token, 0, parts, 4);
+        combine.Cross(statistic, kRead, t.row_blocks * StatisticsBytes(parts));
+      }
       combine.Move(kOPartial, kRead, matrix, token, 0, parts * a.head_dim_v, 4);
       combine.Move(kO, kWrite, matrix, token, 0, a.head_dim_v, p.bytes);
       combine.Move(kLse, kWrite, matrix, token, 0, 1, 4);

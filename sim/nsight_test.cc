@@ -40,7 +40,7 @@ Replay ReplayOf(const Row& row) {
   if (kernel == "fa2_fwd_hd64_128x128") return {"fa2", {.Br = 128, .Bc = 128, .pack_gqa = pack}, 0, true, true};
   const Tiling fa2_split{.Br = 64, .Bc = 128, .splits = 28, .pack_gqa = pack};  // grid 1x28x8
   if (kernel == "fa2_splitkv_hd128_64x128") return {"split-kv", fa2_split, 0, true, true};
-  if (kernel == "fa2_splitkv_combine_hd128") return {"split-kv", fa2_split, 1};
+  if (kernel == "fa2_splitkv_combine_hd128") return {"pytorch-fa2", fa2_split, 1};
   // The query tile of the 132 persistent blocks is 128 rows: two consumer warpgroups of 64.
   const Tiling cudnn{.Br = 128, .Bc = 128, .warps = 8, .stages = row.at("head_dim") == "64" ? 4 : 2};
   if (kernel.starts_with("cudnn_sm90")) return {"cudnn-9.19-sm90", cudnn, 0, true};

@@ -48,12 +48,14 @@ TEST_CASE("split-kv by default: one warp, 16 or 32 rows, parts of 1024 keys, lon
                                  .head_dim_v = head_dim},
                                 h200);
   };
-  const Tiling decode{.Br = 16, .Bc = 64, .warps = 1, .part_keys = 1024};
+  const Tiling decode{.Br = 16, .Bc = 64, .warps = 1, .part_keys = 1024, .row_blocks = 4};
   CHECK(tiling(128, 1, 1) == decode);
   CHECK(ToString(decode) == "16x64, 1 warp, parts of 1024 keys");
   CHECK(tiling(128, 4, 4).Br == 16);  // 16 packed rows
   CHECK(tiling(128, 8, 4).Br == 32);
   CHECK(tiling(64, 8, 16).Br == 32);
+  CHECK(tiling(96, 8, 1).row_blocks == 3);
+  CHECK(tiling(64, 66, 1).row_blocks == 1);  // 528 rows keep 132 SMs busy
   CHECK(tiling(256, 8, 4).Br == 16);
   CHECK(tiling(128, 1, 1, 29 << 20).part_keys == 2048);
   CHECK(ResolveTiling(kernel, {.seqlen_k = 1100}, h200, {.splits = 2}).part_keys == 0);

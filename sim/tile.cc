@@ -1,5 +1,8 @@
 #include "sim/tile.h"
 
+#include <cassert>
+#include <numeric>
+
 #include "sim/ceil_div.h"
 
 namespace bitflash::sim {
@@ -11,7 +14,14 @@ int64_t GlobalTile::crossing_bytes() const {
     case Crossing::kBytes:
       break;
     case Crossing::kSectors:
-      return rows.count * round_up(cols.count * element, kSectorBytes);
+      return matrix.readers * rows.count * round_up(cols.count * element, kSectorBytes);
+    case Crossing::kPacked: {
+      assert(cols.count == matrix.cols);
+      const int64_t row = cols.count * element;
+      // Rows begin at multiples of the divisor in a sector, at each equally often.
+      const int64_t divisor = std::gcd(row, kSectorBytes);
+      return row == 0 ? 0 : matrix.readers * rows.count * (row + kSectorBytes - divisor);
+    }
     case Crossing::kBoxes: {
       const Box& box = matrix.box;
       const int64_t columns = round_up(cols.count, box.cols);
@@ -21,7 +31,7 @@ int64_t GlobalTile::crossing_bytes() const {
       return round_up(rows.count, box.rows) * columns * element + (ends_in_sector ? rows.count * kSectorBytes : 0);
     }
   }
-  return bytes();
+  return matrix.readers * bytes();
 }
 
 std::string_view Name(TensorId tensor) {

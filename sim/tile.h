@@ -62,6 +62,8 @@ enum class Crossing : uint8_t {
   kBytes,    // the tile's bytes: a sector that its rows share is asked for once
   kSectors,  // the sectors of every row, whole: a row begins on one and no other row moves with it
   kBoxes,    // loads by TMA: everything that is asked for, whole
+  kPacked,   // whole rows that lie one behind another and move alone: the sectors of a row that begins anywhere in one,
+             // on average
 };
 inline constexpr int64_t kSectorBytes = 32;  // what L2 and the crossbar handle
 
@@ -87,7 +89,8 @@ struct GlobalMatrix {
   int64_t matrices = 1;  // how many there are: batch x heads of this tensor
   Reuse reuse = Reuse::kOnce;
   Crossing crossing = Crossing::kBytes;
-  Box box = {};  // Crossing::kBoxes
+  Box box = {};         // Crossing::kBoxes
+  int64_t readers = 1;  // blocks that each move what the text moves once
 };
 
 // Consecutive rows (or columns).
@@ -123,6 +126,11 @@ inline GlobalMatrix With(GlobalMatrix m, Reuse reuse) {
 // The same matrix, moved otherwise.
 inline GlobalMatrix InSectors(GlobalMatrix m) {
   m.crossing = Crossing::kSectors;
+  return m;
+}
+inline GlobalMatrix Packed(GlobalMatrix m, int64_t readers) {
+  m.crossing = Crossing::kPacked;
+  m.readers = readers;
   return m;
 }
 inline GlobalMatrix InBoxes(GlobalMatrix m, const Box& box) {

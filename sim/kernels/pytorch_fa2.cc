@@ -60,7 +60,10 @@ void CombineBlock(Block& b, const Attention& a, const Operands& g, Range row, in
   const Tile Oc = b.Registers(TensorId::kO, 1, a.head_dim_v), O = b.Registers(TensorId::kO, 1, a.head_dim_v);
   const Tile lse = b.RowVector(1, 1);
   b.Fill(O, 0);
-  b.Copy(w, Rows(g.m, row));
+  // A part's log-sum-exps of eight rows share a sector; a block with four rows fetches it for them alone.
+  GlobalMatrix lse_parts = g.m;
+  lse_parts.readers = KernelDim(a) % 128 == 0 ? 2 : 1;
+  b.Copy(w, Rows(lse_parts, row));
   b.CombineLogSumExp(lse, w, threads);
   b.For(Slices({0, parts}, 1), [&](const Range& part) {
     b.Copy(Oc, Part(g.OPartial, row, {part.begin * a.head_dim_v, a.head_dim_v}));

@@ -50,7 +50,8 @@ void SplitBlock(Block& b, const Attention& a, const Tiling& t, const Recipe& rec
 
 // One row: O = sum of w_c O_c / sum of w_c l_c with w_c = 2^((m_c - max m) scale log2 e). Four groups of threads take a
 // contiguous quarter of the parts each, in ascending order; then the four sums are added in order.
-void CombineBlock(Block& b, const Attention& a, const Recipe& recipe, const Operands& g, Range row) {
+void CombineBlock(Block& b, const Attention& a, const Recipe& recipe, const Operands& g, Range row,
+                  int64_t row_blocks) {
   constexpr int64_t kGroups = 4;
   const int64_t parts = g.m.cols;
   const Tile w = b.Shared(TensorId::kM, Format::kFp32, 1, parts), l = b.Shared(TensorId::kL, Format::kFp32, 1, parts);
@@ -58,8 +59,9 @@ void CombineBlock(Block& b, const Attention& a, const Recipe& recipe, const Oper
   const Tile O = b.Registers(TensorId::kO, 1, a.head_dim_v), Og = b.Registers(TensorId::kO, 1, a.head_dim_v);
   const Tile M = b.RowVector(1, 1), L = b.RowVector(1, 1), Lg = b.RowVector(1, 1), r = b.RowVector(1, 1);
   b.Fill(M, -std::numeric_limits<float>::infinity());
-  b.Copy(w, Rows(g.m, row));
-  b.Copy(l, Rows(g.l, row));
+  // Each of the blocks of a row reads its m and l.
+  b.Copy(w, Rows(Packed(g.m, row_blocks), row));
+  b.Copy(l, Rows(Packed(g.l, row_blocks), row));
   b.RowMax(M, w, M);
   b.FiniteOrZero(M, M);
   b.SubRows(w, M);
@@ -110,7 +112,7 @@ void Run(Stream& stream, const Attention& a, const Tiling& t, const Recipe& reci
                  .heads = Heads(a, t),
                  .blocks = {{{}, {.i = 1}, rows, {}}}},
                 [&](Block& b, const BlockIndex& at, const KeyRuns&) {
-                  CombineBlock(b, a, recipe, g, {at.i, 1});
+                  CombineBlock(b, a, recipe, g, {at.i, 1}, t.row_blocks);
                 });
 }
 
@@ -130,6 +132,8 @@ Tiling DefaultTiling(const Attention& a, const Gpu& gpu) {
   // grow.
   t.part_keys = kPartKeys;
   while (CeilDiv(a.seqlen_k, t.part_keys) > gpu.shared_bytes_per_block / 8) t.part_keys *= 2;
+  // A block for every 32 columns where the rows alone leave SMs idle (gpu/split_kv_decode.cu).
+  if (a.batch * a.heads_q * a.seqlen_q < 4 * gpu.sms) t.row_blocks = CeilDiv(a.head_dim_v, 32);
   return t;
 }
 

@@ -64,14 +64,13 @@ void PrintMisses(const std::vector<Compared>& all) {
   }
 }
 
-// Bytes that the SMs receive: the counting machine's claim, repeated here because the prediction stands on it.
-// Known not to hold: combine kernels fetch sectors of m and l that rows share (own_nsight_test.cc).
+// Bytes that the SMs receive: the counting machine's claim, repeated here because the prediction stands on it. Of our
+// combine kernel, some of the sectors are found in L1 (own_nsight_test.cc).
 void CheckSmReads(const std::vector<Compared>& all) {
   for (const Compared& c : all) {
-    if (c.launch.ends_with("_combine")) continue;
     CAPTURE(c.id);
     CAPTURE(c.launch);
-    CHECK(std::abs(c.sm_read_error()) < 0.001);
+    CHECK(std::abs(c.sm_read_error()) < (c.launch == "split_kv_combine" ? 0.03 : 0.001));
   }
 }
 
