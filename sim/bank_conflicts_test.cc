@@ -2,7 +2,11 @@
 
 #include <doctest/doctest.h>
 
+#include <array>
+#include <cstdlib>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <sstream>
 #include <string>
 
@@ -83,6 +87,40 @@ TEST_CASE("wavefronts and conflicts of every recorded pattern are those that Nsi
     CHECK(compared == 870);
     CHECK(placed == 310);
     CHECK(not_modelled == 78);
+  }
+}
+
+// The rule for cp.async in bank_conflicts.h. Of lanes that write the same piece the last counts.
+int64_t AsyncWavefronts(const LaneAddresses& addresses) {
+  constexpr int64_t kPiece = 16, kPieces = 8;  // of a line
+  std::map<int64_t, int> writers;
+  for (int lane = 0; lane < kLanes; ++lane) {
+    if (addresses[lane] >= 0) writers[addresses[lane] / kPiece] = lane;
+  }
+  std::set<std::array<int64_t, 3>> wavefronts;
+  for (const auto& [piece, lane] : writers)
+    wavefronts.insert({lane / kPieces, (lane ^ piece) % kPieces, piece / kPieces});
+  return static_cast<int64_t>(wavefronts.size());
+}
+
+TEST_CASE("cp.async: most recorded patterns, and all of tiles that begin on a line") {
+  for (const std::string& name : Recordings()) {
+    int exact = 0, all = 0, tiles = 0;
+    for (const NsightRow& row : ReadNsight(name)) {
+      if (!row.at("instruction").starts_with("cp.async")) continue;
+      CAPTURE(row.at("pieces"));
+      const int64_t counted = Number(row, "sass_ldgsts_wavefronts") / Number(row, "executions");
+      const int64_t ruled = AsyncWavefronts(AddressesOf(row).addresses);
+      ++all;
+      exact += ruled == counted;
+      CHECK(std::abs(ruled - counted) * 3 <= counted);
+      if (row.at("layout").empty() || row.at("layout").starts_with("padded") || Number(row, "column") != 0) continue;
+      CHECK(ruled == counted);
+      ++tiles;
+    }
+    CHECK(all == 78);
+    CHECK(exact == 65);
+    CHECK(tiles == 12);
   }
 }
 

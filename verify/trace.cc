@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <tuple>
 #include <vector>
@@ -32,23 +33,27 @@ class TraceFile {
     ++events_;
     if (text_.size() >= kFlushBytes) Flush();
   }
+  // Perfetto counts nanoseconds and wants the slices of a thread inside one another or apart: begin and end are rounded
+  // alike, so that what touches still touches. What is shorter is no slice.
   void Slice(int64_t pid, int64_t tid, double begin_us, double end_us, std::string_view name,
              const std::string& args = "") {
-    Event(fmt::format(R"("ph":"X","pid":{},"tid":{},"ts":{:.4f},"dur":{:.4f},"name":"{}"{})", pid, tid, begin_us,
-                      std::max(0.0, end_us - begin_us), name,
-                      args.empty() ? "" : fmt::format(",\"args\":{{{}}}", args)));
+    const int64_t begin = Nanoseconds(begin_us), length = Nanoseconds(end_us) - begin;
+    if (length <= 0) return;
+    Event(fmt::format(R"("ph":"X","pid":{},"tid":{},"ts":{},"dur":{},"name":"{}"{})", pid, tid, Microseconds(begin),
+                      Microseconds(length), name, args.empty() ? "" : fmt::format(",\"args\":{{{}}}", args)));
   }
   void Name(int64_t pid, int64_t tid, std::string_view what, const std::string& name) {
     Event(fmt::format(R"("ph":"M","pid":{},"tid":{},"name":"{}","args":{{"name":{}}})", pid, tid, what,
                       nlohmann::json(name).dump()));
-    // Perfetto sorts threads by this.
-    if (what == "thread_name") {
-      Event(fmt::format(R"("ph":"M","pid":{},"tid":{},"name":"thread_sort_index","args":{{"sort_index":{}}})", pid, tid,
-                        tid));
-    }
+    // In the order of their numbers, not of their names or of how busy they are.
+    const bool thread = what == "thread_name";
+    Event(fmt::format(R"("ph":"M","pid":{},"tid":{},"name":"{}_sort_index","args":{{"sort_index":{}}})", pid, tid,
+                      thread ? "thread" : "process", thread ? tid : pid));
   }
-  void Counter(int64_t pid, double us, std::string_view name, double value) {
-    Event(fmt::format(R"("ph":"C","pid":{},"ts":{:.4f},"name":"{}","args":{{"value":{:.6g}}})", pid, us, name, value));
+  // Perfetto shows both, "HBM rate GB/s".
+  void Counter(int64_t pid, double us, std::string_view name, std::string_view unit, double value) {
+    Event(fmt::format(R"("ph":"C","pid":{},"ts":{},"name":"{}","args":{{"{}":{:.6g}}})", pid,
+                      Microseconds(Nanoseconds(us)), name, unit, value));
   }
 
   void Finish(const nlohmann::ordered_json& other) {
@@ -60,6 +65,9 @@ class TraceFile {
   int64_t bytes() const { return bytes_; }
 
  private:
+  static int64_t Nanoseconds(double us) { return std::llround(us * 1e3); }
+  static std::string Microseconds(int64_t ns) { return fmt::format("{}.{:03}", ns / 1000, ns % 1000); }
+
   void Flush() {
     file_.Write(text_);
     bytes_ += static_cast<int64_t>(text_.size());
@@ -163,10 +171,10 @@ class LaunchTrace {
     for (int n = 0; n <= kSamples; ++n) {
       const double us = Us(clocks * n / kSamples);
       const bool last = n == kSamples;
-      file_.Counter(pid_, us, "HBM, GB/s", last ? 0 : hbm.of(n) / seconds * 1e-9);
-      file_.Counter(pid_, us, "L2 to SMs, GB/s", last ? 0 : l2.of(n) / seconds * 1e-9);
-      file_.Counter(pid_, us, "HBM, bytes", hbm_sum);
-      file_.Counter(pid_, us, "L2 to SMs, bytes", l2_sum);
+      file_.Counter(pid_, us, "HBM rate", "GB/s", last ? 0 : hbm.of(n) / seconds * 1e-9);
+      file_.Counter(pid_, us, "L2 to SMs rate", "GB/s", last ? 0 : l2.of(n) / seconds * 1e-9);
+      file_.Counter(pid_, us, "HBM total", "bytes", hbm_sum);
+      file_.Counter(pid_, us, "L2 to SMs total", "bytes", l2_sum);
       if (!last) hbm_sum += hbm.of(n), l2_sum += l2.of(n);
     }
   }

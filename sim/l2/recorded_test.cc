@@ -84,7 +84,7 @@ TEST_CASE("closed form, H100, caches flushed: DRAM reads and writes of 127 calls
     CAPTURE(group.name);
     CHECK(some.size() >= 5);
     if (!group.in_knee) CHECK(ReadError(some, 0.5) < 0.01);
-    CHECK(Writes(some) > 0.5);
+    CHECK(Writes(some) > 0.6);
   }
 }
 
@@ -98,8 +98,8 @@ TEST_CASE("exact mode, H100: the calls that are replayed in no time") {
   PrintSummary("exact mode, H100, flushed, calls of less than 0.6 GB between L2 and the SMs", all);
   CHECK(all.size() > 30);
   CHECK(ReadError(all, 0.5) < 0.005);
-  CHECK(ReadError(all, 0.9) < 0.05);
-  CHECK(Writes(all) > 0.8);
+  CHECK(ReadError(all, 0.9) < 0.02);
+  CHECK(Writes(all) > 0.88);
 }
 
 TEST_SUITE_BEGIN("slow");
@@ -112,8 +112,8 @@ TEST_CASE("exact mode, H100, caches flushed: DRAM reads and writes of 127 calls"
     const std::vector<Compared> some = Of(all, group);
     CAPTURE(group.name);
     CHECK(ReadError(some, 0.5) < (group.in_knee ? 0.05 : 0.01));
-    if (group.held_out) CHECK(ReadError(some, 0.9) < (group.in_knee ? 0.16 : 0.05));
-    CHECK(Writes(some) > 0.7);
+    if (group.held_out) CHECK(ReadError(some, 0.9) < (group.in_knee ? 0.12 : 0.03));
+    CHECK(Writes(some) > 0.88);
   }
 }
 
@@ -135,8 +135,9 @@ TEST_CASE("exact mode, H100, one launch after the other: what a kernel finds of 
   PrintMisses(all);
   // Launches that find nearly everything read a few kilobytes: their relative error says nothing.
   CHECK(ReadError(Reading(all, 2'000'000), 0.5) < 0.01);
-  CHECK(Reads(all) > 0.8);
-  CHECK(Writes(all) > 0.75);
+  CHECK(ReadError(Of(Reading(all, 2'000'000), kGroups[2]), 0.9) < 0.3);
+  CHECK(Reads(all) > 0.87);
+  CHECK(Writes(all) > 0.84);
 }
 
 TEST_CASE("exact mode, H200, caches flushed") {
@@ -144,7 +145,7 @@ TEST_CASE("exact mode, H200, caches flushed") {
   PrintSummary("exact mode, H200, flushed", all);
   PrintMisses(all);
   CHECK(ReadError(all, 0.5) < 0.01);
-  CHECK(Writes(all) > 0.6);
+  CHECK(Writes(all) > 0.9);
 }
 
 TEST_SUITE_END();
