@@ -23,25 +23,50 @@ inline constexpr bool kConvertsFp16 = true;
 inline constexpr bool kConvertsFp16 = false;
 #endif
 
-// How far ahead of what is read the next rows are asked for, in bytes, a line for each that is read: evenly, as in a
-// loop that only reads, because few lines can be on their way to the first-level cache at a time. Where rows are not
-// adjacent, what is asked for in vain costs time and nothing else.
-inline constexpr int64_t kBytesAhead = 2048;
+// Asks for rows, line by line and one behind the other, a line whenever one is read elsewhere: few lines can be on
+// their way to the first-level cache at a time, and the processor's own prefetching wants them in order.
+class Asker {
+ public:
+  Asker() = default;  // asks for nothing
 
-// Asks for the lines that lie `ahead` bytes behind columns [c, c + count) of a row.
-template <data::Format kFormat>
-HWY_INLINE void AskAhead(const void* row, int64_t c, int64_t count, int64_t ahead) {
-  constexpr int64_t kBytes = kFormat == data::Format::kFp32 ? 4 : 2;
-  if (ahead == 0) return;
-  // The row may end there, and its array; to ask is no access.
-  const char* address = reinterpret_cast<const char*>(reinterpret_cast<uintptr_t>(row) + c * kBytes + ahead);
-  for (int64_t n = 0; n < count * kBytes; n += 64) hwy::Prefetch(address + n);
-}
+  // For `count` rows of `bytes` bytes, those `ahead` bytes behind the ones listed, and for what lies behind the last.
+  Asker(const void* const* rows, int64_t count, int64_t bytes, int64_t ahead)
+      : next_(rows), last_(rows + count), bytes_(bytes), ahead_(ahead) {
+    NextRow();
+  }
 
-// Asks for a whole row.
-HWY_INLINE void AskForRow(const void* row, int64_t bytes) {
-  for (int64_t n = 0; n < bytes; n += 64) hwy::Prefetch(static_cast<const char*>(row) + n);
-}
+  HWY_INLINE void Line() {
+    if (end_ == 0) return;
+    hwy::Prefetch(reinterpret_cast<const char*>(at_));  // the array may end before; to ask is no access
+    at_ += kLine;
+    if (HWY_UNLIKELY(at_ >= end_)) NextRow();
+  }
+
+  // As if a row had been read at columns [c, c + count) of its format.
+  template <data::Format kFormat>
+  HWY_INLINE void Read(int64_t c, int64_t count) {
+    constexpr int64_t kBytes = kFormat == data::Format::kFp32 ? 4 : 2;
+    if (c * kBytes % kLine != 0) return;
+    for (int64_t byte = 0; byte < count * kBytes; byte += kLine) Line();
+  }
+
+ private:
+  static constexpr uintptr_t kLine = 64;
+
+  HWY_INLINE void NextRow() {
+    if (next_ == last_) {
+      end_ = ~uintptr_t{0};
+      return;
+    }
+    at_ = reinterpret_cast<uintptr_t>(*next_++) + static_cast<uintptr_t>(ahead_);
+    end_ = at_ + static_cast<uintptr_t>(bytes_);
+  }
+
+  const void* const* next_ = nullptr;
+  const void* const* last_ = nullptr;
+  int64_t bytes_ = 0, ahead_ = 0;
+  uintptr_t at_ = 0, end_ = 0;
+};
 
 // kLanes columns of a row from c, converted while they are loaded.
 template <data::Format kFormat>
@@ -61,19 +86,22 @@ HWY_INLINE V LoadRow(const void* row, int64_t c) {
 }
 
 template <data::Format kFormat>
-HWY_INLINE void ConvertWhole(const void* row, int64_t columns, float* HWY_RESTRICT out) {
+HWY_INLINE void ConvertWhole(const void* row, int64_t columns, Asker& asker, float* HWY_RESTRICT out) {
   const D d;
-  AskAhead<kFormat>(row, 0, columns, kBytesAhead);
-  for (int64_t c = 0; c < columns; c += kLanes) hn::Store(LoadRow<kFormat>(row, c), d, out + c);
+  for (int64_t c = 0; c < columns; c += kPartialSums) {
+    asker.Read<kFormat>(c, kPartialSums);
+    for (int64_t i = 0; i < kPartialSums; i += kLanes) hn::Store(LoadRow<kFormat>(row, c + i), d, out + c + i);
+  }
 }
 
 // One row as fp32, padded with zeros to a multiple of kRowPadding.
-inline void ConvertRow(data::Format format, const void* row, int64_t columns, float* HWY_RESTRICT out) {
+HWY_INLINE void ConvertRow(data::Format format, const void* row, int64_t columns, Asker& asker,
+                           float* HWY_RESTRICT out) {
   using data::Format;
   const bool whole = columns % kRowPadding == 0;
-  if (whole && format == Format::kBf16) return ConvertWhole<Format::kBf16>(row, columns, out);
+  if (whole && format == Format::kBf16) return ConvertWhole<Format::kBf16>(row, columns, asker, out);
   if constexpr (kConvertsFp16) {
-    if (whole && format == Format::kFp16) return ConvertWhole<Format::kFp16>(row, columns, out);
+    if (whole && format == Format::kFp16) return ConvertWhole<Format::kFp16>(row, columns, asker, out);
   }
   data::ToFloat(format, row, out, columns);
   for (int64_t c = columns; c < RoundUp(columns, kRowPadding); ++c) out[c] = 0;
