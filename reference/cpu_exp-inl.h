@@ -26,7 +26,7 @@ inline constexpr float kExp2Factors[7] = {1.0f,           0x1.62e430p-1f,  0x1.e
 
 // p power, and 0 where x < least.
 template <class D, class V = hn::Vec<D>>
-HWY_INLINE V MulOrZero(D d, V x, V least, V p, V power) {
+HWY_INLINE V MulOrZero([[maybe_unused]] D d, V x, V least, V p, V power) {
 #if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
   if constexpr (hn::MaxLanes(D()) == 16) {  // one comparison and no more, which Highway has no name for
     return V{_mm512_maskz_mul_ps(_mm512_cmp_ps_mask(x.raw, least.raw, _CMP_NLT_UQ), p.raw, power.raw)};

@@ -34,7 +34,9 @@ void MergeRows(const ScoreRule& rule, int64_t rows, int64_t head_dim_v, const Ro
   Merge(rule, rows, head_dim_v, state, later);
 }
 float NormalizeRow(const ScoreRule& rule, int64_t head_dim_v, float m, const float* l, float* O) {
-  return Finish(rule, head_dim_v, m, l, O);
+  const float sum = RowSum(l);
+  DivideAll(O, RoundUp(head_dim_v, kRowPadding), sum, O);
+  return LseOf(rule, m, sum);
 }
 
 template <class Function>

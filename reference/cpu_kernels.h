@@ -63,11 +63,13 @@ struct PrefillTask {
   int64_t heads = 0;                  // query heads
   int64_t rows = 0;                   // of each
   const KeyRange* visible = nullptr;  // [rows]: keys that a row sees
-  const float* Q = nullptr;           // [heads, RoundUp(rows, kStripRows), RoundUp(head_dim, kRowPadding)]
+  // Row i of head h has head_dim floats from Q + h q_head + i q_row; whole strips of kStripRows rows are read.
+  const float* Q = nullptr;
+  int64_t q_head = 0, q_row = 0;
   PackedHead packed;
-  float* scratch = nullptr;  // PrefillScratchFloats, aligned to 64 bytes
-  float* O = nullptr;        // [heads, rows, RoundUp(head_dim_v, kRowPadding)], written
-  float* LSE = nullptr;      // [heads, rows], written
+  float* scratch = nullptr;   // PrefillScratchFloats, aligned to 64 bytes
+  float* const* O = nullptr;  // [heads, rows], each of RoundUp(head_dim_v, kRowPadding) floats that are written
+  float* LSE = nullptr;       // [heads, rows], written
 };
 int64_t PrefillScratchFloats(int64_t heads, int64_t rows, int64_t head_dim_v);
 void RunPrefill(const PrefillTask& task);

@@ -196,16 +196,22 @@ HWY_INLINE float TreeSum(float* sums) {
   return sums[0];
 }
 
-// The LSE of a row, and its O: `columns` of them, multiples of kLanes, divided by the sum of l. from = to is allowed.
-HWY_INLINE float Finish(const ScoreRule& rule, int64_t columns, float m, const float* l, const float* from, float* to) {
-  const D d;
+// The sum of a row's kPartialSums.
+HWY_INLINE float RowSum(const float* l) {
   float sums[kPartialSums];
   std::copy_n(l, kPartialSums, sums);
-  const float total = TreeSum(sums);
-  const V sum = hn::Set(d, total);
-  for (int64_t c = 0; c < columns; c += kLanes) hn::StoreU(hn::Div(hn::LoadU(d, from + c), sum), d, to + c);
+  return TreeSum(sums);
+}
+
+HWY_INLINE void DivideAll(const float* from, int64_t count, float divisor, float* to) {
+  const D d;
+  const V sum = hn::Set(d, divisor);
+  for (int64_t c = 0; c < count; c += kLanes) hn::StoreU(hn::Div(hn::LoadU(d, from + c), sum), d, to + c);
+}
+
+HWY_INLINE float LseOf(const ScoreRule& rule, float m, float sum) {
   if (std::isinf(m)) return m;  // inf + log(NaN) is not the LSE
-  return static_cast<float>(static_cast<double>(m) * rule.lse_factor + FastLog(total));
+  return static_cast<float>(static_cast<double>(m) * rule.lse_factor + FastLog(sum));
 }
 
 }  // namespace HWY_NAMESPACE
