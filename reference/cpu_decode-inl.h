@@ -26,20 +26,10 @@ namespace hn = hwy::HWY_NAMESPACE;
 // nothing else, and the processor's own prefetching keeps up.
 inline constexpr int64_t kBlockKeys = 16;
 
-// Where a vector holds fewer than kPartialSums columns, longer rows of K or V are asked for crosswise (DecodeTiles).
-// Measured with AVX2 (Zen 3): fp32 of head_dim 64 takes two thirds of the time, bf16 of head_dim 64, 128 bytes a row,
-// 10 % more. Not measured with AVX-512.
-inline constexpr int64_t kShortRowBytes = 128;
-
-// How far behind what is read the same stream is asked for otherwise. Where rows are not adjacent, what is asked for in
-// vain costs time and nothing else.
-inline constexpr int64_t kBytesAhead = 2048;
-
 // The tiles of a part, one after the other: while the scores of one are computed, the weights of the one before
-// multiply V. kCrosswise: rows of V are asked for while the scores before their turn are computed, rows of K during P
-// V, so that nothing is waited for that was asked for a moment ago; else each is asked for kBytesAhead of where it is
+// multiply V. If kCrosswise, rows of V are asked for while the scores before their turn are computed, rows of K during
+// P V, so that nothing is waited for that was asked for a moment ago; else each is asked for kBytesAhead of where it is
 // read.
-template <bool kCrosswise>
 class DecodeTiles {
  public:
   explicit DecodeTiles(const DecodePart& part)
@@ -104,8 +94,8 @@ class DecodeTiles {
     for (int64_t n = 0; n < kBlockKeys; ++n) rows[n] = in.Row(j + n < end ? j + n : std::max<int64_t>(end - 1, 0));
   }
 
-  static HWY_INLINE Asker AskerFor(const KeyRows& in, int64_t columns, const void* const* rows, int64_t ahead) {
-    return Asker(rows, kBlockKeys, columns * data::StorageBytes(in.format), ahead);
+  static HWY_INLINE Asker AskerFor(const KeyRows& in, int64_t columns, const void* const* rows) {
+    return Asker(rows, kBlockKeys, columns * data::StorageBytes(in.format));
   }
 
   // The keys of a tile that query i sees.
@@ -131,8 +121,7 @@ class DecodeTiles {
 
   template <Format kFormat, bool kCopied>
   HWY_INLINE void Scores(int64_t block, int64_t j, int64_t end) {
-    Asker asker =
-        kCrosswise ? AskerFor(p_.V, p_.head_dim_v, v_rows_, 0) : AskerFor(p_.K, p_.head_dim, k_rows_, kBytesAhead);
+    Asker asker = AskerFor(p_.V, p_.head_dim_v, v_rows_);
     Asker none;
     for (; j < end; j += 4) {
       const void* const* k = k_rows_ + (j - block);  // behind the end, scores of other keys, hidden below
@@ -182,8 +171,7 @@ class DecodeTiles {
     const int64_t end = std::min(j + kBlockKeys, v_keys_);
     const void* copies[kBlockKeys];
     const void* const* v = v_rows_;
-    Asker asker =
-        kCrosswise ? AskerFor(p_.K, p_.head_dim, k_rows_, 0) : AskerFor(p_.V, p_.head_dim_v, v_rows_, kBytesAhead);
+    Asker asker = AskerFor(p_.K, p_.head_dim, k_rows_);
     if (v_format_ == Format::kFp64) {
       for (int64_t k = 0; k < end - j; ++k) {
         ConvertRow(p_.V.format, v_rows_[k], p_.head_dim_v, asker, v_copy_ + k * columns_);
@@ -238,25 +226,15 @@ class DecodeTiles {
   const void *v_rows_[kBlockKeys], *k_rows_[kBlockKeys];
 };
 
-template <bool kCrosswise>
-HWY_INLINE void RunTiles(const DecodePart& p) {
-  DecodeTiles<kCrosswise> tiles(p);
-  for (int64_t j = 0; j < p.keys; j += kDecodeTileKeys) tiles.Run(j, std::min(j + kDecodeTileKeys, p.keys));
-  tiles.Finish();
-}
-
 inline void Decode(const DecodePart& p) {
   const int64_t rows = p.heads * p.queries;
   std::fill_n(p.state.m, rows, kMinusInfinity);
   std::fill_n(p.state.l, rows * kPartialSums, 0.0f);
   std::fill_n(p.state.O, rows * RoundUp(p.head_dim_v, kRowPadding), 0.0f);
   std::fill_n(p.scratch, 2 * RoundUp(rows, kScoreRows) * kDecodeTileKeys, 0.0f);
-  if constexpr (kVectorsPerSum > 1) {
-    const int64_t k_bytes = p.head_dim * data::StorageBytes(p.K.format);
-    const int64_t v_bytes = p.head_dim_v * data::StorageBytes(p.V.format);
-    if (std::max(k_bytes, v_bytes) > kShortRowBytes) return RunTiles<true>(p);
-  }
-  RunTiles<false>(p);
+  DecodeTiles tiles(p);
+  for (int64_t j = 0; j < p.keys; j += kDecodeTileKeys) tiles.Run(j, std::min(j + kDecodeTileKeys, p.keys));
+  tiles.Finish();
 }
 
 // As MergeStates of cpu_kernels.h.

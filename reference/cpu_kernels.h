@@ -14,7 +14,7 @@ namespace bitflash::reference {
 // Keys of a tile of prefill: what a tile costs whatever its width (maxima, factors, O in and out of the registers)
 // counts little, and the scores of some strips of rows stay in the first-level cache.
 inline constexpr int64_t kTileKeys = 256;
-inline constexpr int64_t kDecodeTileKeys = 64;
+inline constexpr int64_t kDecodeTileKeys = 128;
 inline constexpr int64_t kScoreRows = 4;     // whose scores decode computes together
 inline constexpr int64_t kStripRows = 6;     // of the register tile
 inline constexpr int64_t kPartialSums = 16;  // of a row: key j belongs to sum j % 16, on every target

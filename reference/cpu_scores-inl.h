@@ -118,7 +118,7 @@ HWY_INLINE void ScoreOneRow(const float* HWY_RESTRICT q, int64_t columns, const 
   const void *k0 = k[0], *k1 = k[1], *k2 = k[2], *k3 = k[3];
   ProductSums s0 = ZeroSums(), s1 = s0, s2 = s0, s3 = s0;
   for (int64_t c = 0; c < columns; c += kPartialSums) {
-    for (int n = 0; n < 4; ++n) asker.Read<kFormat>(c, kPartialSums);
+    for (const void* row : {k0, k1, k2, k3}) asker.Read<kFormat>(row, c, kPartialSums);
     AddProducts<kFormat>(q, k0, c, s0);
     AddProducts<kFormat>(q, k1, c, s1);
     AddProducts<kFormat>(q, k2, c, s2);
@@ -152,7 +152,7 @@ HWY_INLINE void ScoreRows(const float* HWY_RESTRICT q, int64_t columns, const vo
   V a0 = hn::Zero(d), a1 = a0, a2 = a0, a3 = a0;
   [[maybe_unused]] V b0 = a0, b1 = a0, b2 = a0, b3 = a0;
   for (int64_t c = 0; c < columns; c += kPartialSums) {
-    for (int n = 0; n < 4; ++n) asker.Read<data::Format::kFp32>(c, kPartialSums);
+    for (const float* row : {k0, k1, k2, k3}) asker.Read<data::Format::kFp32>(row, c, kPartialSums);
     for (int64_t n = 0; n < kPartialSums; n += 4, q += 4 * kScoreRows) {  // bounds that the compiler knows: unrolled
       const V x0 = hn::LoadDup128(d, k0 + c + n), x1 = hn::LoadDup128(d, k1 + c + n);
       const V x2 = hn::LoadDup128(d, k2 + c + n), x3 = hn::LoadDup128(d, k3 + c + n);

@@ -67,7 +67,7 @@ HWY_INLINE void AddValues(const float* HWY_RESTRICT P, const void* const* v, int
   BITFLASH_START(3)
   for (int64_t k = begin; k < end; ++k) {
     const void* row = v[k];
-    asker.Read<kFormat>(c, kVectors * kLanes);
+    asker.Read<kFormat>(row, c, kVectors * kLanes);
     const V v0 = LoadRow<kFormat>(row, c);
     [[maybe_unused]] const V v1 = kVectors > 1 ? LoadRow<kFormat>(row, c + kLanes) : v0;
     [[maybe_unused]] const V v2 = kVectors > 2 ? LoadRow<kFormat>(row, c + 2 * kLanes) : v0;
