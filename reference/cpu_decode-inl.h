@@ -39,6 +39,7 @@ class DecodeTiles {
         columns_(RoundUp(part.head_dim_v, kRowPadding)),
         k_format_(Readable(part.K.format, part.head_dim, rows_ == 1)),
         v_format_(Readable(part.V.format, part.head_dim_v, part.heads <= 4 && part.queries == 1)),
+        split_(rows_ > 1 && part.K.format == Format::kBf16 && part.head_dim % kRowPadding == 0),
         S_(part.scratch),
         P_(S_ + RoundUp(rows_, kScoreRows) * kDecodeTileKeys),
         Q_(P_ + RoundUp(rows_, kScoreRows) * kDecodeTileKeys),
@@ -46,7 +47,7 @@ class DecodeTiles {
         k_copy_(r_ + RoundUp(rows_ + 4, kRowPadding)),
         v_copy_(k_copy_ + 4 * q_columns_) {
     for (int64_t row = 0; row + 1 < rows_; row += kScoreRows) {
-      PackRows(part.Q + row * q_columns_, std::min(rows_ - row, kScoreRows), q_columns_, Q_ + row * q_columns_);
+      PackRows(part.Q + row * q_columns_, std::min(rows_ - row, kScoreRows), q_columns_, split_, Q_ + row * q_columns_);
     }
   }
 
@@ -77,6 +78,8 @@ class DecodeTiles {
       ListRows(p_.V, v_begin_ + j + kBlockKeys, v_begin_ + v_keys_, k_rows_);
       AllValues(j);
     }
+    if (v_format_ != Format::kBf16) return;
+    for (int64_t row = 0; row < rows_; ++row) RestoreBlockOrder(columns_, p_.state.O + row * columns_);
   }
 
  private:
@@ -115,11 +118,11 @@ class DecodeTiles {
       case Format::kFp32:
         return Scores<Format::kFp32, false>(block, j, end);
       default:
-        return Scores<Format::kFp32, true>(block, j, end);
+        return split_ ? Scores<Format::kFp32, true, true>(block, j, end) : Scores<Format::kFp32, true>(block, j, end);
     }
   }
 
-  template <Format kFormat, bool kCopied>
+  template <Format kFormat, bool kCopied, bool kSplit = false>
   HWY_INLINE void Scores(int64_t block, int64_t j, int64_t end) {
     Asker asker = AskerFor(p_.V, p_.head_dim_v, v_rows_);
     Asker none;
@@ -128,16 +131,18 @@ class DecodeTiles {
       const void* copies[4];
       if constexpr (kCopied) {
         for (int64_t n = 0; n < 4; ++n) {
-          ConvertRow(p_.K.format, k[n], p_.head_dim, asker, k_copy_ + n * q_columns_);
-          copies[n] = k_copy_ + n * q_columns_;
+          float* copy = k_copy_ + n * q_columns_;
+          kSplit ? SplitBf16Row(k[n], p_.head_dim, asker, copy)
+                 : ConvertRow(p_.K.format, k[n], p_.head_dim, asker, copy);
+          copies[n] = copy;
         }
         k = copies;
       }
       int64_t row = 0;
       if constexpr (kFormat == Format::kFp32) {
         for (; row + 1 < rows_; row += kScoreRows) {
-          ScoreFourRows(Q_ + row * q_columns_, q_columns_, k, kCopied || row > 0 ? none : asker,
-                        S_ + row * kDecodeTileKeys + j);
+          ScoreFourRows<kSplit>(Q_ + row * q_columns_, q_columns_, k, kCopied || row > 0 ? none : asker,
+                                S_ + row * kDecodeTileKeys + j);
         }
       }
       if (row < rows_) {
@@ -221,6 +226,7 @@ class DecodeTiles {
   const DecodePart& p_;
   int64_t rows_, q_columns_, columns_;
   Format k_format_, v_format_;
+  bool split_;                                   // keys are copied by SplitBf16Row
   float *S_, *P_, *Q_, *r_, *k_copy_, *v_copy_;  // S of this tile, P of the one before
   int64_t v_begin_ = 0, v_keys_ = 0;             // of the tile before
   const void *v_rows_[kBlockKeys], *k_rows_[kBlockKeys];

@@ -6,6 +6,8 @@
 #define BITFLASH_REFERENCE_CPU_ROWS_INL_H_
 #endif
 
+#include <algorithm>
+
 #include "data/convert_simd.h"
 #include "hwy/cache_control.h"
 #include "hwy/highway.h"
@@ -104,6 +106,31 @@ HWY_INLINE V LoadRow(const void* row, int64_t c) {
   }
 }
 
+// Two vectors of bf16 columns from c as fp32 with one instruction for each. Their order is that of blocks of four:
+// blocks 0, 2, 4, ... of the 2 kLanes columns, then 1, 3, 5, ...
+HWY_INLINE void LoadBf16Pair(const void* row, int64_t c, V& even_blocks, V& odd_blocks) {
+#if HWY_TARGET == HWY_SCALAR
+  even_blocks = LoadRow<data::Format::kBf16>(row, c), odd_blocks = LoadRow<data::Format::kBf16>(row, c + 1);
+#else
+  const D d;
+  const hn::Repartition<uint16_t, D> du16;
+  const auto zero = hn::Zero(du16), bits = hn::LoadU(du16, static_cast<const uint16_t*>(row) + c);
+  even_blocks = hn::BitCast(d, hn::InterleaveLower(du16, zero, bits));
+  odd_blocks = hn::BitCast(d, hn::InterleaveUpper(du16, zero, bits));
+#endif
+}
+
+// Columns from 0 on as they are, from such order.
+inline void RestoreBlockOrder(int64_t columns, float* HWY_RESTRICT x) {
+  if constexpr (kLanes > 4) {
+    for (int64_t c = 0; c + 2 * kLanes <= columns; c += 2 * kLanes) {
+      float from[2 * kLanes];
+      std::copy_n(x + c, 2 * kLanes, from);
+      for (int64_t i = 0; i < 2 * kLanes; ++i) x[c + i] = from[i / 4 % 2 * kLanes + i / 8 * 4 + i % 4];
+    }
+  }
+}
+
 template <data::Format kFormat>
 HWY_INLINE void ConvertWhole(const void* row, int64_t columns, Asker& asker, float* HWY_RESTRICT out) {
   const D d;
@@ -124,6 +151,37 @@ HWY_INLINE void ConvertRow(data::Format format, const void* row, int64_t columns
   }
   data::ToFloat(format, row, out, columns);
   for (int64_t c = columns; c < RoundUp(columns, kRowPadding); ++c) out[c] = 0;
+}
+
+// A row of bf16, a multiple of kRowPadding columns, as fp32: of every 32 columns, or the 16 at the end, the even ones,
+// then the odd ones.
+HWY_INLINE void SplitBf16Row(const void* row, int64_t columns, Asker& asker, float* HWY_RESTRICT out) {
+  const uint16_t* from = static_cast<const uint16_t*>(row);
+#if HWY_TARGET == HWY_SCALAR
+  for (int64_t c = 0; c < columns; ++c) {
+    const int64_t chunk = c / 32 * 32, half = std::min<int64_t>(columns - chunk, 32) / 2;
+    out[chunk + c % 2 * half + c % 32 / 2] = hn::GetLane(LoadRow<data::Format::kBf16>(from, c));
+  }
+  (void)asker;
+#else
+  const auto split = [&](auto d, int64_t c, float* even, float* odd) HWY_ATTR {
+    const hn::RebindToUnsigned<decltype(d)> du;
+    const hn::Repartition<uint16_t, decltype(d)> du16;
+    const auto words = hn::BitCast(du, hn::LoadU(du16, from + c));
+    hn::StoreU(hn::BitCast(d, hn::ShiftLeft<16>(words)), d, even);
+    hn::StoreU(hn::BitCast(d, hn::And(words, hn::Set(du, 0xFFFF0000u))), d, odd);
+  };
+  int64_t c = 0;
+  for (; c + 32 <= columns; c += 32) {
+    asker.Read<data::Format::kBf16>(row, c, 32);
+    for (int64_t n = 0; n < 16; n += kLanes) split(D(), c + 2 * n, out + c + n, out + c + 16 + n);
+  }
+  if (c == columns) return;
+  asker.Read<data::Format::kBf16>(row, c, 16);
+  const hn::CappedTag<float, 8> d8;
+  constexpr int64_t kLanes8 = HWY_MIN(kLanes, 8);
+  for (int64_t n = 0; n < 8; n += kLanes8) split(d8, c + 2 * n, out + c + n, out + c + 8 + n);
+#endif
 }
 
 }  // namespace HWY_NAMESPACE

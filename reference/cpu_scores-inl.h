@@ -20,6 +20,13 @@ namespace bitflash::reference {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
+// Where the four columns lie that belong to block n of four of packed rows, in a chunk of `columns` (16 or 32) of a
+// key. kSplit: a key of SplitBf16Row, whose blocks alternate between even and odd columns.
+template <bool kSplit>
+HWY_INLINE constexpr int64_t BlockAt(int64_t n, int64_t columns) {
+  return kSplit ? n % 2 * (columns / 2) + n / 2 * 4 : n * 4;
+}
+
 #if HWY_TARGET == HWY_SCALAR
 
 template <data::Format kFormat>
@@ -37,6 +44,7 @@ HWY_INLINE void ScoreOneRow(const float* HWY_RESTRICT q, int64_t columns, const 
   }
 }
 
+template <bool kSplit>
 HWY_INLINE void ScoreFourRows(const float* HWY_RESTRICT q, int64_t columns, const void* const* k, Asker& asker,
                               float* HWY_RESTRICT S) {
   const D d;
@@ -45,9 +53,11 @@ HWY_INLINE void ScoreFourRows(const float* HWY_RESTRICT q, int64_t columns, cons
     for (int64_t n = 0; n < 4; ++n) {
       float sums[4] = {};
       for (int64_t c = 0; c < columns; ++c) {
+        const int64_t chunk = c / 32 * 32, at = BlockAt<kSplit>(c % 32 / 4, std::min<int64_t>(columns - chunk, 32));
         const V x = hn::Set(d, q[(c / 4 * kScoreRows + row) * 4 + c % 4]);
+        const V y = hn::Set(d, static_cast<const float*>(k[n])[chunk + at + c % 4]);
         float& sum = sums[c % 4];
-        sum = hn::GetLane(hn::MulAdd(x, hn::Set(d, static_cast<const float*>(k[n])[c]), hn::Set(d, sum)));
+        sum = hn::GetLane(hn::MulAdd(x, y, hn::Set(d, sum)));
       }
       S[row * kDecodeTileKeys + n] = (sums[0] + sums[2]) + (sums[1] + sums[3]);
     }
@@ -141,7 +151,7 @@ HWY_INLINE void StoreBlocks(DX d, hn::Vec<DX> x, float* HWY_RESTRICT S) {
 }
 
 // S of kRows rows and four keys; see ScoreFourRows.
-template <int kRows>
+template <bool kSplit, int kRows>
 HWY_INLINE void ScoreRows(const float* HWY_RESTRICT q, int64_t columns, const void* const* k, Asker& asker,
                           float* HWY_RESTRICT S) {
   constexpr int kVectors = kRows * 4 / static_cast<int>(kLanes);
@@ -151,40 +161,56 @@ HWY_INLINE void ScoreRows(const float* HWY_RESTRICT q, int64_t columns, const vo
   const float *k2 = static_cast<const float*>(k[2]), *k3 = static_cast<const float*>(k[3]);
   V a0 = hn::Zero(d), a1 = a0, a2 = a0, a3 = a0;
   [[maybe_unused]] V b0 = a0, b1 = a0, b2 = a0, b3 = a0;
-  for (int64_t c = 0; c < columns; c += kPartialSums) {
-    for (const float* row : {k0, k1, k2, k3}) asker.Read<data::Format::kFp32>(row, c, kPartialSums);
-    for (int64_t n = 0; n < kPartialSums; n += 4, q += 4 * kScoreRows) {  // bounds that the compiler knows: unrolled
-      const V x0 = hn::LoadDup128(d, k0 + c + n), x1 = hn::LoadDup128(d, k1 + c + n);
-      const V x2 = hn::LoadDup128(d, k2 + c + n), x3 = hn::LoadDup128(d, k3 + c + n);
-      const V a = hn::LoadU(d, q);
-      a0 = hn::MulAdd(a, x0, a0), a1 = hn::MulAdd(a, x1, a1), a2 = hn::MulAdd(a, x2, a2), a3 = hn::MulAdd(a, x3, a3);
-      if constexpr (kVectors > 1) {
-        const V b = hn::LoadU(d, q + kLanes);
-        b0 = hn::MulAdd(b, x0, b0), b1 = hn::MulAdd(b, x1, b1), b2 = hn::MulAdd(b, x2, b2), b3 = hn::MulAdd(b, x3, b3);
-      }
+  const auto add = [&](int64_t c) HWY_ATTR {
+    const V x0 = hn::LoadDup128(d, k0 + c), x1 = hn::LoadDup128(d, k1 + c);
+    const V x2 = hn::LoadDup128(d, k2 + c), x3 = hn::LoadDup128(d, k3 + c);
+    const V a = hn::LoadU(d, q);
+    a0 = hn::MulAdd(a, x0, a0), a1 = hn::MulAdd(a, x1, a1), a2 = hn::MulAdd(a, x2, a2), a3 = hn::MulAdd(a, x3, a3);
+    if constexpr (kVectors > 1) {
+      const V b = hn::LoadU(d, q + kLanes);
+      b0 = hn::MulAdd(b, x0, b0), b1 = hn::MulAdd(b, x1, b1), b2 = hn::MulAdd(b, x2, b2), b3 = hn::MulAdd(b, x3, b3);
     }
+    q += 4 * kScoreRows;
+  };
+  const auto ask = [&](int64_t c) HWY_ATTR {
+    for (const float* row : {k0, k1, k2, k3}) asker.Read<data::Format::kFp32>(row, c, kPartialSums);
+  };
+  int64_t c = 0;
+  for (; c + 32 <= columns; c += 32) {  // loops with bounds that the compiler knows: unrolled
+    ask(c), ask(c + kPartialSums);
+    for (int64_t n = 0; n < 8; ++n) add(c + BlockAt<kSplit>(n, 32));
+  }
+  if (c < columns) {
+    ask(c);
+    for (int64_t n = 0; n < 4; ++n) add(c + BlockAt<kSplit>(n, 16));
   }
   StoreBlocks(d, JoinFourKeys(d, a0, a1, a2, a3), S);
   if constexpr (kVectors > 1) StoreBlocks(d, JoinFourKeys(d, b0, b1, b2, b3), S + kRows / 2 * kDecodeTileKeys);
 }
 
 // S[row, 0..3] = q[row] k[0], ..., q[row] k[3] of four rows from PackRows and keys in fp32, S [4, kDecodeTileKeys].
-// Four sums a product, element c in sum c % 4.
+// Four sums a product, each of one place in the blocks of four.
+template <bool kSplit>
 HWY_INLINE void ScoreFourRows(const float* HWY_RESTRICT q, int64_t columns, const void* const* k, Asker& asker,
                               float* HWY_RESTRICT S) {
   constexpr int kRows = kLanes == 4 ? 2 : 4;
-  ScoreRows<kRows>(q, columns, k, asker, S);
+  ScoreRows<kSplit, kRows>(q, columns, k, asker, S);
   [[maybe_unused]] Asker none;
-  if constexpr (kRows == 2) ScoreRows<kRows>(q + 2 * 4, columns, k, none, S + 2 * kDecodeTileKeys);
+  if constexpr (kRows == 2) ScoreRows<kSplit, kRows>(q + 2 * 4, columns, k, none, S + 2 * kDecodeTileKeys);
 }
 
 #endif  // HWY_TARGET == HWY_SCALAR
 
-// Four rows as ScoreFourRows reads them, [columns / 4][4 rows][4]; the rows that are not there are 0.
-inline void PackRows(const float* HWY_RESTRICT q, int64_t rows, int64_t columns, float* HWY_RESTRICT packed) {
+// Four rows as ScoreFourRows reads them, [columns / 4][4 rows][4]; the rows that are not there are 0. split: blocks of
+// the even columns of each eight, then of the odd ones.
+inline void PackRows(const float* HWY_RESTRICT q, int64_t rows, int64_t columns, bool split,
+                     float* HWY_RESTRICT packed) {
   for (int64_t c = 0; c < columns; c += 4) {
     for (int64_t row = 0; row < kScoreRows; ++row) {
-      for (int64_t n = 0; n < 4; ++n) *packed++ = row < rows ? q[row * columns + c + n] : 0.0f;
+      for (int64_t n = 0; n < 4; ++n) {
+        const int64_t column = split ? c / 8 * 8 + 2 * n + c / 4 % 2 : c + n;
+        *packed++ = row < rows ? q[row * columns + column] : 0.0f;
+      }
     }
   }
 }

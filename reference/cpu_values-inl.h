@@ -68,10 +68,17 @@ HWY_INLINE void AddValues(const float* HWY_RESTRICT P, const void* const* v, int
   for (int64_t k = begin; k < end; ++k) {
     const void* row = v[k];
     asker.Read<kFormat>(row, c, kVectors * kLanes);
-    const V v0 = LoadRow<kFormat>(row, c);
-    [[maybe_unused]] const V v1 = kVectors > 1 ? LoadRow<kFormat>(row, c + kLanes) : v0;
-    [[maybe_unused]] const V v2 = kVectors > 2 ? LoadRow<kFormat>(row, c + 2 * kLanes) : v0;
-    [[maybe_unused]] const V v3 = kVectors > 2 ? LoadRow<kFormat>(row, c + 3 * kLanes) : v0;
+    V v0, v1, v2, v3;
+    if constexpr (kFormat == data::Format::kBf16 && kVectors > 1) {
+      LoadBf16Pair(row, c, v0, v1);
+      if constexpr (kVectors > 2) LoadBf16Pair(row, c + 2 * kLanes, v2, v3);
+    } else {
+      v0 = LoadRow<kFormat>(row, c);
+      if constexpr (kVectors > 1) v1 = LoadRow<kFormat>(row, c + kLanes);
+      if constexpr (kVectors > 2) {
+        v2 = LoadRow<kFormat>(row, c + 2 * kLanes), v3 = LoadRow<kFormat>(row, c + 3 * kLanes);
+      }
+    }
     BITFLASH_STEP(0)
     BITFLASH_STEP(1)
     BITFLASH_STEP(2)
@@ -87,13 +94,16 @@ HWY_INLINE void AddValues(const float* HWY_RESTRICT P, const void* const* v, int
 #undef BITFLASH_STEP
 #undef BITFLASH_END
 
-// AddValues for all columns.
+// AddValues for all columns. bf16: pairs of vectors, as many as there are, stay in the order of LoadBf16Pair.
 template <data::Format kFormat, int kRows, int kVectors>
 HWY_INLINE void AddAllColumns(const float* P, const void* const* v, int64_t begin, int64_t end, int64_t columns,
                               Asker& asker, const float* r, float* O) {
   int64_t c = 0;
   for (; c + kVectors * kLanes <= columns; c += kVectors * kLanes) {
     AddValues<kFormat, kRows, kVectors>(P, v, begin, end, c, asker, r, O, columns);
+  }
+  for (; kVectors > 2 && c + 2 * kLanes <= columns; c += 2 * kLanes) {
+    AddValues<kFormat, kRows, 2>(P, v, begin, end, c, asker, r, O, columns);
   }
   for (; c < columns; c += kLanes) AddValues<kFormat, kRows, 1>(P, v, begin, end, c, asker, r, O, columns);
 }
