@@ -24,7 +24,7 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 // Scores of this many keys and P V of as many alternate: both K and V are read all the time, as by a loop that does
 // nothing else, and the processor's own prefetching keeps up.
-inline constexpr int64_t kBlockKeys = 16;
+inline constexpr int64_t kBlockKeys = kVectorsPerSum == 1 ? 8 : 16;
 
 // The tiles of a part, one after the other: while the scores of one are computed, the weights of the one before
 // multiply V. If kCrosswise, rows of V are asked for while the scores before their turn are computed, rows of K during
@@ -37,19 +37,13 @@ class DecodeTiles {
         rows_(part.heads * part.queries),
         q_columns_(RoundUp(part.head_dim, kRowPadding)),
         columns_(RoundUp(part.head_dim_v, kRowPadding)),
-        k_format_(Readable(part.K.format, part.head_dim, rows_ == 1)),
+        k_format_(Readable(part.K.format, part.head_dim, rows_ <= kScoreRows)),
         v_format_(Readable(part.V.format, part.head_dim_v, part.heads <= 4 && part.queries == 1)),
-        split_(rows_ > 1 && part.K.format == Format::kBf16 && part.head_dim % kRowPadding == 0),
         S_(part.scratch),
-        P_(S_ + RoundUp(rows_, kScoreRows) * kDecodeTileKeys),
-        Q_(P_ + RoundUp(rows_, kScoreRows) * kDecodeTileKeys),
-        r_(Q_ + RoundUp(rows_, kScoreRows) * q_columns_),
+        P_(S_ + rows_ * kDecodeTileKeys),
+        r_(P_ + rows_ * kDecodeTileKeys),
         k_copy_(r_ + RoundUp(rows_ + 4, kRowPadding)),
-        v_copy_(k_copy_ + 4 * q_columns_) {
-    for (int64_t row = 0; row + 1 < rows_; row += kScoreRows) {
-      PackRows(part.Q + row * q_columns_, std::min(rows_ - row, kScoreRows), q_columns_, split_, Q_ + row * q_columns_);
-    }
-  }
+        v_copy_(k_copy_ + 4 * q_columns_) {}
 
   // Keys [begin, end) of the part.
   HWY_INLINE void Run(int64_t begin, int64_t end) {
@@ -92,9 +86,15 @@ class DecodeTiles {
     return once && (format == Format::kBf16 || kConvertsFp16) ? format : Format::kFp64;
   }
 
-  // Where rows [j, end) of the part lie, kBlockKeys at most; the list is filled up with the first.
+  // Where rows [j, end) of the part lie, kBlockKeys at most; the list is filled up with the last.
   static HWY_INLINE void ListRows(const KeyRows& in, int64_t j, int64_t end, const void** rows) {
-    for (int64_t n = 0; n < kBlockKeys; ++n) rows[n] = in.Row(j + n < end ? j + n : std::max<int64_t>(end - 1, 0));
+    if (in.table == nullptr && j + kBlockKeys <= end) {
+      const std::byte* row = in.first + j * in.step;
+      for (int64_t n = 0; n < kBlockKeys; ++n, row += in.step) rows[n] = row;
+      return;
+    }
+    const int64_t last = std::max<int64_t>(end - 1, 0);
+    for (int64_t n = 0; n < kBlockKeys; ++n) rows[n] = in.Row(std::min(j + n, last));
   }
 
   static HWY_INLINE Asker AskerFor(const KeyRows& in, int64_t columns, const void* const* rows) {
@@ -118,11 +118,11 @@ class DecodeTiles {
       case Format::kFp32:
         return Scores<Format::kFp32, false>(block, j, end);
       default:
-        return split_ ? Scores<Format::kFp32, true, true>(block, j, end) : Scores<Format::kFp32, true>(block, j, end);
+        return Scores<Format::kFp32, true>(block, j, end);
     }
   }
 
-  template <Format kFormat, bool kCopied, bool kSplit = false>
+  template <Format kFormat, bool kCopied>
   HWY_INLINE void Scores(int64_t block, int64_t j, int64_t end) {
     Asker asker = AskerFor(p_.V, p_.head_dim_v, v_rows_);
     Asker none;
@@ -131,25 +131,26 @@ class DecodeTiles {
       const void* copies[4];
       if constexpr (kCopied) {
         for (int64_t n = 0; n < 4; ++n) {
-          float* copy = k_copy_ + n * q_columns_;
-          kSplit ? SplitBf16Row(k[n], p_.head_dim, asker, copy)
-                 : ConvertRow(p_.K.format, k[n], p_.head_dim, asker, copy);
-          copies[n] = copy;
+          ConvertRow(p_.K.format, k[n], p_.head_dim, asker, k_copy_ + n * q_columns_);
+          copies[n] = k_copy_ + n * q_columns_;
         }
         k = copies;
       }
       int64_t row = 0;
-      if constexpr (kFormat == Format::kFp32) {
-        for (; row + 1 < rows_; row += kScoreRows) {
-          ScoreFourRows<kSplit>(Q_ + row * q_columns_, q_columns_, k, kCopied || row > 0 ? none : asker,
-                                S_ + row * kDecodeTileKeys + j);
-        }
+      const auto ask = [&]() HWY_ATTR -> Asker& { return kCopied || row > 0 ? none : asker; };  // once is enough
+      if constexpr (kScoreRows == 4) {
+        for (; row + 4 <= rows_; row += 4) ScoreRows<kFormat, 4>(k, j, row, ask());
       }
-      if (row < rows_) {
-        ScoreOneRow<kFormat>(p_.Q + row * q_columns_, q_columns_, k, kCopied || row > 0 ? none : asker,
-                             S_ + row * kDecodeTileKeys + j);
+      if constexpr (kScoreRows >= 2) {
+        for (; row + 2 <= rows_; row += 2) ScoreRows<kFormat, 2>(k, j, row, ask());
       }
+      for (; row < rows_; ++row) ScoreRows<kFormat, 1>(k, j, row, ask());
     }
+  }
+
+  template <Format kFormat, int kRows>
+  HWY_INLINE void ScoreRows(const void* const* k, int64_t j, int64_t row, Asker& asker) {
+    ScoreFourKeys<kFormat, kRows>(p_.Q + row * q_columns_, q_columns_, k, asker, S_ + row * kDecodeTileKeys + j);
   }
 
   // Scores of query i become weights.
@@ -226,9 +227,8 @@ class DecodeTiles {
   const DecodePart& p_;
   int64_t rows_, q_columns_, columns_;
   Format k_format_, v_format_;
-  bool split_;                                   // keys are copied by SplitBf16Row
-  float *S_, *P_, *Q_, *r_, *k_copy_, *v_copy_;  // S of this tile, P of the one before
-  int64_t v_begin_ = 0, v_keys_ = 0;             // of the tile before
+  float *S_, *P_, *r_, *k_copy_, *v_copy_;  // S of this tile, P of the one before
+  int64_t v_begin_ = 0, v_keys_ = 0;        // of the tile before
   const void *v_rows_[kBlockKeys], *k_rows_[kBlockKeys];
 };
 
@@ -237,7 +237,7 @@ inline void Decode(const DecodePart& p) {
   std::fill_n(p.state.m, rows, kMinusInfinity);
   std::fill_n(p.state.l, rows * kPartialSums, 0.0f);
   std::fill_n(p.state.O, rows * RoundUp(p.head_dim_v, kRowPadding), 0.0f);
-  std::fill_n(p.scratch, 2 * RoundUp(rows, kScoreRows) * kDecodeTileKeys, 0.0f);
+  std::fill_n(p.scratch, 2 * rows * kDecodeTileKeys, 0.0f);
   DecodeTiles tiles(p);
   for (int64_t j = 0; j < p.keys; j += kDecodeTileKeys) tiles.Run(j, std::min(j + kDecodeTileKeys, p.keys));
   tiles.Finish();

@@ -131,8 +131,7 @@ int64_t PrefillScratchFloats(int64_t heads, int64_t rows, int64_t head_dim_v) {
 void RunPrefill(const PrefillTask& task) { HWY_DYNAMIC_DISPATCH(PrefillRows)(task); }
 
 int64_t DecodeScratchFloats(int64_t rows, int64_t head_dim, int64_t head_dim_v) {
-  const int64_t padded = RoundUp(rows, kScoreRows);
-  return padded * (2 * kDecodeTileKeys + RoundUp(head_dim, kRowPadding)) + RoundUp(rows + 4, kRowPadding) +
+  return 2 * rows * kDecodeTileKeys + RoundUp(rows + 4, kRowPadding) +
          kDecodeTileKeys * (RoundUp(head_dim, kRowPadding) + RoundUp(head_dim_v, kRowPadding));
 }
 void RunDecode(const DecodePart& part) { HWY_DYNAMIC_DISPATCH(DecodeRows)(part); }

@@ -15,7 +15,6 @@ namespace bitflash::reference {
 // counts little, and the scores of some strips of rows stay in the first-level cache.
 inline constexpr int64_t kTileKeys = 256;
 inline constexpr int64_t kDecodeTileKeys = 128;
-inline constexpr int64_t kScoreRows = 4;     // whose scores decode computes together
 inline constexpr int64_t kStripRows = 6;     // of the register tile
 inline constexpr int64_t kPartialSums = 16;  // of a row: key j belongs to sum j % 16, on every target
 inline constexpr int64_t kRowPadding = 16;   // rows of Q, and of what stands in for K and V, are padded to its multiple

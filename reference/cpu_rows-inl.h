@@ -153,37 +153,6 @@ HWY_INLINE void ConvertRow(data::Format format, const void* row, int64_t columns
   for (int64_t c = columns; c < RoundUp(columns, kRowPadding); ++c) out[c] = 0;
 }
 
-// A row of bf16, a multiple of kRowPadding columns, as fp32: of every 32 columns, or the 16 at the end, the even ones,
-// then the odd ones.
-HWY_INLINE void SplitBf16Row(const void* row, int64_t columns, Asker& asker, float* HWY_RESTRICT out) {
-  const uint16_t* from = static_cast<const uint16_t*>(row);
-#if HWY_TARGET == HWY_SCALAR
-  for (int64_t c = 0; c < columns; ++c) {
-    const int64_t chunk = c / 32 * 32, half = std::min<int64_t>(columns - chunk, 32) / 2;
-    out[chunk + c % 2 * half + c % 32 / 2] = hn::GetLane(LoadRow<data::Format::kBf16>(from, c));
-  }
-  (void)asker;
-#else
-  const auto split = [&](auto d, int64_t c, float* even, float* odd) HWY_ATTR {
-    const hn::RebindToUnsigned<decltype(d)> du;
-    const hn::Repartition<uint16_t, decltype(d)> du16;
-    const auto words = hn::BitCast(du, hn::LoadU(du16, from + c));
-    hn::StoreU(hn::BitCast(d, hn::ShiftLeft<16>(words)), d, even);
-    hn::StoreU(hn::BitCast(d, hn::And(words, hn::Set(du, 0xFFFF0000u))), d, odd);
-  };
-  int64_t c = 0;
-  for (; c + 32 <= columns; c += 32) {
-    asker.Read<data::Format::kBf16>(row, c, 32);
-    for (int64_t n = 0; n < 16; n += kLanes) split(D(), c + 2 * n, out + c + n, out + c + 16 + n);
-  }
-  if (c == columns) return;
-  asker.Read<data::Format::kBf16>(row, c, 16);
-  const hn::CappedTag<float, 8> d8;
-  constexpr int64_t kLanes8 = HWY_MIN(kLanes, 8);
-  for (int64_t n = 0; n < 8; n += kLanes8) split(d8, c + 2 * n, out + c + n, out + c + 8 + n);
-#endif
-}
-
 }  // namespace HWY_NAMESPACE
 }  // namespace bitflash::reference
 HWY_AFTER_NAMESPACE();

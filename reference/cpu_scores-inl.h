@@ -1,8 +1,7 @@
 // Products of query rows and keys that are read where they are, per SIMD target. Included once per target by
 // cpu_kernels.cc.
 //
-// A product q k of one row is 16 sums, element c in sum c % 16, added up in a fixed tree; of four rows together it is 4
-// sums: the same bits for every vector width.
+// A product q k is 16 sums, element c in sum c % 16, added up in a fixed tree: the same bits for every vector width.
 #if defined(BITFLASH_REFERENCE_CPU_SCORES_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef BITFLASH_REFERENCE_CPU_SCORES_INL_H_
 #undef BITFLASH_REFERENCE_CPU_SCORES_INL_H_
@@ -20,18 +19,13 @@ namespace bitflash::reference {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// Where the four columns lie that belong to block n of four of packed rows, in a chunk of `columns` (16 or 32) of a
-// key. kSplit: a key of SplitBf16Row, whose blocks alternate between even and odd columns.
-template <bool kSplit>
-HWY_INLINE constexpr int64_t BlockAt(int64_t n, int64_t columns) {
-  return kSplit ? n % 2 * (columns / 2) + n / 2 * 4 : n * 4;
-}
-
 #if HWY_TARGET == HWY_SCALAR
 
-template <data::Format kFormat>
-HWY_INLINE void ScoreOneRow(const float* HWY_RESTRICT q, int64_t columns, const void* const* k, Asker& asker,
-                            float* HWY_RESTRICT S) {
+inline constexpr int64_t kScoreRows = 1;
+
+template <data::Format kFormat, int kRows>
+HWY_INLINE void ScoreFourKeys(const float* HWY_RESTRICT q, int64_t columns, const void* const* k, Asker& asker,
+                              float* HWY_RESTRICT S) {
   const D d;
   (void)asker;
   for (int64_t n = 0; n < 4; ++n) {
@@ -44,27 +38,10 @@ HWY_INLINE void ScoreOneRow(const float* HWY_RESTRICT q, int64_t columns, const 
   }
 }
 
-template <bool kSplit>
-HWY_INLINE void ScoreFourRows(const float* HWY_RESTRICT q, int64_t columns, const void* const* k, Asker& asker,
-                              float* HWY_RESTRICT S) {
-  const D d;
-  (void)asker;
-  for (int64_t row = 0; row < kScoreRows; ++row) {
-    for (int64_t n = 0; n < 4; ++n) {
-      float sums[4] = {};
-      for (int64_t c = 0; c < columns; ++c) {
-        const int64_t chunk = c / 32 * 32, at = BlockAt<kSplit>(c % 32 / 4, std::min<int64_t>(columns - chunk, 32));
-        const V x = hn::Set(d, q[(c / 4 * kScoreRows + row) * 4 + c % 4]);
-        const V y = hn::Set(d, static_cast<const float*>(k[n])[chunk + at + c % 4]);
-        float& sum = sums[c % 4];
-        sum = hn::GetLane(hn::MulAdd(x, y, hn::Set(d, sum)));
-      }
-      S[row * kDecodeTileKeys + n] = (sums[0] + sums[2]) + (sums[1] + sums[3]);
-    }
-  }
-}
-
 #else
+
+// Rows whose scores are computed together: with four keys they fit the registers, or with two.
+inline constexpr int64_t kScoreRows = kVectorsPerSum == 1 ? 4 : kVectorsPerSum == 2 ? 2 : 1;
 
 // The kPartialSums sums of one product.
 struct ProductSums {
@@ -112,16 +89,21 @@ HWY_INLINE auto FoldTo4(const ProductSums& sums) {
   }
 }
 
-// From the four sums of each of four keys, in every block of four lanes, the four products: sums 0 + 2 and 1 + 3, then
-// their sum.
-template <class DX, class VX = hn::Vec<DX> >
-HWY_INLINE VX JoinFourKeys(DX d, VX x0, VX x1, VX x2, VX x3) {
-  const VX even = hn::Add(hn::InterleaveLower(d, x0, x2), hn::InterleaveUpper(d, x0, x2));
-  const VX odd = hn::Add(hn::InterleaveLower(d, x1, x3), hn::InterleaveUpper(d, x1, x3));
-  return hn::Add(hn::InterleaveLower(d, even, odd), hn::InterleaveUpper(d, even, odd));
+// Four products from four sums of each: the last steps for all of them at once, sums 0 + 2 and 1 + 3, then their sum.
+template <class V4>
+HWY_INLINE V4 JoinFour(V4 x0, V4 x1, V4 x2, V4 x3) {
+  const hn::Full128<float> d4;
+  const auto even = hn::Add(hn::InterleaveLower(d4, x0, x2), hn::InterleaveUpper(d4, x0, x2));
+  const auto odd = hn::Add(hn::InterleaveLower(d4, x1, x3), hn::InterleaveUpper(d4, x1, x3));
+  return hn::Add(hn::InterleaveLower(d4, even, odd), hn::InterleaveUpper(d4, even, odd));
 }
 
-// S[0..3] = q k[0], ..., q k[3]. Lines are asked for as those of k are read.
+template <class V4>
+HWY_INLINE void StoreFourScores(V4 x0, V4 x1, V4 x2, V4 x3, float* HWY_RESTRICT S) {
+  hn::StoreU(JoinFour(x0, x1, x2, x3), hn::Full128<float>(), S);
+}
+
+// S[0..3] = q k[0], ..., q k[3].
 template <data::Format kFormat>
 HWY_INLINE void ScoreOneRow(const float* HWY_RESTRICT q, int64_t columns, const void* const* k, Asker& asker,
                             float* HWY_RESTRICT S) {
@@ -134,86 +116,108 @@ HWY_INLINE void ScoreOneRow(const float* HWY_RESTRICT q, int64_t columns, const 
     AddProducts<kFormat>(q, k2, c, s2);
     AddProducts<kFormat>(q, k3, c, s3);
   }
-  const hn::Full128<float> d4;
-  hn::StoreU(JoinFourKeys(d4, FoldTo4(s0), FoldTo4(s1), FoldTo4(s2), FoldTo4(s3)), d4, S);
+  StoreFourScores(FoldTo4(s0), FoldTo4(s1), FoldTo4(s2), FoldTo4(s3), S);
 }
 
-// Writes each block of four lanes to its row of S.
-template <class DX>
-HWY_INLINE void StoreBlocks(DX d, hn::Vec<DX> x, float* HWY_RESTRICT S) {
-  if constexpr (hn::MaxLanes(DX()) == 4) {
-    hn::StoreU(x, d, S);
-  } else {
-    const hn::Half<DX> half;
-    StoreBlocks(half, hn::LowerHalf(half, x), S);
-    StoreBlocks(half, hn::UpperHalf(half, x), S + hn::MaxLanes(half) / 4 * kDecodeTileKeys);
-  }
-}
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
 
-// S of kRows rows and four keys; see ScoreFourRows.
-template <bool kSplit, int kRows>
-HWY_INLINE void ScoreRows(const float* HWY_RESTRICT q, int64_t columns, const void* const* k, Asker& asker,
-                          float* HWY_RESTRICT S) {
-  constexpr int kVectors = kRows * 4 / static_cast<int>(kLanes);
-  static_assert(kVectors == 1 || kVectors == 2);
+// The first steps of TreeSum for one key and four rows: blocks of sums 0 to 3 of rows 0, 2, 1, 3.
+HWY_INLINE V JoinRows(V row0, V row1, V row2, V row3) {
   const D d;
-  const float *k0 = static_cast<const float*>(k[0]), *k1 = static_cast<const float*>(k[1]);
-  const float *k2 = static_cast<const float*>(k[2]), *k3 = static_cast<const float*>(k[3]);
-  V a0 = hn::Zero(d), a1 = a0, a2 = a0, a3 = a0;
-  [[maybe_unused]] V b0 = a0, b1 = a0, b2 = a0, b3 = a0;
-  const auto add = [&](int64_t c) HWY_ATTR {
-    const V x0 = hn::LoadDup128(d, k0 + c), x1 = hn::LoadDup128(d, k1 + c);
-    const V x2 = hn::LoadDup128(d, k2 + c), x3 = hn::LoadDup128(d, k3 + c);
-    const V a = hn::LoadU(d, q);
-    a0 = hn::MulAdd(a, x0, a0), a1 = hn::MulAdd(a, x1, a1), a2 = hn::MulAdd(a, x2, a2), a3 = hn::MulAdd(a, x3, a3);
-    if constexpr (kVectors > 1) {
-      const V b = hn::LoadU(d, q + kLanes);
-      b0 = hn::MulAdd(b, x0, b0), b1 = hn::MulAdd(b, x1, b1), b2 = hn::MulAdd(b, x2, b2), b3 = hn::MulAdd(b, x3, b3);
-    }
-    q += 4 * kScoreRows;
-  };
-  const auto ask = [&](int64_t c) HWY_ATTR {
-    for (const float* row : {k0, k1, k2, k3}) asker.Read<data::Format::kFp32>(row, c, kPartialSums);
-  };
-  int64_t c = 0;
-  for (; c + 32 <= columns; c += 32) {  // loops with bounds that the compiler knows: unrolled
-    ask(c), ask(c + kPartialSums);
-    for (int64_t n = 0; n < 8; ++n) add(c + BlockAt<kSplit>(n, 32));
-  }
-  if (c < columns) {
-    ask(c);
-    for (int64_t n = 0; n < 4; ++n) add(c + BlockAt<kSplit>(n, 16));
-  }
-  StoreBlocks(d, JoinFourKeys(d, a0, a1, a2, a3), S);
-  if constexpr (kVectors > 1) StoreBlocks(d, JoinFourKeys(d, b0, b1, b2, b3), S + kRows / 2 * kDecodeTileKeys);
+  const V a = hn::Add(hn::ConcatLowerLower(d, row1, row0), hn::ConcatUpperUpper(d, row1, row0));
+  const V b = hn::Add(hn::ConcatLowerLower(d, row3, row2), hn::ConcatUpperUpper(d, row3, row2));
+  return hn::Add(hn::OddEvenBlocks(hn::SwapAdjacentBlocks(b), a), hn::OddEvenBlocks(b, hn::SwapAdjacentBlocks(a)));
 }
 
-// S[row, 0..3] = q[row] k[0], ..., q[row] k[3] of four rows from PackRows and keys in fp32, S [4, kDecodeTileKeys].
-// Four sums a product, each of one place in the blocks of four.
-template <bool kSplit>
-HWY_INLINE void ScoreFourRows(const float* HWY_RESTRICT q, int64_t columns, const void* const* k, Asker& asker,
+// S[0..3, 0..3] of four rows and four keys from JoinRows of each key.
+HWY_INLINE void StoreSixteenScores(V x0, V x1, V x2, V x3, float* HWY_RESTRICT S) {
+  const D d;
+  const hn::Half<D> half;
+  const hn::Half<hn::Half<D> > quarter;
+  const V even = hn::Add(hn::InterleaveLower(d, x0, x2), hn::InterleaveUpper(d, x0, x2));
+  const V odd = hn::Add(hn::InterleaveLower(d, x1, x3), hn::InterleaveUpper(d, x1, x3));
+  const V sums = hn::Add(hn::InterleaveLower(d, even, odd), hn::InterleaveUpper(d, even, odd));
+  const auto lower = hn::LowerHalf(half, sums), upper = hn::UpperHalf(half, sums);
+  hn::StoreU(hn::LowerHalf(quarter, lower), quarter, S);
+  hn::StoreU(hn::UpperHalf(quarter, lower), quarter, S + 2 * kDecodeTileKeys);
+  hn::StoreU(hn::LowerHalf(quarter, upper), quarter, S + kDecodeTileKeys);
+  hn::StoreU(hn::UpperHalf(quarter, upper), quarter, S + 3 * kDecodeTileKeys);
+}
+
+// ScoreFourKeys of two or four rows: each key is loaded once.
+template <data::Format kFormat, int kRows>
+HWY_INLINE void ScoreSomeRows(const float* HWY_RESTRICT q, int64_t columns, const void* const* k, Asker& asker,
                               float* HWY_RESTRICT S) {
-  constexpr int kRows = kLanes == 4 ? 2 : 4;
-  ScoreRows<kSplit, kRows>(q, columns, k, asker, S);
-  [[maybe_unused]] Asker none;
-  if constexpr (kRows == 2) ScoreRows<kSplit, kRows>(q + 2 * 4, columns, k, none, S + 2 * kDecodeTileKeys);
+  static_assert(kRows == 2 || kRows == 4);
+  const void *k0 = k[0], *k1 = k[1], *k2 = k[2], *k3 = k[3];
+  const D d;
+  const float *q0 = q, *q1 = q + columns, *q2 = q + (kRows > 2 ? 2 : 0) * columns, *q3 = q + (kRows - 1) * columns;
+  V a0 = hn::Zero(d), a1 = a0, a2 = a0, a3 = a0, b0 = a0, b1 = a0, b2 = a0, b3 = a0;
+  V e0 = a0, e1 = a0, e2 = a0, e3 = a0, f0 = a0, f1 = a0, f2 = a0, f3 = a0;
+  for (int64_t c = 0; c < columns; c += kPartialSums) {
+    for (const void* row : {k0, k1, k2, k3}) asker.Read<kFormat>(row, c, kPartialSums);
+    const V x0 = LoadRow<kFormat>(k0, c), x1 = LoadRow<kFormat>(k1, c);
+    const V x2 = LoadRow<kFormat>(k2, c), x3 = LoadRow<kFormat>(k3, c);
+    V y = hn::LoadU(d, q0 + c);
+    a0 = hn::MulAdd(y, x0, a0), a1 = hn::MulAdd(y, x1, a1), a2 = hn::MulAdd(y, x2, a2), a3 = hn::MulAdd(y, x3, a3);
+    y = hn::LoadU(d, q1 + c);
+    b0 = hn::MulAdd(y, x0, b0), b1 = hn::MulAdd(y, x1, b1), b2 = hn::MulAdd(y, x2, b2), b3 = hn::MulAdd(y, x3, b3);
+    if constexpr (kRows > 2) {
+      y = hn::LoadU(d, q2 + c);
+      e0 = hn::MulAdd(y, x0, e0), e1 = hn::MulAdd(y, x1, e1), e2 = hn::MulAdd(y, x2, e2), e3 = hn::MulAdd(y, x3, e3);
+      y = hn::LoadU(d, q3 + c);
+      f0 = hn::MulAdd(y, x0, f0), f1 = hn::MulAdd(y, x1, f1), f2 = hn::MulAdd(y, x2, f2), f3 = hn::MulAdd(y, x3, f3);
+    }
+  }
+  if constexpr (kRows == 4) {
+    StoreSixteenScores(JoinRows(a0, b0, e0, f0), JoinRows(a1, b1, e1, f1), JoinRows(a2, b2, e2, f2),
+                       JoinRows(a3, b3, e3, f3), S);
+  } else {
+    StoreFourScores(HalveTo4(d, a0), HalveTo4(d, a1), HalveTo4(d, a2), HalveTo4(d, a3), S);
+    StoreFourScores(HalveTo4(d, b0), HalveTo4(d, b1), HalveTo4(d, b2), HalveTo4(d, b3), S + kDecodeTileKeys);
+  }
+}
+
+#elif HWY_TARGET == HWY_AVX2
+
+// ScoreFourKeys of two rows, two keys at a time.
+template <data::Format kFormat, int kRows>
+HWY_INLINE void ScoreSomeRows(const float* HWY_RESTRICT q, int64_t columns, const void* const* k, Asker& asker,
+                              float* HWY_RESTRICT S) {
+  static_assert(kRows == 2);
+  const hn::Full128<float> d4;
+  const hn::Half<decltype(d4)> d2;
+  for (int64_t n = 0; n < 4; n += 2) {
+    const void *k0 = k[n], *k1 = k[n + 1];
+    ProductSums a0 = ZeroSums(), a1 = a0, b0 = a0, b1 = a0;
+    for (int64_t c = 0; c < columns; c += kPartialSums) {
+      for (const void* row : {k0, k1}) asker.Read<kFormat>(row, c, kPartialSums);
+      AddProducts<kFormat>(q, k0, c, a0);
+      AddProducts<kFormat>(q, k1, c, a1);
+      AddProducts<kFormat>(q + columns, k0, c, b0);
+      AddProducts<kFormat>(q + columns, k1, c, b1);
+    }
+    const auto scores = JoinFour(FoldTo4(a0), FoldTo4(a1), FoldTo4(b0), FoldTo4(b1));
+    hn::StoreU(hn::LowerHalf(d2, scores), d2, S + n);
+    hn::StoreU(hn::UpperHalf(d2, scores), d2, S + kDecodeTileKeys + n);
+  }
+}
+
+#endif
+
+// S[row, 0..3] = q[row] k[0], ..., q[row] k[3] for kRows rows, at most kScoreRows: q [kRows, columns],
+// S [kRows, kDecodeTileKeys].
+template <data::Format kFormat, int kRows>
+HWY_INLINE void ScoreFourKeys(const float* HWY_RESTRICT q, int64_t columns, const void* const* k, Asker& asker,
+                              float* HWY_RESTRICT S) {
+  if constexpr (kRows == 1) {
+    ScoreOneRow<kFormat>(q, columns, k, asker, S);
+  } else {
+    ScoreSomeRows<kFormat, kRows>(q, columns, k, asker, S);
+  }
 }
 
 #endif  // HWY_TARGET == HWY_SCALAR
-
-// Four rows as ScoreFourRows reads them, [columns / 4][4 rows][4]; the rows that are not there are 0. split: blocks of
-// the even columns of each eight, then of the odd ones.
-inline void PackRows(const float* HWY_RESTRICT q, int64_t rows, int64_t columns, bool split,
-                     float* HWY_RESTRICT packed) {
-  for (int64_t c = 0; c < columns; c += 4) {
-    for (int64_t row = 0; row < kScoreRows; ++row) {
-      for (int64_t n = 0; n < 4; ++n) {
-        const int64_t column = split ? c / 8 * 8 + 2 * n + c / 4 % 2 : c + n;
-        *packed++ = row < rows ? q[row * columns + column] : 0.0f;
-      }
-    }
-  }
-}
 
 }  // namespace HWY_NAMESPACE
 }  // namespace bitflash::reference
