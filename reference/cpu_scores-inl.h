@@ -1,9 +1,7 @@
 // Products of query rows and keys that are read where they are, per SIMD target. Included once per target by
 // cpu_kernels.cc.
 //
-// A product q k is 16 sums, element c in sum c % 16. Sums 4 b to 4 b + 3 are added up first, 0 + 2 and 1 + 3, then the
-// four totals in the same way: the same bits for every vector width, and vectors of several products are added up
-// together.
+// A product q k is 16 sums, element c in sum c % 16, added up in a fixed tree: the same bits for every vector width.
 #if defined(BITFLASH_REFERENCE_CPU_SCORES_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef BITFLASH_REFERENCE_CPU_SCORES_INL_H_
 #undef BITFLASH_REFERENCE_CPU_SCORES_INL_H_
@@ -36,9 +34,7 @@ HWY_INLINE void ScoreFourKeys(const float* HWY_RESTRICT q, int64_t columns, cons
       float& sum = sums[c % kPartialSums];
       sum = hn::GetLane(hn::MulAdd(hn::Set(d, q[c]), LoadRow<kFormat>(k[n], c), hn::Set(d, sum)));
     }
-    float t[4];
-    for (int64_t b = 0; b < 4; ++b) t[b] = (sums[4 * b] + sums[4 * b + 2]) + (sums[4 * b + 1] + sums[4 * b + 3]);
-    S[n] = (t[0] + t[2]) + (t[1] + t[3]);
+    S[n] = TreeSum(sums);
   }
 }
 
@@ -82,29 +78,29 @@ HWY_INLINE auto HalveTo4([[maybe_unused]] DX d, hn::Vec<DX> x) {
   }
 }
 
-// In every block of four lanes the sums of the blocks of x0 to x3: lanes 0 + 2 and 1 + 3, then their sum.
-template <class DX, class VX = hn::Vec<DX> >
-HWY_INLINE VX JoinFour(DX d, VX x0, VX x1, VX x2, VX x3) {
-  const VX even = hn::Add(hn::InterleaveLower(d, x0, x2), hn::InterleaveUpper(d, x0, x2));
-  const VX odd = hn::Add(hn::InterleaveLower(d, x1, x3), hn::InterleaveUpper(d, x1, x3));
-  return hn::Add(hn::InterleaveLower(d, even, odd), hn::InterleaveUpper(d, even, odd));
+// The first steps of TreeSum, to sums 0 to 3.
+HWY_INLINE auto FoldTo4(const ProductSums& sums) {
+  if constexpr (kVectorsPerSum == 1) {
+    return HalveTo4(D(), sums.v0);
+  } else if constexpr (kVectorsPerSum == 2) {
+    return HalveTo4(D(), hn::Add(sums.v0, sums.v1));
+  } else {
+    return hn::Add(hn::Add(sums.v0, sums.v2), hn::Add(sums.v1, sums.v3));
+  }
 }
 
-// Four products.
-HWY_INLINE auto Totals(const ProductSums& s0, const ProductSums& s1, const ProductSums& s2, const ProductSums& s3) {
-  const D d;
-  const V v0 = JoinFour(d, s0.v0, s1.v0, s2.v0, s3.v0);
-  if constexpr (kVectorsPerSum == 1) {
-    return HalveTo4(d, v0);
-  } else {
-    const V v1 = JoinFour(d, s0.v1, s1.v1, s2.v1, s3.v1);
-    if constexpr (kVectorsPerSum == 2) {
-      return HalveTo4(d, hn::Add(v0, v1));
-    } else {
-      const V v2 = JoinFour(d, s0.v2, s1.v2, s2.v2, s3.v2), v3 = JoinFour(d, s0.v3, s1.v3, s2.v3, s3.v3);
-      return hn::Add(hn::Add(v0, v2), hn::Add(v1, v3));
-    }
-  }
+// Four products from four sums of each: the last steps for all of them at once, sums 0 + 2 and 1 + 3, then their sum.
+template <class V4>
+HWY_INLINE V4 JoinFour(V4 x0, V4 x1, V4 x2, V4 x3) {
+  const hn::Full128<float> d4;
+  const auto even = hn::Add(hn::InterleaveLower(d4, x0, x2), hn::InterleaveUpper(d4, x0, x2));
+  const auto odd = hn::Add(hn::InterleaveLower(d4, x1, x3), hn::InterleaveUpper(d4, x1, x3));
+  return hn::Add(hn::InterleaveLower(d4, even, odd), hn::InterleaveUpper(d4, even, odd));
+}
+
+template <class V4>
+HWY_INLINE void StoreFourScores(V4 x0, V4 x1, V4 x2, V4 x3, float* HWY_RESTRICT S) {
+  hn::StoreU(JoinFour(x0, x1, x2, x3), hn::Full128<float>(), S);
 }
 
 // S[0..3] = q k[0], ..., q k[3].
@@ -120,21 +116,28 @@ HWY_INLINE void ScoreOneRow(const float* HWY_RESTRICT q, int64_t columns, const 
     AddProducts<kFormat>(q, k2, c, s2);
     AddProducts<kFormat>(q, k3, c, s3);
   }
-  hn::StoreU(Totals(s0, s1, s2, s3), hn::Full128<float>(), S);
+  StoreFourScores(FoldTo4(s0), FoldTo4(s1), FoldTo4(s2), FoldTo4(s3), S);
 }
 
 #if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
 
-// S of four rows from JoinFour of each row's keys: blocks 0 + 2 and 1 + 3, then their sum.
-HWY_INLINE void StoreFourRows(V row0, V row1, V row2, V row3, float* HWY_RESTRICT S) {
+// The first steps of TreeSum for one key and four rows: blocks of sums 0 to 3 of rows 0, 2, 1, 3.
+HWY_INLINE V JoinRows(V row0, V row1, V row2, V row3) {
+  const D d;
+  const V a = hn::Add(hn::ConcatLowerLower(d, row1, row0), hn::ConcatUpperUpper(d, row1, row0));
+  const V b = hn::Add(hn::ConcatLowerLower(d, row3, row2), hn::ConcatUpperUpper(d, row3, row2));
+  return hn::Add(hn::OddEvenBlocks(hn::SwapAdjacentBlocks(b), a), hn::OddEvenBlocks(b, hn::SwapAdjacentBlocks(a)));
+}
+
+// S[0..3, 0..3] of four rows and four keys from JoinRows of each key.
+HWY_INLINE void StoreSixteenScores(V x0, V x1, V x2, V x3, float* HWY_RESTRICT S) {
   const D d;
   const hn::Half<D> half;
   const hn::Half<hn::Half<D> > quarter;
-  const V a = hn::Add(hn::ConcatLowerLower(d, row1, row0), hn::ConcatUpperUpper(d, row1, row0));
-  const V b = hn::Add(hn::ConcatLowerLower(d, row3, row2), hn::ConcatUpperUpper(d, row3, row2));
-  const V rows0213 =
-      hn::Add(hn::OddEvenBlocks(hn::SwapAdjacentBlocks(b), a), hn::OddEvenBlocks(b, hn::SwapAdjacentBlocks(a)));
-  const auto lower = hn::LowerHalf(half, rows0213), upper = hn::UpperHalf(half, rows0213);
+  const V even = hn::Add(hn::InterleaveLower(d, x0, x2), hn::InterleaveUpper(d, x0, x2));
+  const V odd = hn::Add(hn::InterleaveLower(d, x1, x3), hn::InterleaveUpper(d, x1, x3));
+  const V sums = hn::Add(hn::InterleaveLower(d, even, odd), hn::InterleaveUpper(d, even, odd));
+  const auto lower = hn::LowerHalf(half, sums), upper = hn::UpperHalf(half, sums);
   hn::StoreU(hn::LowerHalf(quarter, lower), quarter, S);
   hn::StoreU(hn::UpperHalf(quarter, lower), quarter, S + 2 * kDecodeTileKeys);
   hn::StoreU(hn::LowerHalf(quarter, upper), quarter, S + kDecodeTileKeys);
@@ -166,13 +169,12 @@ HWY_INLINE void ScoreSomeRows(const float* HWY_RESTRICT q, int64_t columns, cons
       f0 = hn::MulAdd(y, x0, f0), f1 = hn::MulAdd(y, x1, f1), f2 = hn::MulAdd(y, x2, f2), f3 = hn::MulAdd(y, x3, f3);
     }
   }
-  const V a = JoinFour(d, a0, a1, a2, a3), b = JoinFour(d, b0, b1, b2, b3);
   if constexpr (kRows == 4) {
-    StoreFourRows(a, b, JoinFour(d, e0, e1, e2, e3), JoinFour(d, f0, f1, f2, f3), S);
+    StoreSixteenScores(JoinRows(a0, b0, e0, f0), JoinRows(a1, b1, e1, f1), JoinRows(a2, b2, e2, f2),
+                       JoinRows(a3, b3, e3, f3), S);
   } else {
-    const hn::Full128<float> d4;
-    hn::StoreU(HalveTo4(d, a), d4, S);
-    hn::StoreU(HalveTo4(d, b), d4, S + kDecodeTileKeys);
+    StoreFourScores(HalveTo4(d, a0), HalveTo4(d, a1), HalveTo4(d, a2), HalveTo4(d, a3), S);
+    StoreFourScores(HalveTo4(d, b0), HalveTo4(d, b1), HalveTo4(d, b2), HalveTo4(d, b3), S + kDecodeTileKeys);
   }
 }
 
@@ -183,7 +185,8 @@ template <data::Format kFormat, int kRows>
 HWY_INLINE void ScoreSomeRows(const float* HWY_RESTRICT q, int64_t columns, const void* const* k, Asker& asker,
                               float* HWY_RESTRICT S) {
   static_assert(kRows == 2);
-  const hn::Half<hn::Full128<float> > d2;
+  const hn::Full128<float> d4;
+  const hn::Half<decltype(d4)> d2;
   for (int64_t n = 0; n < 4; n += 2) {
     const void *k0 = k[n], *k1 = k[n + 1];
     ProductSums a0 = ZeroSums(), a1 = a0, b0 = a0, b1 = a0;
@@ -194,7 +197,7 @@ HWY_INLINE void ScoreSomeRows(const float* HWY_RESTRICT q, int64_t columns, cons
       AddProducts<kFormat>(q + columns, k0, c, b0);
       AddProducts<kFormat>(q + columns, k1, c, b1);
     }
-    const auto scores = Totals(a0, a1, b0, b1);
+    const auto scores = JoinFour(FoldTo4(a0), FoldTo4(a1), FoldTo4(b0), FoldTo4(b1));
     hn::StoreU(hn::LowerHalf(d2, scores), d2, S + n);
     hn::StoreU(hn::UpperHalf(d2, scores), d2, S + kDecodeTileKeys + n);
   }
