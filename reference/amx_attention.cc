@@ -13,6 +13,7 @@
 #include "reference/aligned_array.h"
 #include "reference/amx_steps.h"
 #include "reference/cpu_job.h"
+#include "reference/fast_log.h"
 
 namespace bitflash::reference {
 namespace {
@@ -20,8 +21,9 @@ namespace {
 // Groups of a task: K and V come from the second-level cache or beyond, and what one group has read the next finds.
 constexpr int64_t kTaskGroups = 4;
 
-// K and V are packed for as many KV heads at a time as fit here, at least one: 64 MiB.
-constexpr int64_t kPackedElements = int64_t{1} << 25;
+// K and V are packed for as many KV heads at a time as fit here, at least one. One thread: 1 MiB, still in the
+// second-level cache when it is read. More: 64 MiB, because they wait for one another after each.
+constexpr int64_t kPackedAlone = int64_t{1} << 19, kPackedTogether = int64_t{1} << 25;
 
 // One KV head of one sequence.
 struct Head {
@@ -65,8 +67,9 @@ std::vector<Wave> Plan(const CpuJob& job) {
   }
   // Bits do not depend on it.
   const int64_t task_rows = kAmxLanes * std::clamp<int64_t>(groups / (4 * job.threads), 1, kTaskGroups);
+  const int64_t most_elements = job.threads == 1 ? kPackedAlone : kPackedTogether;
   const int64_t most_units =
-      std::max<int64_t>(1, kPackedElements / (AmxUnitElements(a.head_dim) + AmxUnitElements(a.head_dim_v)));
+      std::max<int64_t>(1, most_elements / (AmxUnitElements(a.head_dim) + AmxUnitElements(a.head_dim_v)));
   std::vector<Wave> waves(1);
   for (int64_t n = 0; n < a.batch; ++n) {
     const KeyRange seen = job.VisibleToAll(n);
@@ -137,7 +140,7 @@ void Pack(const AmxSteps& steps, const CpuJob& job, const Head& head, int64_t un
 
 float Lse(const ScoreRule& rule, float m, float l) {
   if (std::isinf(m)) return m < 0 && std::isnan(l) ? l : m;  // all scores are NaN; or inf, whose sum is NaN
-  return static_cast<float>(static_cast<double>(m) * rule.lse_factor + std::log(static_cast<double>(l)));
+  return static_cast<float>(static_cast<double>(m) * rule.lse_factor + FastLog(l));
 }
 
 void Run(const AmxSteps& steps, const CpuJob& job, const Head& head, const Task& task, const Packed& packed,

@@ -7,10 +7,11 @@
 // tile unit adds the weights of block b - 1 times V to O, and computes the scores of block b + 1 in the place of those
 // weights. Its steps of four products are handed out between portions of the softmax, so that both are in the window of
 // out-of-order execution at the same time.
+#include "reference/amx_tile_work-inl.h"
+
 namespace bitflash::reference {
 namespace {
 
-constexpr int64_t kTileFloats = 256, kTileBf16 = 512, kUnitFloats = 4 * kTileFloats;
 constexpr float kMinusInfinity = -__builtin_inff();
 
 // 2^x: 0 below -126, NaN for NaN. x = n + f with f in [0, 1); 2^f by a polynomial of least relative error with the
@@ -37,137 +38,6 @@ AMX_INLINE F Tanh(F x) {
   p = MulAdd(p, z, Set(-0x1.555532p-2f));
   return CopySign(Select(Greater(Set(0.625f), y), MulAdd(Mul(y, z), p, y), far), x);
 }
-
-// Where the parts of a group lie in its scratch memory.
-struct Scratch {
-  float* S[2];  // [unit][2 tiles of keys][2 tiles of rows]; weights replace the first tiles of keys
-  float* O;     // O^T: [columns / 32][2 tiles of columns][2 tiles of rows]
-  uint16_t* Q;  // Q^T in pairs of columns: [columns / 32][2 tiles of rows]
-  uint16_t* V;  // units of V cleaned of infinity and NaN
-
-  Scratch(void* memory, int64_t head_dim, int64_t head_dim_v) {
-    S[0] = static_cast<float*>(memory);
-    S[1] = S[0] + kAmxBlockUnits * kUnitFloats;
-    O = S[1] + kAmxBlockUnits * kUnitFloats;
-    Q = reinterpret_cast<uint16_t*>(O + kAmxLanes * RoundUp(head_dim_v, kAmxColumns));
-    V = Q + kAmxLanes * RoundUp(head_dim, kAmxColumns);
-  }
-};
-
-struct Block {
-  int64_t first_unit = 0, units = 0;
-};
-
-// The tile products of one turn of the pipeline: O^T += V^T P^T of one block, then S^T = K Q^T of another.
-class TileWork {
- public:
-  TileWork(const AmxGroup& g, const Scratch& scratch)
-      : K_(g.K),
-        Q_(scratch.Q),
-        O_(scratch.O),
-        k_chunks_(RoundUp(g.head_dim, kAmxColumns) / 32),
-        v_chunks_(RoundUp(g.head_dim_v, kAmxColumns) / 32) {}
-
-  // V: the units of `weights`.
-  void Start(Block weights, const float* P, const uint16_t* const* V, Block scores, float* S) {
-    weights_ = weights;
-    scores_ = scores;
-    P_ = P;
-    V_ = V;
-    S_ = S;
-    unit_ = chunk_ = 0;
-    in_scores_ = weights.units == 0;
-    steps_ = weights.units * v_chunks_ + scores.units * k_chunks_;
-    left_ = steps_;
-    credit_ = 0;
-  }
-
-  // Does its share of the work when called `portions` times.
-  AMX_INLINE void Advance(int64_t portions) {
-    credit_ += steps_;
-    while (credit_ >= portions) {
-      credit_ -= portions;
-      Step();
-    }
-  }
-  AMX_INLINE void Finish() {
-    while (left_ > 0) Step();
-  }
-
- private:
-  AMX_INLINE void Step() {
-    if (left_ == 0) return;
-    --left_;
-    in_scores_ ? ScoreStep() : ValueStep();
-  }
-
-  AMX_INLINE void ValueStep() {
-    float* O = O_ + chunk_ * 4 * kTileFloats;
-    if (unit_ == 0) {
-      tiles_.Load<0>(O);
-      tiles_.Load<1>(O + kTileFloats);
-      tiles_.Load<2>(O + 2 * kTileFloats);
-      tiles_.Load<3>(O + 3 * kTileFloats);
-    }
-    const uint16_t* V = V_[unit_] + 2 * chunk_ * kTileBf16;
-    const float* P = P_ + unit_ * kUnitFloats;
-    tiles_.Load<4>(V);
-    tiles_.Load<6>(P);
-    tiles_.Multiply<0, 4, 6>();
-    tiles_.Load<7>(P + kTileFloats);
-    tiles_.Multiply<1, 4, 7>();
-    tiles_.Load<5>(V + kTileBf16);
-    tiles_.Multiply<2, 5, 6>();
-    tiles_.Multiply<3, 5, 7>();
-    if (++unit_ < weights_.units) return;
-    StoreSums(O);
-    unit_ = 0;
-    if (++chunk_ < v_chunks_) return;
-    chunk_ = 0;
-    in_scores_ = true;
-  }
-
-  AMX_INLINE void ScoreStep() {
-    if (chunk_ == 0) {
-      tiles_.Zero<0>();
-      tiles_.Zero<1>();
-      tiles_.Zero<2>();
-      tiles_.Zero<3>();
-    }
-    const uint16_t* K = K_ + ((scores_.first_unit + unit_) * 2 * k_chunks_ + chunk_) * kTileBf16;
-    const uint16_t* Q = Q_ + 2 * chunk_ * kTileBf16;
-    tiles_.Load<4>(K);
-    tiles_.Load<6>(Q);
-    tiles_.Multiply<0, 4, 6>();
-    tiles_.Load<7>(Q + kTileBf16);
-    tiles_.Multiply<1, 4, 7>();
-    tiles_.Load<5>(K + k_chunks_ * kTileBf16);
-    tiles_.Multiply<2, 5, 6>();
-    tiles_.Multiply<3, 5, 7>();
-    if (++chunk_ < k_chunks_) return;
-    StoreSums(S_ + unit_ * kUnitFloats);
-    chunk_ = 0;
-    ++unit_;
-  }
-
-  AMX_INLINE void StoreSums(float* to) {
-    tiles_.Store<0>(to);
-    tiles_.Store<1>(to + kTileFloats);
-    tiles_.Store<2>(to + 2 * kTileFloats);
-    tiles_.Store<3>(to + 3 * kTileFloats);
-  }
-
-  Tiles tiles_;
-  const uint16_t *K_, *Q_;
-  float* O_;
-  int64_t k_chunks_, v_chunks_;
-  Block weights_, scores_;
-  const float* P_ = nullptr;
-  const uint16_t* const* V_ = nullptr;
-  float* S_ = nullptr;
-  int64_t unit_ = 0, chunk_ = 0, steps_ = 0, left_ = 0, credit_ = 0;
-  bool in_scores_ = false;
-};
 
 // What is known of 16 rows, the lanes of a tile of rows.
 struct RowTile {

@@ -193,8 +193,8 @@ void CpuJob::LoadQuery(int64_t n, int64_t h, int64_t i, float* out) const {
 }
 
 void CpuJob::StoreRow(int64_t n, int64_t h, int64_t i, const float* row, float lse) const {
-  data::FromFloat(O.format, row, o_data + (O.Row(n, h, i) - O.data), a.head_dim_v);
-  if (!LSE.empty()) LSE[(n * a.heads_q + h) * a.seqlen_q + i] = lse;
+  data::FromFloat(O.format, row, OutputRow(n, h, i), a.head_dim_v);
+  StoreLse(n, h, i, lse);
 }
 
 void CpuJob::ClearUnusedRows() const {

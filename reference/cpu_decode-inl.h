@@ -15,6 +15,7 @@
 #include "reference/cpu_rows-inl.h"
 #include "reference/cpu_scores-inl.h"
 #include "reference/cpu_softmax-inl.h"
+#include "reference/cpu_values-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace bitflash::reference {
@@ -23,62 +24,12 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 // Scores of this many keys and P V of as many alternate: both K and V are read all the time, as by a loop that does
 // nothing else, and the processor's own prefetching keeps up.
-inline constexpr int64_t kBlockKeys = 16;
-
-// Where a vector holds fewer than kPartialSums columns, longer rows of K or V are asked for crosswise (DecodeTiles).
-// Measured with AVX2 (Zen 3): fp32 of head_dim 64 takes two thirds of the time, bf16 of head_dim 64, 128 bytes a row,
-// 10 % more. Not measured with AVX-512.
-inline constexpr int64_t kShortRowBytes = 128;
-
-// O[row, c...] = r[row] O + sum_k P[row, k] V[k, c...] for kRows rows and kVectors vectors of columns.
-template <data::Format kFormat, int kRows, int kVectors>
-HWY_INLINE void AddValues(const float* HWY_RESTRICT P, const void* const* v, int64_t begin, int64_t end, int64_t c,
-                          int64_t ahead, const float* HWY_RESTRICT r, float* HWY_RESTRICT O, int64_t o_row) {
-  static_assert((kRows == 1 || kRows == 2 || kRows == 4) && (kVectors == 1 || kVectors == 2 || kVectors == 4));
-  static_assert(kRows * kVectors <= 8);
-  const D d;
-  const auto start = [&](int64_t n) HWY_ATTR {  // accumulator n is row n / kVectors, vector n % kVectors
-    if (n >= kRows * kVectors) return hn::Zero(d);
-    return hn::Mul(hn::LoadU(d, O + n / kVectors * o_row + c + n % kVectors * kLanes), hn::Set(d, r[n / kVectors]));
-  };
-  V x0 = start(0), x1 = start(1), x2 = start(2), x3 = start(3);
-  V x4 = start(4), x5 = start(5), x6 = start(6), x7 = start(7);
-  const auto step = [&](int64_t n, const void* row, int64_t k, V x) HWY_ATTR {
-    const V p = hn::Set(d, P[n / kVectors * kDecodeTileKeys + k]);
-    return hn::MulAdd(p, LoadRow<kFormat>(row, c + n % kVectors * kLanes), x);
-  };
-  for (int64_t k = begin; k < end; ++k) {
-    const void* row = v[k];
-    AskAhead<kFormat>(row, c, kVectors * kLanes, ahead);
-    x0 = step(0, row, k, x0);
-    if constexpr (kRows * kVectors > 1) x1 = step(1, row, k, x1);
-    if constexpr (kRows * kVectors > 2) x2 = step(2, row, k, x2), x3 = step(3, row, k, x3);
-    if constexpr (kRows * kVectors > 4) {
-      x4 = step(4, row, k, x4), x5 = step(5, row, k, x5), x6 = step(6, row, k, x6), x7 = step(7, row, k, x7);
-    }
-  }
-  const auto finish = [&](int64_t n, V x) HWY_ATTR {
-    if (n < kRows * kVectors) hn::StoreU(x, d, O + n / kVectors * o_row + c + n % kVectors * kLanes);
-  };
-  finish(0, x0), finish(1, x1), finish(2, x2), finish(3, x3);
-  finish(4, x4), finish(5, x5), finish(6, x6), finish(7, x7);
-}
-
-template <data::Format kFormat, int kRows, int kVectors>
-HWY_INLINE void AddAllColumns(const float* P, const void* const* v, int64_t begin, int64_t end, int64_t columns,
-                              int64_t ahead, const float* r, float* O) {
-  int64_t c = 0;
-  for (; c + kVectors * kLanes <= columns; c += kVectors * kLanes) {
-    AddValues<kFormat, kRows, kVectors>(P, v, begin, end, c, ahead, r, O, columns);
-  }
-  for (; c < columns; c += kLanes) AddValues<kFormat, kRows, 1>(P, v, begin, end, c, ahead, r, O, columns);
-}
+inline constexpr int64_t kBlockKeys = kVectorsPerSum == 1 ? 8 : 16;
 
 // The tiles of a part, one after the other: while the scores of one are computed, the weights of the one before
-// multiply V. kCrosswise: rows of V are asked for while the scores before their turn are computed, rows of K during P
-// V, so that nothing is waited for that was asked for a moment ago; else each is asked for kBytesAhead of where it is
+// multiply V. If kCrosswise, rows of V are asked for while the scores before their turn are computed, rows of K during
+// P V, so that nothing is waited for that was asked for a moment ago; else each is asked for kBytesAhead of where it is
 // read.
-template <bool kCrosswise>
 class DecodeTiles {
  public:
   explicit DecodeTiles(const DecodePart& part)
@@ -104,8 +55,10 @@ class DecodeTiles {
     }
     if (seen.begin >= seen.end) return;
     for (int64_t j = 0; j < std::max(end - begin, v_keys_); j += kBlockKeys) {
-      AllScores(begin, std::max(seen.begin / 4 * 4, j), std::min(seen.end, j + kBlockKeys));
-      AskFor(p_.K, p_.head_dim, begin + j + kBlockKeys, kBlockKeys, p_.keys);
+      ListRows(p_.V, v_begin_ + j, v_begin_ + v_keys_, v_rows_);
+      ListRows(p_.K, begin + j, p_.keys, k_rows_);
+      AllScores(j, std::max(seen.begin / 4 * 4, j), std::min(seen.end, j + kBlockKeys));
+      if constexpr (kCrosswise) ListRows(p_.K, begin + j + kBlockKeys, p_.keys, k_rows_);
       AllValues(j);
     }
     v_begin_ = begin, v_keys_ = end - begin;
@@ -115,9 +68,12 @@ class DecodeTiles {
 
   void Finish() {
     for (int64_t j = 0; j < v_keys_; j += kBlockKeys) {
-      AskFor(p_.V, p_.head_dim_v, v_begin_ + j + kBlockKeys, kBlockKeys, v_begin_ + v_keys_);
+      ListRows(p_.V, v_begin_ + j, v_begin_ + v_keys_, v_rows_);
+      ListRows(p_.V, v_begin_ + j + kBlockKeys, v_begin_ + v_keys_, k_rows_);
       AllValues(j);
     }
+    if (v_format_ != Format::kBf16) return;
+    for (int64_t row = 0; row < rows_; ++row) RestoreBlockOrder(columns_, p_.state.O + row * columns_);
   }
 
  private:
@@ -130,12 +86,19 @@ class DecodeTiles {
     return once && (format == Format::kBf16 || kConvertsFp16) ? format : Format::kFp64;
   }
 
-  // Asks for `count` rows of the part from row j, those below `end`, of `columns` columns.
-  static HWY_INLINE void AskFor(const KeyRows& in, int64_t columns, int64_t j, int64_t count, int64_t end) {
-    if constexpr (kCrosswise) {
-      const int64_t bytes = columns * data::StorageBytes(in.format);
-      for (end = std::min(end, j + count); j < end; ++j) AskForRow(in.Row(j), bytes);
+  // Where rows [j, end) of the part lie, kBlockKeys at most; the list is filled up with the last.
+  static HWY_INLINE void ListRows(const KeyRows& in, int64_t j, int64_t end, const void** rows) {
+    if (in.table == nullptr && j + kBlockKeys <= end) {
+      const std::byte* row = in.first + j * in.step;
+      for (int64_t n = 0; n < kBlockKeys; ++n, row += in.step) rows[n] = row;
+      return;
     }
+    const int64_t last = std::max<int64_t>(end - 1, 0);
+    for (int64_t n = 0; n < kBlockKeys; ++n) rows[n] = in.Row(std::min(j + n, last));
+  }
+
+  static HWY_INLINE Asker AskerFor(const KeyRows& in, int64_t columns, const void* const* rows) {
+    return Asker(rows, kBlockKeys, columns * data::StorageBytes(in.format));
   }
 
   // The keys of a tile that query i sees.
@@ -145,48 +108,49 @@ class DecodeTiles {
             std::clamp<int64_t>(p_.visible[i].end - first, 0, keys)};
   }
 
-  // Scores of keys [j, end) of the tile that starts at `begin`.
-  HWY_INLINE void AllScores(int64_t begin, int64_t j, int64_t end) {
+  // Scores of keys [j, end) of the tile, in the block that starts at `block`.
+  HWY_INLINE void AllScores(int64_t block, int64_t j, int64_t end) {
     switch (k_format_) {
       case Format::kBf16:
-        return Scores<Format::kBf16, false>(begin, j, end);
+        return Scores<Format::kBf16, false>(block, j, end);
       case Format::kFp16:
-        return Scores < kConvertsFp16 ? Format::kFp16 : Format::kFp32, false > (begin, j, end);
+        return Scores < kConvertsFp16 ? Format::kFp16 : Format::kFp32, false > (block, j, end);
       case Format::kFp32:
-        return Scores<Format::kFp32, false>(begin, j, end);
+        return Scores<Format::kFp32, false>(block, j, end);
       default:
-        return Scores<Format::kFp32, true>(begin, j, end);
+        return Scores<Format::kFp32, true>(block, j, end);
     }
   }
 
   template <Format kFormat, bool kCopied>
-  HWY_INLINE void Scores(int64_t begin, int64_t j, int64_t end) {
+  HWY_INLINE void Scores(int64_t block, int64_t j, int64_t end) {
+    Asker asker = AskerFor(p_.V, p_.head_dim_v, v_rows_);
+    Asker none;
     for (; j < end; j += 4) {
-      AskFor(p_.V, p_.head_dim_v, v_begin_ + j, 4, v_begin_ + v_keys_);
-      const int64_t keys = std::min<int64_t>(4, end - j);
-      const void* k[4];
-      for (int64_t n = 0; n < 4; ++n) {
-        k[n] = n < keys ? p_.K.Row(begin + j + n) : k[0];  // the scores of the others are hidden below
-        if constexpr (kCopied) {
-          if (n < keys) ConvertRow(p_.K.format, k[n], p_.head_dim, k_copy_ + n * q_columns_);
-          k[n] = k_copy_ + (n < keys ? n : 0) * q_columns_;
+      const void* const* k = k_rows_ + (j - block);  // behind the end, scores of other keys, hidden below
+      const void* copies[4];
+      if constexpr (kCopied) {
+        for (int64_t n = 0; n < 4; ++n) {
+          ConvertRow(p_.K.format, k[n], p_.head_dim, asker, k_copy_ + n * q_columns_);
+          copies[n] = k_copy_ + n * q_columns_;
         }
+        k = copies;
       }
-      int64_t row = 0, ahead = kCopied || kCrosswise ? 0 : kBytesAhead;
+      int64_t row = 0;
+      const auto ask = [&]() HWY_ATTR -> Asker& { return kCopied || row > 0 ? none : asker; };  // once is enough
       if constexpr (kScoreRows == 4) {
-        ScoreRows<kFormat, 4>(k, j, ahead, row);
-        ScoreRows<kFormat, 2>(k, j, ahead, row);
+        for (; row + 4 <= rows_; row += 4) ScoreRows<kFormat, 4>(k, j, row, ask());
       }
-      ScoreRows<kFormat, 1>(k, j, ahead, row);
+      if constexpr (kScoreRows >= 2) {
+        for (; row + 2 <= rows_; row += 2) ScoreRows<kFormat, 2>(k, j, row, ask());
+      }
+      for (; row < rows_; ++row) ScoreRows<kFormat, 1>(k, j, row, ask());
     }
   }
 
   template <Format kFormat, int kRows>
-  HWY_INLINE void ScoreRows(const void* const* k, int64_t j, int64_t& ahead, int64_t& row) {
-    for (; row + kRows <= rows_; row += kRows) {
-      ScoreFourKeys<kFormat, kRows>(p_.Q + row * q_columns_, q_columns_, k, ahead, S_ + row * kDecodeTileKeys + j);
-      ahead = 0;  // once is enough
-    }
+  HWY_INLINE void ScoreRows(const void* const* k, int64_t j, int64_t row, Asker& asker) {
+    ScoreFourKeys<kFormat, kRows>(p_.Q + row * q_columns_, q_columns_, k, asker, S_ + row * kDecodeTileKeys + j);
   }
 
   // Scores of query i become weights.
@@ -211,11 +175,16 @@ class DecodeTiles {
   HWY_INLINE void AllValues(int64_t j) {
     if (j >= v_keys_) return;
     const int64_t end = std::min(j + kBlockKeys, v_keys_);
-    for (int64_t k = j; k < end; ++k) {
-      v_rows_[k - j] = p_.V.Row(v_begin_ + k);
-      if (v_format_ != Format::kFp64) continue;
-      ConvertRow(p_.V.format, v_rows_[k - j], p_.head_dim_v, v_copy_ + (k - j) * columns_);
-      v_rows_[k - j] = v_copy_ + (k - j) * columns_;
+    const void* copies[kBlockKeys];
+    const void* const* v = v_rows_;
+    Asker asker = AskerFor(p_.K, p_.head_dim, k_rows_);
+    if (v_format_ == Format::kFp64) {
+      for (int64_t k = 0; k < end - j; ++k) {
+        ConvertRow(p_.V.format, v_rows_[k], p_.head_dim_v, asker, v_copy_ + k * columns_);
+        copies[k] = v_copy_ + k * columns_;
+      }
+      v = copies;
+      asker = {};
     }
     for (int64_t i = 0; i < p_.queries; ++i) {
       const KeyRange seen = Seen(i, v_begin_, v_keys_);
@@ -223,35 +192,35 @@ class DecodeTiles {
       if (keys.begin >= keys.end) continue;
       switch (v_format_) {
         case Format::kBf16:
-          AddRows<Format::kBf16>(i * p_.heads, j, keys);
+          AddRows<Format::kBf16>(i * p_.heads, j, keys, v, asker);
           break;
         case Format::kFp16:
-          AddRows<kConvertsFp16 ? Format::kFp16 : Format::kFp32>(i * p_.heads, j, keys);
+          AddRows<kConvertsFp16 ? Format::kFp16 : Format::kFp32>(i * p_.heads, j, keys, v, asker);
           break;
         default:
-          AddRows<Format::kFp32>(i * p_.heads, j, keys);
+          AddRows<Format::kFp32>(i * p_.heads, j, keys, v, asker);
       }
       std::fill_n(r_ + i * p_.heads, p_.heads, 1.0f);
     }
   }
 
-  // For the heads of one query and some keys of the block that starts at key j.
+  // For the heads of one query and some keys of the block that starts at key j and whose rows of V are v.
   template <Format kFormat>
-  HWY_INLINE void AddRows(int64_t row0, int64_t j, KeyRange keys) {
-    int64_t h = 0, ahead = v_format_ == Format::kFp64 || kCrosswise ? 0 : kBytesAhead;
+  HWY_INLINE void AddRows(int64_t row0, int64_t j, KeyRange keys, const void* const* v, Asker& asker) {
+    int64_t h = 0;
     const KeyRange block = {keys.begin - j, keys.end - j};
-    AddSomeRows<kFormat, 4, 2>(row0, j, block, ahead, h);
-    AddSomeRows<kFormat, 2, 4>(row0, j, block, ahead, h);
-    AddSomeRows<kFormat, 1, 4>(row0, j, block, ahead, h);
+    AddSomeRows<kFormat, 4, kValueVectors>(row0, j, block, v, asker, h);
+    AddSomeRows<kFormat, 2, 4>(row0, j, block, v, asker, h);
+    AddSomeRows<kFormat, 1, 4>(row0, j, block, v, asker, h);
   }
 
   template <Format kFormat, int kRows, int kVectors>
-  HWY_INLINE void AddSomeRows(int64_t row0, int64_t j, KeyRange block, int64_t& ahead, int64_t& h) {
+  HWY_INLINE void AddSomeRows(int64_t row0, int64_t j, KeyRange block, const void* const* v, Asker& asker, int64_t& h) {
     for (; h + kRows <= p_.heads; h += kRows) {
       const int64_t row = row0 + h;
-      AddAllColumns<kFormat, kRows, kVectors>(P_ + row * kDecodeTileKeys + j, v_rows_, block.begin, block.end, columns_,
-                                              ahead, r_ + row, p_.state.O + row * columns_);
-      ahead = 0;  // once is enough
+      AddAllColumns<kFormat, kRows, kVectors>(P_ + row * kDecodeTileKeys + j, v, block.begin, block.end, columns_,
+                                              asker, r_ + row, p_.state.O + row * columns_);
+      asker = {};  // once is enough
     }
   }
 
@@ -260,15 +229,8 @@ class DecodeTiles {
   Format k_format_, v_format_;
   float *S_, *P_, *r_, *k_copy_, *v_copy_;  // S of this tile, P of the one before
   int64_t v_begin_ = 0, v_keys_ = 0;        // of the tile before
-  const void* v_rows_[kBlockKeys];
+  const void *v_rows_[kBlockKeys], *k_rows_[kBlockKeys];
 };
-
-template <bool kCrosswise>
-HWY_INLINE void RunTiles(const DecodePart& p) {
-  DecodeTiles<kCrosswise> tiles(p);
-  for (int64_t j = 0; j < p.keys; j += kDecodeTileKeys) tiles.Run(j, std::min(j + kDecodeTileKeys, p.keys));
-  tiles.Finish();
-}
 
 inline void Decode(const DecodePart& p) {
   const int64_t rows = p.heads * p.queries;
@@ -276,12 +238,9 @@ inline void Decode(const DecodePart& p) {
   std::fill_n(p.state.l, rows * kPartialSums, 0.0f);
   std::fill_n(p.state.O, rows * RoundUp(p.head_dim_v, kRowPadding), 0.0f);
   std::fill_n(p.scratch, 2 * rows * kDecodeTileKeys, 0.0f);
-  if constexpr (kVectorsPerSum > 1) {
-    const int64_t k_bytes = p.head_dim * data::StorageBytes(p.K.format);
-    const int64_t v_bytes = p.head_dim_v * data::StorageBytes(p.V.format);
-    if (std::max(k_bytes, v_bytes) > kShortRowBytes) return RunTiles<true>(p);
-  }
-  RunTiles<false>(p);
+  DecodeTiles tiles(p);
+  for (int64_t j = 0; j < p.keys; j += kDecodeTileKeys) tiles.Run(j, std::min(j + kDecodeTileKeys, p.keys));
+  tiles.Finish();
 }
 
 // As MergeStates of cpu_kernels.h.

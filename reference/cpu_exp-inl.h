@@ -19,33 +19,64 @@ inline constexpr bool kMaskedLanesAreFree = true;  // instructions with a mask d
 inline constexpr bool kMaskedLanesAreFree = false;
 #endif
 
+// 2^f for f in [-0.5, 0.5] by a polynomial of least relative error (2.0e-9, Lawson's iteration) whose constant term is
+// exactly 1.
+inline constexpr float kExp2Factors[7] = {1.0f,           0x1.62e430p-1f,  0x1.ebfbdcp-3f, 0x1.c6aee8p-5f,
+                                          0x1.3b2d4cp-7f, 0x1.5f3e52p-10f, 0x1.41fbbcp-13f};
+
+// p power, and 0 where x < least.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V MulOrZero([[maybe_unused]] D d, V x, V least, V p, V power) {
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+  if constexpr (hn::MaxLanes(D()) == 16) {  // one comparison and no more, which Highway has no name for
+    return V{_mm512_maskz_mul_ps(_mm512_cmp_ps_mask(x.raw, least.raw, _CMP_NLT_UQ), p.raw, power.raw)};
+  }
+#endif
+  return hn::IfThenZeroElse(hn::Lt(x, least), hn::Mul(p, power));
+}
+
 // 2^(x factor) for x <= 0: 0 where x < least, which is -125 / factor; NaN for NaN, 1 for 0. The product is exact where
 // multiply-add is fused. No operation here has a subnormal operand or result, at least none that costs.
-// x factor = n + f with n the nearest integer; 2^f by a polynomial of least relative error (2.0e-9, Lawson's iteration)
-// whose constant term is exactly 1.
+// x factor = n + f with n the nearest integer.
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V Exp2(D d, V x, V factor, V least) {
   const hn::RebindToUnsigned<D> du;
-  [[maybe_unused]] const V whole = x;
-  if constexpr (!kMaskedLanesAreFree) x = hn::IfThenZeroElse(hn::Lt(x, least), x);
+  V f = x;
+  if constexpr (!kMaskedLanesAreFree) f = hn::IfThenZeroElse(hn::Lt(x, least), x);
   // Adding 1.5 2^23 rounds to an integer, which then stands in the low bits; 127 more makes it an exponent field.
   const V shift = hn::Set(d, 0x1.8p23f + 127);
-  const V shifted = hn::MulAdd(x, factor, shift);
-  const V f = hn::MulSub(x, factor, hn::Sub(shifted, shift));
-  V p = hn::MulAdd(hn::Set(d, 0x1.41fbbcp-13f), f, hn::Set(d, 0x1.5f3e52p-10f));
-  p = hn::MulAdd(p, f, hn::Set(d, 0x1.3b2d4cp-7f));
-  p = hn::MulAdd(p, f, hn::Set(d, 0x1.c6aee8p-5f));
-  p = hn::MulAdd(p, f, hn::Set(d, 0x1.ebfbdcp-3f));
-  p = hn::MulAdd(p, f, hn::Set(d, 0x1.62e430p-1f));
-  p = hn::MulAdd(p, f, hn::Set(d, 1.0f));
+  const V shifted = hn::MulAdd(f, factor, shift);
+  f = hn::MulSub(f, factor, hn::Sub(shifted, shift));
+  V p = hn::Set(d, kExp2Factors[6]);
+  for (int i = 5; i >= 0; --i) p = hn::MulAdd(p, f, hn::Set(d, kExp2Factors[i]));
   // A product, not an addition to the exponent field: a NaN stays one.
-  const V power = hn::BitCast(d, hn::ShiftLeft<23>(hn::BitCast(du, shifted)));
-#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
-  if constexpr (hn::MaxLanes(D()) == 16) {  // one comparison and no more, which Highway has no name for
-    return V{_mm512_maskz_mul_ps(_mm512_cmp_ps_mask(whole.raw, least.raw, _CMP_NLT_UQ), p.raw, power.raw)};
+  return MulOrZero(d, x, least, p, hn::BitCast(d, hn::ShiftLeft<23>(hn::BitCast(du, shifted))));
+}
+
+// Exp2 of four vectors in step: so many independent chains are near enough for the processor to see them.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE void Exp2OfFour(D d, V factor, V least, V& x0, V& x1, V& x2, V& x3) {
+  const hn::RebindToUnsigned<D> du;
+  V f0 = x0, f1 = x1, f2 = x2, f3 = x3;
+  if constexpr (!kMaskedLanesAreFree) {
+    f0 = hn::IfThenZeroElse(hn::Lt(x0, least), x0), f1 = hn::IfThenZeroElse(hn::Lt(x1, least), x1);
+    f2 = hn::IfThenZeroElse(hn::Lt(x2, least), x2), f3 = hn::IfThenZeroElse(hn::Lt(x3, least), x3);
   }
-#endif
-  return hn::IfThenZeroElse(hn::Lt(whole, least), hn::Mul(p, power));
+  const V shift = hn::Set(d, 0x1.8p23f + 127);
+  const V n0 = hn::MulAdd(f0, factor, shift), n1 = hn::MulAdd(f1, factor, shift);
+  const V n2 = hn::MulAdd(f2, factor, shift), n3 = hn::MulAdd(f3, factor, shift);
+  f0 = hn::MulSub(f0, factor, hn::Sub(n0, shift)), f1 = hn::MulSub(f1, factor, hn::Sub(n1, shift));
+  f2 = hn::MulSub(f2, factor, hn::Sub(n2, shift)), f3 = hn::MulSub(f3, factor, hn::Sub(n3, shift));
+  const V c6 = hn::Set(d, kExp2Factors[6]);
+  V p0 = c6, p1 = c6, p2 = c6, p3 = c6;
+  for (int i = 5; i >= 0; --i) {
+    const V ci = hn::Set(d, kExp2Factors[i]);
+    p0 = hn::MulAdd(p0, f0, ci), p1 = hn::MulAdd(p1, f1, ci), p2 = hn::MulAdd(p2, f2, ci), p3 = hn::MulAdd(p3, f3, ci);
+  }
+  const auto finish = [&](V x, V n, V p) HWY_ATTR {
+    return MulOrZero(d, x, least, p, hn::BitCast(d, hn::ShiftLeft<23>(hn::BitCast(du, n))));
+  };
+  x0 = finish(x0, n0, p0), x1 = finish(x1, n1, p1), x2 = finish(x2, n2, p2), x3 = finish(x3, n3, p3);
 }
 
 template <class D, class V = hn::Vec<D>>

@@ -40,6 +40,11 @@ struct CpuJob {
   void KeyRows(const CpuTensor& tensor, int64_t n, int64_t h_kv, int64_t first, int64_t count, const void** rows) const;
   // Writes one row of Q as fp32, padded with zeros to a multiple of kRowPadding.
   void LoadQuery(int64_t n, int64_t h, int64_t i, float* out) const;
+  // Where a row of O lies.
+  std::byte* OutputRow(int64_t n, int64_t h, int64_t i) const { return o_data + (O.Row(n, h, i) - O.data); }
+  void StoreLse(int64_t n, int64_t h, int64_t i, float lse) const {
+    if (!LSE.empty()) LSE[(n * a.heads_q + h) * a.seqlen_q + i] = lse;
+  }
   // Stores one row of results; rounds O.
   void StoreRow(int64_t n, int64_t h, int64_t i, const float* row, float lse) const;
   // O = 0 and LSE = -inf for the rows beyond each sequence's length.

@@ -34,7 +34,9 @@ void MergeRows(const ScoreRule& rule, int64_t rows, int64_t head_dim_v, const Ro
   Merge(rule, rows, head_dim_v, state, later);
 }
 float NormalizeRow(const ScoreRule& rule, int64_t head_dim_v, float m, const float* l, float* O) {
-  return Finish(rule, head_dim_v, m, l, O);
+  const float sum = RowSum(l);
+  DivideAll(O, RoundUp(head_dim_v, kRowPadding), sum, O);
+  return LseOf(rule, m, sum);
 }
 
 template <class Function>
@@ -48,8 +50,20 @@ HWY_INLINE void ForEachVector(std::span<const float> x, std::span<float> y, cons
     std::copy_n(buffer, n, y.data() + i);
   }
 }
+// Four vectors at a time, the rest one by one.
 void Exp2All(std::span<const float> x, std::span<float> y) {
-  ForEachVector(x, y, [](V v) HWY_ATTR { return Exp2(D(), v); });
+  const D d;
+  size_t i = 0;
+  for (; i + 4 * kLanes <= x.size(); i += 4 * kLanes) {
+    const float* from = x.data() + i;
+    float* to = y.data() + i;
+    V x0 = hn::LoadU(d, from), x1 = hn::LoadU(d, from + kLanes);
+    V x2 = hn::LoadU(d, from + 2 * kLanes), x3 = hn::LoadU(d, from + 3 * kLanes);
+    Exp2OfFour(d, hn::Set(d, 1.0f), hn::Set(d, -125.0f), x0, x1, x2, x3);
+    hn::StoreU(x0, d, to), hn::StoreU(x1, d, to + kLanes);
+    hn::StoreU(x2, d, to + 2 * kLanes), hn::StoreU(x3, d, to + 3 * kLanes);
+  }
+  ForEachVector(x.subspan(i), y.subspan(i), [](V v) HWY_ATTR { return Exp2(D(), v); });
 }
 void TanhAll(std::span<const float> x, std::span<float> y) {
   ForEachVector(x, y, [](V v) HWY_ATTR { return Tanh(D(), v); });

@@ -14,7 +14,7 @@ namespace bitflash::reference {
 // Keys of a tile of prefill: what a tile costs whatever its width (maxima, factors, O in and out of the registers)
 // counts little, and the scores of some strips of rows stay in the first-level cache.
 inline constexpr int64_t kTileKeys = 256;
-inline constexpr int64_t kDecodeTileKeys = 64;
+inline constexpr int64_t kDecodeTileKeys = 128;
 inline constexpr int64_t kStripRows = 6;     // of the register tile
 inline constexpr int64_t kPartialSums = 16;  // of a row: key j belongs to sum j % 16, on every target
 inline constexpr int64_t kRowPadding = 16;   // rows of Q, and of what stands in for K and V, are padded to its multiple
@@ -62,11 +62,13 @@ struct PrefillTask {
   int64_t heads = 0;                  // query heads
   int64_t rows = 0;                   // of each
   const KeyRange* visible = nullptr;  // [rows]: keys that a row sees
-  const float* Q = nullptr;           // [heads, RoundUp(rows, kStripRows), RoundUp(head_dim, kRowPadding)]
+  // Row i of head h has head_dim floats from Q + h q_head + i q_row; whole strips of kStripRows rows are read.
+  const float* Q = nullptr;
+  int64_t q_head = 0, q_row = 0;
   PackedHead packed;
-  float* scratch = nullptr;  // PrefillScratchFloats, aligned to 64 bytes
-  float* O = nullptr;        // [heads, rows, RoundUp(head_dim_v, kRowPadding)], written
-  float* LSE = nullptr;      // [heads, rows], written
+  float* scratch = nullptr;   // PrefillScratchFloats, aligned to 64 bytes
+  float* const* O = nullptr;  // [heads, rows], each of RoundUp(head_dim_v, kRowPadding) floats that are written
+  float* LSE = nullptr;       // [heads, rows], written
 };
 int64_t PrefillScratchFloats(int64_t heads, int64_t rows, int64_t head_dim_v);
 void RunPrefill(const PrefillTask& task);

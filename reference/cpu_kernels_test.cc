@@ -1,4 +1,4 @@
-// The exponential and tanh of the SIMD attention against the C library's in fp64, on every SIMD target.
+// The exponential and tanh of the SIMD attention against the C library's in fp64, on every SIMD target; the logarithm.
 #include "reference/cpu_kernels.h"
 
 #include <bit>
@@ -9,6 +9,7 @@
 
 #include "data/simd_targets.h"
 #include "doctest/doctest.h"
+#include "reference/fast_log.h"
 
 namespace bitflash::reference {
 namespace {
@@ -52,15 +53,19 @@ TEST_CASE("2^x is within 1.2 ulp, 1 with fused multiply-add, exactly 1 at 0, 0 b
     CHECK(worst < (fused ? 1.0 : 1.2));
     CHECK(worst > 0.4);  // a smaller error than rounding's would be a mistake of this test
     const float nan = std::bit_cast<float>(0x7FFFFFFFu);  // what GPUs return: all bits set
-    const std::vector<float> x = {
+    const std::vector<float> special = {
         0.0f,   -0.0f,      -0x1p-149f, -125.0f, std::nextafter(-125.0f, -126.0f), -126.3f, -300.0f,
         -1e30f, -kInfinity, nan,        -nan,    std::bit_cast<float>(0x7F800001u)};
-    std::vector<float> y(x.size());
+    constexpr size_t kTimes = 6;  // so many are computed four vectors at a time, and some one by one
+    std::vector<float> x, y(kTimes * special.size());
+    for (size_t n = 0; n < kTimes; ++n) x.insert(x.end(), special.begin(), special.end());
     Exp2Span(x, y);
-    for (int i = 0; i < 3; ++i) CHECK(y[i] == 1.0f);
-    CHECK(y[3] == 0x1p-125f);
-    for (int i = 4; i < 9; ++i) CHECK(std::bit_cast<uint32_t>(y[i]) == 0);
-    for (int i = 9; i < 12; ++i) CHECK(std::isnan(y[i]));
+    for (size_t first = 0; first < y.size(); first += special.size()) {
+      for (size_t i = 0; i < 3; ++i) CHECK(y[first + i] == 1.0f);
+      CHECK(y[first + 3] == 0x1p-125f);
+      for (size_t i = 4; i < 9; ++i) CHECK(std::bit_cast<uint32_t>(y[first + i]) == 0);
+      for (size_t i = 9; i < 12; ++i) CHECK(std::isnan(y[first + i]));
+    }
   }
 }
 
@@ -87,6 +92,26 @@ TEST_CASE("tanh is within 2^-22, odd, exact at infinity") {
     CHECK(y[4] == 1);
     CHECK(std::isnan(y[5]));
   }
+}
+
+TEST_CASE("the logarithm of a sum is within 2^-38, 0 at 1, the library's where there is none") {
+  double worst = 0;
+  const auto log = [](const std::vector<float>& x, std::vector<float>& y) { y = x; };
+  Sweep(log, 0x1p-149f, std::numeric_limits<float>::max(), 1.0f, 1009, [&](float x, float) {
+    const double exact = std::log(static_cast<double>(x));
+    if (exact != 0) worst = std::max(worst, std::abs(FastLog(x) - exact) / std::abs(exact));
+  });
+  for (const float near_1 : {std::nextafter(1.0f, 0.0f), std::nextafter(1.0f, 2.0f)}) {
+    worst = std::max(worst, std::abs(FastLog(near_1) / std::log(static_cast<double>(near_1)) - 1));
+  }
+  MESSAGE("largest relative error of the logarithm 2^" << std::log2(worst));
+  CHECK(worst < 0x1p-38);
+  CHECK(worst > 0x1p-50);  // a smaller one would be a mistake of this test
+  CHECK(FastLog(1.0f) == 0);
+  CHECK(FastLog(0.0f) == -kInfinity);
+  CHECK(FastLog(kInfinity) == kInfinity);
+  CHECK(std::isnan(FastLog(-1.0f)));
+  CHECK(std::isnan(FastLog(std::nanf(""))));
 }
 
 }  // namespace

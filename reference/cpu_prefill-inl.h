@@ -99,7 +99,6 @@ class TileStep {
   TileStep(const PrefillTask& t, float* scratch, float* S, int64_t tile, bool last)
       : t_(t),
         strips_per_head_(RoundUp(t.rows, kStripRows) / kStripRows),
-        q_row_(RoundUp(t.head_dim, kRowPadding)),
         columns_(RoundUp(t.head_dim_v, kRowPadding)),
         scratch_(scratch),
         S_(S),
@@ -113,13 +112,13 @@ class TileStep {
   HWY_INLINE void Run(int64_t first, int64_t count) {
     first_ = first;
     count_ = 0;
-    int64_t in_head = first % strips_per_head_;
-    for (int64_t s = 0; s < count; ++s, in_head = in_head + 1 == strips_per_head_ ? 0 : in_head + 1) {
+    for (int64_t s = 0; s < count; ++s) {
+      const int64_t head = (first + s) / strips_per_head_, in_head = (first + s) % strips_per_head_;
       Strip& strip = strips_[count_];
       strip.mask = MaskOfStrip(t_, in_head * kStripRows, first_key_);
       if (strip.mask.begin >= strip.mask.end) continue;
       strip.used = {strip.mask.begin / kPartialSums * kPartialSums, RoundUp(strip.mask.end, kPartialSums)};
-      strip.Q = t_.Q + (first + s) * kStripRows * q_row_;
+      strip.Q = t_.Q + head * t_.q_head + in_head * kStripRows * t_.q_row;
       strip.state = StripAt(scratch_, t_.head_dim_v, first + s);
       ++count_;
     }
@@ -173,7 +172,7 @@ class TileStep {
     const int64_t depth = t_.head_dim;
     for (int64_t s = 0; s < count_; ++s) {
       if (strips_[s].used.end <= j || strips_[s].used.begin >= j + kPanel) continue;
-      Multiply<kPanelVectors, false>(strips_[s].Q, q_row_, K_ + j * depth, depth, nullptr, S(s) + j, kTileKeys,
+      Multiply<kPanelVectors, false>(strips_[s].Q, t_.q_row, K_ + j * depth, depth, nullptr, S(s) + j, kTileKeys,
                                      next_K_ + j * depth + Share(s, kPanel) * depth);
     }
   }
@@ -216,7 +215,7 @@ class TileStep {
   }
 
   const PrefillTask& t_;
-  int64_t strips_per_head_, q_row_, columns_;
+  int64_t strips_per_head_, columns_;
   float *scratch_, *S_;
   int64_t first_key_;
   const float *K_, *V_, *next_K_, *next_V_;
@@ -231,13 +230,13 @@ inline void FinishStrips(const PrefillTask& t, float* strips) {
     for (int64_t row = 0; row < t.rows; ++row) {
       const StripState state = StripAt(strips, t.head_dim_v, head * per_head + row / kStripRows);
       const int64_t i = row % kStripRows;
-      float* O = t.O + (head * t.rows + row) * columns;
+      float *O = t.O[head * t.rows + row], &lse = t.LSE[head * t.rows + row];
+      const float sum = RowSum(state.l + i * kPartialSums);
       for (int64_t column = 0; column < columns; column += kPanel) {
         const int64_t width = PanelWidth(columns, column);
-        std::copy_n(state.O + column * kStripRows + i * width, width, O + column);
+        DivideAll(state.O + column * kStripRows + i * width, width, sum, O + column);
       }
-      float& lse = t.LSE[head * t.rows + row];
-      lse = Finish(t.rule, t.head_dim_v, state.m[i], state.l + i * kPartialSums, O);
+      lse = LseOf(t.rule, state.m[i], sum);
       if (t.visible[row].begin < t.visible[row].end) continue;
       std::fill_n(O, columns, 0.0f);
       lse = kMinusInfinity;

@@ -38,12 +38,14 @@ struct Workspace {
         LSE(a.group() * rows),
         scratch(PrefillScratchFloats(a.group(), rows, a.head_dim_v)),
         converted(kTileKeys * std::max(a.head_dim, a.head_dim_v)),
-        visible(rows) {
+        visible(rows),
+        outputs(a.group() * rows) {
     std::fill_n(Q.get(), a.group() * rows * RoundUp(a.head_dim, kRowPadding), 0.0f);
   }
   int64_t rows;
   AlignedFloats Q, O, LSE, scratch, converted;
   std::vector<KeyRange> visible;
+  std::vector<float*> outputs;
 };
 
 // Rows of each head in a task: whole strips, and enough tasks for the threads, so that they end at the same time. Bits
@@ -53,7 +55,8 @@ int64_t RowsPerTask(const CpuJob& job) {
   int64_t rows = std::max(kStripRows, kTaskRows / a.group() / kStripRows * kStripRows);
   rows = std::min(rows, RoundUp(a.seqlen_q, kStripRows));
   const auto tasks = [&] { return a.batch * a.heads_kv * ((a.seqlen_q + rows - 1) / rows); };
-  const auto wanted = [&](int64_t heads_rows) { return (heads_rows > kTaskRows / 2 ? 32 : 4) * int64_t{job.threads}; };
+  // Half as many rows cost 3 % (head_dim 64, 1024 tokens), as much as threads lose that end one long task apart.
+  const auto wanted = [&](int64_t heads_rows) { return (heads_rows > kTaskRows / 2 ? 24 : 4) * int64_t{job.threads}; };
   while (rows * a.group() > kTaskRows / 4 && rows > kStripRows && tasks() < wanted(rows * a.group())) {
     rows = RoundUp(rows / 2, kStripRows);
   }
@@ -115,33 +118,60 @@ void Pack(const CpuJob& job, const Head& head, int64_t tile, float* K, float* V,
   PackValues(rows, keys, a.head_dim_v, V + tile * PackedValueFloats(a.head_dim_v));
 }
 
-void Run(const CpuJob& job, const Head& head, const Step& task, const float* K, const float* V, Workspace& w) {
-  const data::Attention& a = job.a;
-  const int64_t padded_rows = RoundUp(task.rows, kStripRows), q_row = RoundUp(a.head_dim, kRowPadding);
-  const int64_t group = a.group(), columns = RoundUp(a.head_dim_v, kRowPadding);
-  for (int64_t i = 0; i < task.rows; ++i) w.visible[i] = job.Visible(head.n, task.first_row + i);
+// Where a task finds its rows of Q: [first, first + q_head, ...], q_row floats apart.
+struct Queries {
+  const float* first;
+  int64_t head, row;
+};
+
+// Rows of Q where they lie, if they are whole strips of fp32 near each other; else copies.
+Queries LoadQueries(const CpuJob& job, const Head& head, const Step& task, Workspace& w) {
+  constexpr int64_t kFarthest = 512;  // floats: rows farther apart would need a page each
+  const int64_t group = job.a.group(), first_head = head.h_kv * group;
+  if (job.Q.format == data::Format::kFp32 && task.rows % kStripRows == 0 && job.Q.strides.row <= kFarthest) {
+    return {reinterpret_cast<const float*>(job.Q.Row(head.n, first_head, task.first_row)), job.Q.strides.head,
+            job.Q.strides.row};
+  }
+  const int64_t padded_rows = RoundUp(task.rows, kStripRows), q_row = RoundUp(job.a.head_dim, kRowPadding);
   for (int64_t g = 0; g < group; ++g) {
     for (int64_t i = 0; i < task.rows; ++i) {
-      job.LoadQuery(head.n, head.h_kv * group + g, task.first_row + i, w.Q.get() + (g * padded_rows + i) * q_row);
+      job.LoadQuery(head.n, first_head + g, task.first_row + i, w.Q.get() + (g * padded_rows + i) * q_row);
     }
   }
+  return {w.Q.get(), padded_rows * q_row, q_row};
+}
+
+void Run(const CpuJob& job, const Head& head, const Step& task, const float* K, const float* V, Workspace& w) {
+  const data::Attention& a = job.a;
+  const int64_t group = a.group(), columns = RoundUp(a.head_dim_v, kRowPadding);
+  for (int64_t i = 0; i < task.rows; ++i) w.visible[i] = job.Visible(head.n, task.first_row + i);
+  const Queries queries = LoadQueries(job, head, task, w);
+  const bool in_place = job.O.format == data::Format::kFp32 && columns == a.head_dim_v;
+  const auto for_rows = [&](const auto& function) {
+    for (int64_t g = 0; g < group; ++g) {
+      for (int64_t i = 0; i < task.rows; ++i) function(g * task.rows + i, head.h_kv * group + g, task.first_row + i);
+    }
+  };
+  for_rows([&](int64_t n, int64_t h, int64_t i) {
+    w.outputs[n] = in_place ? reinterpret_cast<float*>(job.OutputRow(head.n, h, i)) : w.O.get() + n * columns;
+  });
   RunPrefill({.rule = job.rule,
               .head_dim = a.head_dim,
               .head_dim_v = a.head_dim_v,
               .heads = group,
               .rows = task.rows,
               .visible = w.visible.data(),
-              .Q = w.Q.get(),
+              .Q = queries.first,
+              .q_head = queries.head,
+              .q_row = queries.row,
               .packed = {head.first_tile, K, V},
               .scratch = w.scratch.get(),
-              .O = w.O.get(),
+              .O = w.outputs.data(),
               .LSE = w.LSE.get()});
-  for (int64_t g = 0; g < group; ++g) {
-    for (int64_t i = 0; i < task.rows; ++i) {
-      const int64_t row = g * task.rows + i;
-      job.StoreRow(head.n, head.h_kv * group + g, task.first_row + i, w.O.get() + row * columns, w.LSE.get()[row]);
-    }
-  }
+  for_rows([&](int64_t n, int64_t h, int64_t i) {
+    if (in_place) return job.StoreLse(head.n, h, i, w.LSE.get()[n]);
+    job.StoreRow(head.n, h, i, w.outputs[n], w.LSE.get()[n]);
+  });
 }
 
 // How far each KV head has come. Threads take steps in order, so what a step waits for was taken by a thread that

@@ -24,10 +24,10 @@ namespace hn = hwy::HWY_NAMESPACE;
 inline constexpr int64_t kScoreRows = 1;
 
 template <data::Format kFormat, int kRows>
-HWY_INLINE void ScoreFourKeys(const float* HWY_RESTRICT q, int64_t columns, const void* const* k, int64_t ahead,
+HWY_INLINE void ScoreFourKeys(const float* HWY_RESTRICT q, int64_t columns, const void* const* k, Asker& asker,
                               float* HWY_RESTRICT S) {
   const D d;
-  (void)ahead;
+  (void)asker;
   for (int64_t n = 0; n < 4; ++n) {
     float sums[kPartialSums] = {};
     for (int64_t c = 0; c < columns; ++c) {
@@ -40,8 +40,8 @@ HWY_INLINE void ScoreFourKeys(const float* HWY_RESTRICT q, int64_t columns, cons
 
 #else
 
-// Rows whose scores with four keys fit the registers.
-inline constexpr int64_t kScoreRows = kVectorsPerSum == 1 ? 4 : 1;
+// Rows whose scores are computed together: with four keys they fit the registers, or with two.
+inline constexpr int64_t kScoreRows = kVectorsPerSum == 1 ? 4 : kVectorsPerSum == 2 ? 2 : 1;
 
 // The kPartialSums sums of one product.
 struct ProductSums {
@@ -89,30 +89,28 @@ HWY_INLINE auto FoldTo4(const ProductSums& sums) {
   }
 }
 
-// S[0..3] of four keys from their sums: the last steps for all of them at once, sums 0 + 2 and 1 + 3, then their sum.
+// Four products from four sums of each: the last steps for all of them at once, sums 0 + 2 and 1 + 3, then their sum.
 template <class V4>
-HWY_INLINE void StoreFourScores(V4 x0, V4 x1, V4 x2, V4 x3, float* HWY_RESTRICT S) {
+HWY_INLINE V4 JoinFour(V4 x0, V4 x1, V4 x2, V4 x3) {
   const hn::Full128<float> d4;
   const auto even = hn::Add(hn::InterleaveLower(d4, x0, x2), hn::InterleaveUpper(d4, x0, x2));
   const auto odd = hn::Add(hn::InterleaveLower(d4, x1, x3), hn::InterleaveUpper(d4, x1, x3));
-  hn::StoreU(hn::Add(hn::InterleaveLower(d4, even, odd), hn::InterleaveUpper(d4, even, odd)), d4, S);
+  return hn::Add(hn::InterleaveLower(d4, even, odd), hn::InterleaveUpper(d4, even, odd));
 }
 
-// AskAhead for kPartialSums columns of four keys; where a line holds more, for every other one.
-template <data::Format kFormat>
-HWY_INLINE void AskForFour(const void* const* k, int64_t c, int64_t ahead) {
-  if (kFormat != data::Format::kFp32 && c % (2 * kPartialSums) != 0) return;
-  for (int64_t n = 0; n < 4; ++n) AskAhead<kFormat>(k[n], c, kPartialSums, ahead);
+template <class V4>
+HWY_INLINE void StoreFourScores(V4 x0, V4 x1, V4 x2, V4 x3, float* HWY_RESTRICT S) {
+  hn::StoreU(JoinFour(x0, x1, x2, x3), hn::Full128<float>(), S);
 }
 
 // S[0..3] = q k[0], ..., q k[3].
 template <data::Format kFormat>
-HWY_INLINE void ScoreOneRow(const float* HWY_RESTRICT q, int64_t columns, const void* const* k, int64_t ahead,
+HWY_INLINE void ScoreOneRow(const float* HWY_RESTRICT q, int64_t columns, const void* const* k, Asker& asker,
                             float* HWY_RESTRICT S) {
   const void *k0 = k[0], *k1 = k[1], *k2 = k[2], *k3 = k[3];
   ProductSums s0 = ZeroSums(), s1 = s0, s2 = s0, s3 = s0;
   for (int64_t c = 0; c < columns; c += kPartialSums) {
-    AskForFour<kFormat>(k, c, ahead);
+    for (const void* row : {k0, k1, k2, k3}) asker.Read<kFormat>(row, c, kPartialSums);
     AddProducts<kFormat>(q, k0, c, s0);
     AddProducts<kFormat>(q, k1, c, s1);
     AddProducts<kFormat>(q, k2, c, s2);
@@ -148,7 +146,7 @@ HWY_INLINE void StoreSixteenScores(V x0, V x1, V x2, V x3, float* HWY_RESTRICT S
 
 // ScoreFourKeys of two or four rows: each key is loaded once.
 template <data::Format kFormat, int kRows>
-HWY_INLINE void ScoreSomeRows(const float* HWY_RESTRICT q, int64_t columns, const void* const* k, int64_t ahead,
+HWY_INLINE void ScoreSomeRows(const float* HWY_RESTRICT q, int64_t columns, const void* const* k, Asker& asker,
                               float* HWY_RESTRICT S) {
   static_assert(kRows == 2 || kRows == 4);
   const void *k0 = k[0], *k1 = k[1], *k2 = k[2], *k3 = k[3];
@@ -157,7 +155,7 @@ HWY_INLINE void ScoreSomeRows(const float* HWY_RESTRICT q, int64_t columns, cons
   V a0 = hn::Zero(d), a1 = a0, a2 = a0, a3 = a0, b0 = a0, b1 = a0, b2 = a0, b3 = a0;
   V e0 = a0, e1 = a0, e2 = a0, e3 = a0, f0 = a0, f1 = a0, f2 = a0, f3 = a0;
   for (int64_t c = 0; c < columns; c += kPartialSums) {
-    AskForFour<kFormat>(k, c, ahead);
+    for (const void* row : {k0, k1, k2, k3}) asker.Read<kFormat>(row, c, kPartialSums);
     const V x0 = LoadRow<kFormat>(k0, c), x1 = LoadRow<kFormat>(k1, c);
     const V x2 = LoadRow<kFormat>(k2, c), x3 = LoadRow<kFormat>(k3, c);
     V y = hn::LoadU(d, q0 + c);
@@ -180,17 +178,42 @@ HWY_INLINE void ScoreSomeRows(const float* HWY_RESTRICT q, int64_t columns, cons
   }
 }
 
+#elif HWY_TARGET == HWY_AVX2
+
+// ScoreFourKeys of two rows, two keys at a time.
+template <data::Format kFormat, int kRows>
+HWY_INLINE void ScoreSomeRows(const float* HWY_RESTRICT q, int64_t columns, const void* const* k, Asker& asker,
+                              float* HWY_RESTRICT S) {
+  static_assert(kRows == 2);
+  const hn::Full128<float> d4;
+  const hn::Half<decltype(d4)> d2;
+  for (int64_t n = 0; n < 4; n += 2) {
+    const void *k0 = k[n], *k1 = k[n + 1];
+    ProductSums a0 = ZeroSums(), a1 = a0, b0 = a0, b1 = a0;
+    for (int64_t c = 0; c < columns; c += kPartialSums) {
+      for (const void* row : {k0, k1}) asker.Read<kFormat>(row, c, kPartialSums);
+      AddProducts<kFormat>(q, k0, c, a0);
+      AddProducts<kFormat>(q, k1, c, a1);
+      AddProducts<kFormat>(q + columns, k0, c, b0);
+      AddProducts<kFormat>(q + columns, k1, c, b1);
+    }
+    const auto scores = JoinFour(FoldTo4(a0), FoldTo4(a1), FoldTo4(b0), FoldTo4(b1));
+    hn::StoreU(hn::LowerHalf(d2, scores), d2, S + n);
+    hn::StoreU(hn::UpperHalf(d2, scores), d2, S + kDecodeTileKeys + n);
+  }
+}
+
 #endif
 
 // S[row, 0..3] = q[row] k[0], ..., q[row] k[3] for kRows rows, at most kScoreRows: q [kRows, columns],
-// S [kRows, kDecodeTileKeys]. Asks for the keys that lie `ahead` bytes behind, unless 0.
+// S [kRows, kDecodeTileKeys].
 template <data::Format kFormat, int kRows>
-HWY_INLINE void ScoreFourKeys(const float* HWY_RESTRICT q, int64_t columns, const void* const* k, int64_t ahead,
+HWY_INLINE void ScoreFourKeys(const float* HWY_RESTRICT q, int64_t columns, const void* const* k, Asker& asker,
                               float* HWY_RESTRICT S) {
   if constexpr (kRows == 1) {
-    ScoreOneRow<kFormat>(q, columns, k, ahead, S);
+    ScoreOneRow<kFormat>(q, columns, k, asker, S);
   } else {
-    ScoreSomeRows<kFormat, kRows>(q, columns, k, ahead, S);
+    ScoreSomeRows<kFormat, kRows>(q, columns, k, asker, S);
   }
 }
 

@@ -13,6 +13,7 @@
 #include "hwy/highway.h"
 #include "reference/cpu_exp-inl.h"
 #include "reference/cpu_kernels.h"
+#include "reference/fast_log.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace bitflash::reference {
@@ -131,22 +132,58 @@ HWY_INLINE void Exponentials(const ScoreRule& rule, int64_t rows, Columns column
     float* HWY_RESTRICT row = S + i * kRow;
     const V subtract = hn::Set(d, m[i] == kMinusInfinity ? 0.0f : m[i]);  // no key so far: P is 0, not NaN
     const V factor = hn::Set(d, r[i]);
-    const auto run = [&](int64_t begin, int64_t end) HWY_ATTR {
+    float* HWY_RESTRICT partial = l + i * kPartialSums;
+    const auto load = [&](int64_t j) HWY_ATTR { return hn::Sub(hn::Load(d, row + j), subtract); };
+    const auto finish = [&](int64_t lane, V sum) HWY_ATTR {
+      hn::Store(hn::MulAdd(hn::Load(d, partial + lane), factor, sum), d, partial + lane);
+    };
+    if constexpr (kVectorsPerSum <= 4) {
+      // Four vectors at a time, of one to four of the sums, each in the order of its columns.
+      const auto run = [&](int64_t begin, int64_t end) HWY_ATTR {
+        V sum0 = hn::Zero(d), sum1 = sum0, sum2 = sum0, sum3 = sum0;
+        int64_t j = begin;
+        for (; j + 4 * kLanes <= end; j += 4 * kLanes) {
+          V x0 = load(j), x1 = load(j + kLanes), x2 = load(j + 2 * kLanes), x3 = load(j + 3 * kLanes);
+          Exp2OfFour(d, c, least, x0, x1, x2, x3);
+          hn::Store(x0, d, row + j), hn::Store(x1, d, row + j + kLanes);
+          hn::Store(x2, d, row + j + 2 * kLanes), hn::Store(x3, d, row + j + 3 * kLanes);
+          if constexpr (kVectorsPerSum == 1) {
+            sum0 = hn::Add(hn::Add(hn::Add(hn::Add(sum0, x0), x1), x2), x3);
+          } else if constexpr (kVectorsPerSum == 2) {
+            sum0 = hn::Add(hn::Add(sum0, x0), x2), sum1 = hn::Add(hn::Add(sum1, x1), x3);
+          } else {
+            sum0 = hn::Add(sum0, x0), sum1 = hn::Add(sum1, x1), sum2 = hn::Add(sum2, x2), sum3 = hn::Add(sum3, x3);
+          }
+        }
+        for (; j < end; j += kPartialSums) {  // one or two vectors
+          const V x0 = Exp2(d, load(j), c, least);
+          hn::Store(x0, d, row + j);
+          sum0 = hn::Add(sum0, x0);
+          if constexpr (kVectorsPerSum == 2) {
+            const V x1 = Exp2(d, load(j + kLanes), c, least);
+            hn::Store(x1, d, row + j + kLanes);
+            sum1 = hn::Add(sum1, x1);
+          }
+        }
+        finish(0, sum0);
+        if constexpr (kVectorsPerSum > 1) finish(kLanes, sum1);
+        if constexpr (kVectorsPerSum > 2) finish(2 * kLanes, sum2), finish(3 * kLanes, sum3);
+      };
+      if (columns.begin == 0 && columns.end == kRow) {
+        run(0, kRow);  // bounds that the compiler knows
+      } else {
+        run(columns.begin, columns.end);
+      }
+    } else {
       for (int64_t lane = 0; lane < kPartialSums; lane += kLanes) {
         V sum = hn::Zero(d);
-        for (int64_t j = begin + lane; j < end; j += kPartialSums) {
-          const V p = Exp2(d, hn::Sub(hn::Load(d, row + j), subtract), c, least);
+        for (int64_t j = columns.begin + lane; j < columns.end; j += kPartialSums) {
+          const V p = Exp2(d, load(j), c, least);
           hn::Store(p, d, row + j);
           sum = hn::Add(sum, p);
         }
-        float* HWY_RESTRICT partial = l + i * kPartialSums + lane;
-        hn::Store(hn::MulAdd(hn::Load(d, partial), factor, sum), d, partial);
+        finish(lane, sum);
       }
-    };
-    if (columns.begin == 0 && columns.end == kRow) {
-      run(0, kRow);  // bounds that the compiler knows
-    } else {
-      run(columns.begin, columns.end);
     }
   }
 }
@@ -159,18 +196,22 @@ HWY_INLINE float TreeSum(float* sums) {
   return sums[0];
 }
 
-// As FinishRow of cpu_kernels.h.
-inline float Finish(const ScoreRule& rule, int64_t head_dim_v, float m, const float* l, float* O) {
-  const D d;
+// The sum of a row's kPartialSums.
+HWY_INLINE float RowSum(const float* l) {
   float sums[kPartialSums];
   std::copy_n(l, kPartialSums, sums);
-  const float total = TreeSum(sums);
-  const V sum = hn::Set(d, total);
-  for (int64_t c = 0; c < RoundUp(head_dim_v, kRowPadding); c += kLanes) {
-    hn::Store(hn::Div(hn::Load(d, O + c), sum), d, O + c);
-  }
+  return TreeSum(sums);
+}
+
+HWY_INLINE void DivideAll(const float* from, int64_t count, float divisor, float* to) {
+  const D d;
+  const V sum = hn::Set(d, divisor);
+  for (int64_t c = 0; c < count; c += kLanes) hn::StoreU(hn::Div(hn::LoadU(d, from + c), sum), d, to + c);
+}
+
+HWY_INLINE float LseOf(const ScoreRule& rule, float m, float sum) {
   if (std::isinf(m)) return m;  // inf + log(NaN) is not the LSE
-  return static_cast<float>(static_cast<double>(m) * rule.lse_factor + std::log(static_cast<double>(total)));
+  return static_cast<float>(static_cast<double>(m) * rule.lse_factor + FastLog(sum));
 }
 
 }  // namespace HWY_NAMESPACE

@@ -28,6 +28,7 @@ import sys
 import time
 
 OURS = ("cpu-simd", "cpu-amx-bf16")
+BYTES = {"fp32": 4, "bf16": 2}
 
 
 def parse_arguments():
@@ -67,7 +68,8 @@ def make_cases(arguments):
     cases = []
 
     def add(part, dtype, heads_q, heads_kv, seqlen_q, seqlen_k, head_dim, mask, threads):
-        name = f"{part} {heads_q}/{heads_kv} d={head_dim} {seqlen_k} {mask} {threads}T"
+        shown = f"{part} {dtype}" if part == "decode" else part
+        name = f"{shown} {heads_q}/{heads_kv} d={head_dim} {seqlen_k} {mask} {threads}T"
         if part in arguments.parts and re.search(arguments.filter, name):
             cases.append({"name": name, "part": part, "type": dtype, "heads_q": heads_q, "heads_kv": heads_kv,
                           "seqlen_q": seqlen_q, "seqlen_k": seqlen_k, "head_dim": head_dim, "mask": mask,
@@ -79,10 +81,12 @@ def make_cases(arguments):
                 for seqlen in (1024, 4096):
                     for mask in ("full", "causal"):
                         add(dtype, dtype, 8, 8, seqlen, seqlen, head_dim, mask, threads)
-        for heads_q in (8, 32):
-            for head_dim in (64, 128):
-                for seqlen in (16384, 65536):
-                    add("decode", "fp32", heads_q, 8, 1, seqlen, head_dim, "full", threads)
+        for dtype in ("fp32", "bf16"):
+            for heads_q in (8, 32):
+                for head_dim in (64, 128):
+                    for mebibytes in (64, 512):  # of K and V
+                        seqlen = mebibytes * 2**20 // (2 * 8 * head_dim * BYTES[dtype])
+                        add("decode", dtype, heads_q, 8, 1, seqlen, head_dim, "full", threads)
     return cases
 
 
@@ -144,10 +148,15 @@ class Torch:
         return worst
 
 
+def bytes_read(case):
+    """Of K and V, each once."""
+    return 2 * BYTES[case["type"]] * case["heads_kv"] * case["seqlen_k"] * case["head_dim"]
+
+
 def rate(case, milliseconds):
     elements = case["heads_q"] * case["seqlen_q"] * case["seqlen_k"] * case["head_dim"]
     if case["part"] == "decode":
-        return 8.0 * case["heads_kv"] * case["seqlen_k"] * case["head_dim"] / milliseconds * 1e-6
+        return bytes_read(case) / milliseconds * 1e-6
     return 4.0 * elements * (0.5 if case["mask"] == "causal" else 1) / milliseconds * 1e-6
 
 
@@ -157,8 +166,7 @@ def measure(case, program, torch, rounds):
                         .format(**case), "ready")
     if torch:
         torch.prepare(case)
-    bytes_read = 8 * case["heads_kv"] * case["seqlen_k"] * case["head_dim"]
-    limit = f"read {bytes_read} {case['threads']}" if case["part"] == "decode" else f"peak {case['threads']}"
+    limit = f"read {bytes_read(case)} {case['threads']}" if case["part"] == "decode" else f"peak {case['threads']}"
     rates, limits = {}, []
 
     def settle():
