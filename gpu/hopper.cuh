@@ -78,6 +78,15 @@ __device__ __forceinline__ void TmaLoad(uint32_t to, const CUtensorMap& map, uin
       "l"(&map), "r"(barrier), "r"(column), "r"(row), "r"(head), "r"(batch), "l"(policy)
       : "memory");
 }
+// The same for a map of whole rows (MakeRowsMap).
+__device__ __forceinline__ void TmaLoadRows(uint32_t to, const CUtensorMap& map, uint32_t barrier, uint64_t policy,
+                                            int row, int head, int batch) {
+  asm volatile(
+      "cp.async.bulk.tensor.5d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
+      "[%0], [%1, {%3, %3, %4, %5, %6}], [%2], %7;" ::"r"(to),
+      "l"(&map), "r"(barrier), "r"(0), "r"(row), "r"(head), "r"(batch), "l"(policy)
+      : "memory");
+}
 // The other way; what leaves the tensor is not written.
 __device__ __forceinline__ void TmaStore(const CUtensorMap& map, uint32_t from, uint64_t policy, int column, int row,
                                          int head, int batch) {
