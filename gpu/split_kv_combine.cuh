@@ -17,7 +17,7 @@ template <int kBlocksPerRow>
 inline constexpr int kCombineThreads = kBlocksPerRow > 1 ? 128 : 64;
 
 // Whether launches overlap (gpu/ptx.cuh), and with them blocks wait.
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900 && !defined(EXP_NOREHEARSE)
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
 inline constexpr bool kRehearses = true;
 #else
 inline constexpr bool kRehearses = false;
@@ -47,7 +47,7 @@ class Combine {
         at_(static_cast<int64_t>(blockIdx.x) * p.parts) {}
 
   // Not `real`: the same instructions without a word from or to memory, for the time before the parts are complete. A
-  // block runs them once, and most of its time would go into fetching them and translating its first addresses.
+  // block runs them once, and much of its time would go into fetching them and translating its first addresses.
   __device__ __forceinline__ void Run(bool real) {
     const unsigned keys = real ? p_.Keys(batch_) : p_.seqlen_k, chunk = p_.chunk;
     const int parts = static_cast<int>((keys + chunk - 1) / chunk);
@@ -59,7 +59,7 @@ class Combine {
 #pragma unroll
       for (int n = 0; n < kBatch; ++n) {
 #pragma unroll
-        for (int k = 0; k < kColumns; ++k) x[i][n][k] = real && c + n < end ? O_c[(c + n) * D + 32 * k] : 0;
+        for (int k = 0; k < kColumns; ++k) x[i][n][k] = real && c + n < end ? __ldcg(O_c + (c + n) * D + 32 * k) : 0;
       }
     };
 #pragma unroll
@@ -70,8 +70,8 @@ class Combine {
 
     float M = -INFINITY;
     for (int c = thread_; c < parts; c += kThreads) {
-      M = fmaxf(M, weights_[c] = real ? p_.m_part[at_ + c] : 0);
-      weights_[p_.parts + c] = real ? p_.l_part[at_ + c] : 0;
+      M = fmaxf(M, weights_[c] = real ? __ldcg(p_.m_part + at_ + c) : 0);
+      weights_[p_.parts + c] = real ? __ldcg(p_.l_part + at_ + c) : 0;
     }
 #pragma unroll
     for (int lanes = 16; lanes > 0; lanes /= 2) M = fmaxf(M, __shfl_xor_sync(~0u, M, lanes));

@@ -19,7 +19,8 @@ int64_t Parts(const data::Attention& a, const Options& options) {
   return (a.seqlen_k + options.chunk - 1) / options.chunk;
 }
 
-// Two tiles of 16 rows a warp read each key half as often; beyond 128 columns their O and S have no room.
+// Two tiles of 16 rows a warp read each key half as often; beyond 128 columns their O and S have no room. (Up to 8 rows
+// are columns on compute capability 9.0, split_kv_rows8.cuh: rows without a query change no bit.)
 int RowTiles(const data::Attention& a) { return Rows(a) > 16 && a.head_dim <= 128 ? 2 : 1; }
 
 Tile TileOf(const data::Attention& a) { return {16 * RowTiles(a), kBc, 1}; }
@@ -126,39 +127,41 @@ void Launch(const Kernel& kernel, const data::Attention& a, const Options& optio
             void* workspace, Stream& stream, bool portable) {
   if (!Validate(kernel, a, options, tensors)) return;
   const split_kv::Parameters p = ParametersOf(a, options, tensors, workspace);
-  if (p.parts > 0) {
-    !portable&& split_kv::TmaTakes(a, options, tensors) ? split_kv::LaunchHopperParts(a, options, p, stream)
-                                                        : LaunchPortableParts(a, p, stream);
+  const bool tma = !portable && split_kv::TmaTakes(a, options, tensors);
+  if (tma) {
+    split_kv::LaunchHopperParts(a, options, p, stream);
+  } else if (p.parts > 0) {
+    LaunchPortableParts(a, p, stream);
   }
   const bool overlap = DeviceAttribute(cudaDevAttrComputeCapabilityMajor) >= 9 && p.parts > 0;
   LaunchCombine(a, p, overlap, stream);
 }
 
+Kernel Named(std::string_view name, std::string_view title, decltype(Kernel::Launch) launch) {
+  return {.name = name,
+          .title = title,
+          .launches = {"split_kv_decode", "split_kv_combine"},
+          .TileOf = TileOf,
+          .Refusal = Refusal,
+          .WorkspaceBytes = WorkspaceBytes,
+          .Launch = launch};
+}
+
 }  // namespace
 
 const Kernel& SplitKvDecode() {
-  static const Kernel kernel = {
-      .name = "split-kv",
-      .title = "Split-KV decode (flash-decoding) and combine, mma.sync and cp.async",
-      .launches = {"split_kv_decode", "split_kv_combine"},
-      .TileOf = TileOf,
-      .Refusal = Refusal,
-      .WorkspaceBytes = WorkspaceBytes,
-      .Launch = [](const data::Attention& a, const Options& options, const Tensors& tensors, void* workspace,
-                   Stream& stream) { Launch(SplitKvDecode(), a, options, tensors, workspace, stream, false); }};
+  static const Kernel kernel =
+      Named("split-kv", "Split-KV decode (flash-decoding) and combine, mma.sync",
+            [](const data::Attention& a, const Options& options, const Tensors& tensors, void* workspace,
+               Stream& stream) { Launch(SplitKvDecode(), a, options, tensors, workspace, stream, false); });
   return kernel;
 }
 
 const Kernel& SplitKvDecodePortable() {
-  static const Kernel kernel = {
-      .name = "split-kv-portable",
-      .title = "Split-KV decode (flash-decoding) and combine, mma.sync and cp.async",
-      .launches = {"split_kv_decode", "split_kv_combine"},
-      .TileOf = TileOf,
-      .Refusal = Refusal,
-      .WorkspaceBytes = WorkspaceBytes,
-      .Launch = [](const data::Attention& a, const Options& options, const Tensors& tensors, void* workspace,
-                   Stream& stream) { Launch(SplitKvDecodePortable(), a, options, tensors, workspace, stream, true); }};
+  static const Kernel kernel =
+      Named("split-kv-portable", "Split-KV decode (flash-decoding) and combine, mma.sync and cp.async",
+            [](const data::Attention& a, const Options& options, const Tensors& tensors, void* workspace,
+               Stream& stream) { Launch(SplitKvDecodePortable(), a, options, tensors, workspace, stream, true); });
   return kernel;
 }
 

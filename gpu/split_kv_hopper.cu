@@ -10,14 +10,16 @@
 namespace bitflash::gpu::split_kv {
 namespace {
 
-// Slices of 8 to 16 KiB. What they keep in flight on an SM, 96 KiB, hides the latency; more, with few long warps or
-// with many, was 0.5 to 3 % slower. Pages make a part begin later (the block table comes first), and a fourth warp
-// fills in. Keys of 64 columns are more work a byte. Measured on an H100; gpu/README.md has the numbers.
+// Slices of 8 to 16 KiB, and how many warps with which ring share an SM. 96 KiB in flight hide the latency; more, with
+// few long rings or with many, was 0.5 to 3 % slower. Pages make a part begin later (the block table comes first): a
+// fourth warp fills in. 32 rows are more work than the bytes, and want warps (H100; gpu/README.md has the numbers).
 template <class T, int D, int Br, bool kPaged>
 struct HopperShape {
-  static constexpr int kSliceKeys = D <= 128 ? 64 : 32, kRing = (D == 64 && !kPaged ? 48 : 32) * 1024;
-  static constexpr int kBlocksPerSm = kPaged ? 4 : 3;
-  using Config = split_kv::Config<T, D, Br, kPaged, kSliceKeys, kRing / (kSliceKeys * D * 2), true>;
+  static constexpr bool kBusy = Br == 32;
+  static constexpr int kSliceKeys = D <= 128 ? 64 : 32;
+  static constexpr int kRing = D > 64 ? 32 : kBusy ? 16 : kPaged ? 32 : 48;  // KiB
+  static constexpr int kBlocksPerSm = kBusy ? (D == 64 ? 8 : kPaged ? 3 : 5) : kPaged ? 4 : 3;
+  using Config = split_kv::Config<T, D, Br, kPaged, kSliceKeys, kRing * 1024 / (kSliceKeys * D * 2), true>;
 };
 
 // A cache as TMA sees it. How many pages it has is not known, nor needed: no table names one beyond the last.

@@ -124,7 +124,7 @@ class TmaFeed {
         TmaLoadRows(to + lane_ * (C::D * 2 << log2_box_), map, barrier, kEvictFirst, key & ((1 << log2_page_) - 1),
                     head_, page);
       }
-    } else if (lane_ == 0) {
+    } else if (ElectOne()) {
       const bool any = key < keys_;
       MbarrierArriveExpect(barrier, any ? C::kSliceBytes : 0);
       if (any) TmaLoadRows(to, map, barrier, kEvictFirst, key, head_, batch_);
@@ -153,8 +153,10 @@ class TmaFeed {
 template <class C>
 inline constexpr int kSharedBytes = C::kRingBytes + C::kQBytes + TmaFeed<C>::kBarrierBytes;
 
+// At least four blocks an SM would fit anyway. Saying so makes ptxas 13.0 fetch fragments well before they are
+// multiplied; otherwise it saves registers for occupancy that the shared memory forbids.
 template <class C>
-__global__ void __launch_bounds__(32)
+__global__ void __launch_bounds__(32, 4)
     split_kv_decode(const __grid_constant__ Parameters p, const __grid_constant__ CUtensorMap k_map,
                     const __grid_constant__ CUtensorMap v_map) {
 #if BITFLASH_HOPPER_DEVICE
