@@ -151,7 +151,7 @@ __global__ void __launch_bounds__(32) split_kv_decode(const __grid_constant__ Pa
   const Part<C> part(p);
   if (part.IsBeyondEnd(p)) return;
   const uint32_t ring = SharedAddress(shared), Qi = ring + C::kRingBytes;
-  if (part.tiles.begin < part.tiles.end) LoadQ(p, part, Qi, lane);
+  LoadQ(p, part, Qi, lane);
   CopyFeed<C> feed(p, part, ring, lane);
   feed.Start();
   Rows16<C> rows(Qi, lane);

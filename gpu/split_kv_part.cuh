@@ -72,10 +72,12 @@ struct Part {
   }
 };
 
-// Starts the copies of the part's query rows, by all lanes, not yet a group of cp.async; zeros beyond the last.
+// Starts the copies of the part's query rows, by all lanes, not yet a group of cp.async; zeros beyond the last. A part
+// of which the rows see nothing needs none.
 template <class C>
 __device__ __forceinline__ void LoadQ(const Parameters& p, const Part<C>& part, uint32_t to, int lane) {
   constexpr int kUnits = C::D / 8;
+  if (part.tiles.begin >= part.tiles.end) return;
 #pragma unroll
   for (int unit = lane; unit < C::Br * kUnits; unit += 32) {
     const int r = unit / kUnits, u = unit % kUnits, row = part.row0 + r;
