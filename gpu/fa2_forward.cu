@@ -43,7 +43,7 @@ template <class C>
 void LaunchConfig(const data::Attention& a, const fa2::Parameters& parameters, Stream& stream) {
   const dim3 grid(static_cast<unsigned>((a.seqlen_q + C::Br - 1) / C::Br), static_cast<unsigned>(a.heads_q),
                   static_cast<unsigned>(a.batch));
-  LaunchKernel(fa2::fa2_forward<C>, "fa2_forward", {grid, C::kThreads, C::kSharedBytes}, parameters, stream);
+  LaunchKernel(fa2::fa2_forward<C>, "fa2_forward", {grid, C::kThreads, C::kSharedBytes}, stream, parameters);
 }
 
 void Launch(const data::Attention& a, const Options& options, const Tensors& tensors, void*, Stream& stream) {

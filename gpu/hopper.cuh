@@ -63,6 +63,14 @@ __device__ __forceinline__ void NamedBarrier(int id, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 
+// True in one lane, which the compiler then knows to be one: its operands may stay in uniform registers. By a whole
+// warp.
+__device__ __forceinline__ bool ElectOne() {
+  uint32_t elected;
+  asm volatile("{\n.reg .pred p;\nelect.sync _|p, 0xffffffff;\nselp.u32 %0, 1, 0, p;\n}" : "=r"(elected));
+  return elected != 0;
+}
+
 // --- TMA -------------------------------------------------------------------------------------------------------------
 // How L2 treats the lines: constants that createpolicy gives for a fraction of 1.
 inline constexpr uint64_t kEvictFirst = 0x12F0000000000000, kEvictLast = 0x14F0000000000000,
@@ -76,6 +84,15 @@ __device__ __forceinline__ void TmaLoad(uint32_t to, const CUtensorMap& map, uin
       "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
       "[%0], [%1, {%3, %4, %5, %6}], [%2], %7;" ::"r"(to),
       "l"(&map), "r"(barrier), "r"(column), "r"(row), "r"(head), "r"(batch), "l"(policy)
+      : "memory");
+}
+// The same for a map of whole rows (MakeRowsMap).
+__device__ __forceinline__ void TmaLoadRows(uint32_t to, const CUtensorMap& map, uint32_t barrier, uint64_t policy,
+                                            int row, int head, int batch) {
+  asm volatile(
+      "cp.async.bulk.tensor.5d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
+      "[%0], [%1, {%3, %3, %4, %5, %6}], [%2], %7;" ::"r"(to),
+      "l"(&map), "r"(barrier), "r"(0), "r"(row), "r"(head), "r"(batch), "l"(policy)
       : "memory");
 }
 // The other way; what leaves the tensor is not written.

@@ -33,7 +33,8 @@ struct Tensors {
   float* lse = nullptr;  // [batch, heads_q, seqlen_q], contiguous; null: not wanted
   Strides q_strides, k_strides, v_strides, o_strides;
 
-  // split-kv only. Keys of each sequence, [batch], at most attention.seqlen_k; null: attention.seqlen_k for all.
+  // split-kv only. Keys of each sequence, [batch], at most attention.seqlen_k; null: attention.seqlen_k for all. Rows of
+  // K and V behind them may be read, within attention.seqlen_k or the last page; what they hold does not matter.
   const int32_t* seqlens_k = nullptr;
   // split-kv with Options::page_size only: page of each page_size keys, [batch, pages_per_sequence]. K and V are then
   // [pages, heads_kv, page_size, head_dim] with k_strides and v_strides: `batch` is the stride from page to page.

@@ -41,10 +41,10 @@ struct LaunchShape {
   bool overlap = false;  // starts while the kernel before it still runs, and waits itself (WaitForPrimary); sm_90
 };
 
-// Starts `kernel`, named `name` in errors, with one argument.
-template <class Parameters>
-void LaunchKernel(void (*kernel)(Parameters), const char* name, const LaunchShape& shape, const Parameters& parameters,
-                  Stream& stream) {
+// Starts `kernel`, named `name` in errors.
+template <class... Arguments>
+void LaunchKernel(void (*kernel)(Arguments...), const char* name, const LaunchShape& shape, Stream& stream,
+                  const std::type_identity_t<Arguments>&... arguments) {
   // Beyond 48 KiB, with what is static, a kernel must ask, on every device anew.
   if (shape.shared_bytes > 32 * 1024) {
     Check(
@@ -61,7 +61,7 @@ void LaunchKernel(void (*kernel)(Parameters), const char* name, const LaunchShap
   config.stream = stream.get();
   config.attrs = &attribute;
   config.numAttrs = shape.overlap ? 1 : 0;
-  Check(cudaLaunchKernelEx(&config, kernel, parameters), name);
+  Check(cudaLaunchKernelEx(&config, kernel, arguments...), name);
 }
 
 // Of the current device.
@@ -70,6 +70,12 @@ inline int DeviceAttribute(cudaDeviceAttr attribute) {
   Check(cudaGetDevice(&device), "cudaGetDevice");
   Check(cudaDeviceGetAttribute(&value, attribute, device), "cudaDeviceGetAttribute");
   return value;
+}
+
+// Compute capability 9.0, the only one that runs code for sm_90a (wgmma).
+inline bool IsHopper() {
+  return DeviceCount() > 0 && DeviceAttribute(cudaDevAttrComputeCapabilityMajor) == 9 &&
+         DeviceAttribute(cudaDevAttrComputeCapabilityMinor) == 0;
 }
 
 }  // namespace bitflash::gpu

@@ -49,6 +49,13 @@ __device__ __forceinline__ void LdMatrixTransposed(uint32_t (&r)[4], uint32_t ad
                : "r"(address));
 }
 
+// An 8 x 8 matrix of 16-bit elements, row lane / 4 and columns 2 (lane % 4), + 1 in a lane, transposed.
+__device__ __forceinline__ uint32_t Transpose(uint32_t pair) {
+  uint32_t r;
+  asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(r) : "r"(pair));
+  return r;
+}
+
 // 16 bytes from global to shared memory, past L1; zeros when `valid` is false (nothing is read then). No L2 policy:
 // with one, ptxas 13.0 emits code that traps (it loses the register that holds the policy).
 __device__ __forceinline__ void CpAsync16(uint32_t to, const void* from, bool valid) {
@@ -122,6 +129,11 @@ __device__ __forceinline__ void WaitForPrimary() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
+}
+
+// The line's way into L2, and its address translated; nothing is returned.
+__device__ __forceinline__ void PrefetchL2(const void* address) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(address));
 }
 
 // --- Images of tiles in shared memory --------------------------------------------------------------------------------

@@ -5,7 +5,9 @@
 #include "gpu/check.h"
 #include "gpu/entries.h"
 #include "gpu/launch.h"
+#include "gpu/split_kv_combine.cuh"
 #include "gpu/split_kv_decode.cuh"
+#include "gpu/split_kv_launch.h"
 
 namespace bitflash::gpu {
 namespace {
@@ -17,7 +19,8 @@ int64_t Parts(const data::Attention& a, const Options& options) {
   return (a.seqlen_k + options.chunk - 1) / options.chunk;
 }
 
-// Two tiles of 16 rows a warp read each key half as often; beyond 128 columns their O and S have no room.
+// Two tiles of 16 rows a warp read each key half as often; beyond 128 columns their O and S have no room. (Up to 8 rows
+// are columns on compute capability 9.0, split_kv_rows8.cuh: rows without a query change no bit.)
 int RowTiles(const data::Attention& a) { return Rows(a) > 16 && a.head_dim <= 128 ? 2 : 1; }
 
 Tile TileOf(const data::Attention& a) { return {16 * RowTiles(a), kBc, 1}; }
@@ -74,65 +77,91 @@ split_kv::Parameters ParametersOf(const data::Attention& a, const Options& optio
 
 template <class C>
 void LaunchParts(const data::Attention& a, const split_kv::Parameters& p, Stream& stream) {
-  if (p.parts == 0) return;
-  // Parts innermost: blocks that run together read neighbouring memory (0.5 to 1 % faster than heads innermost).
-  const dim3 grid(static_cast<unsigned>(p.parts), static_cast<unsigned>(a.batch * a.heads_kv),
-                  static_cast<unsigned>((p.rows + C::Br - 1) / C::Br));
   // More blocks than keep 96 KiB in flight on an SM only get in one another's way: 36 KiB hide the latency of 4.8 TB/s.
   // Three blocks of 32 KiB were 0.3 to 0.5 % faster than four, those 0.5 to 1 % faster than six; two were slower with
   // few sequences (H100, gpu/bench/bench.py). So each asks for its share of the shared memory.
+  constexpr int kNeeded = C::kRingBytes + C::kQBytes;
   constexpr int kBlocksPerSm = std::max(1, 96 * 1024 / C::kRingBytes);
   const int share = DeviceAttribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor) / kBlocksPerSm - 1024;
   const int limit = DeviceAttribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
-  const auto shared_bytes = static_cast<size_t>(std::max(C::kSharedBytes, std::min(share, limit)));
-  LaunchKernel(split_kv::split_kv_decode<C>, "split_kv_decode", {grid, 32, shared_bytes}, p, stream);
+  const auto shared_bytes = static_cast<size_t>(std::max(kNeeded, std::min(share, limit)));
+  LaunchKernel(split_kv::split_kv_decode<C>, "split_kv_decode", {split_kv::PartsGrid<C>(a, p), 32, shared_bytes},
+               stream, p);
 }
 
-template <class T, int D>
+template <class T, int D, bool kPaged>
 void LaunchRowTiles(const data::Attention& a, const split_kv::Parameters& p, Stream& stream) {
-  const bool paged = p.t.block_table != nullptr;
   if constexpr (D <= 128) {
-    if (RowTiles(a) == 2) {
-      return paged ? LaunchParts<split_kv::Config<T, D, 2, true>>(a, p, stream)
-                   : LaunchParts<split_kv::Config<T, D, 2, false>>(a, p, stream);
-    }
+    if (RowTiles(a) == 2) return LaunchParts<split_kv::CopyConfig<T, D, 32, kPaged>>(a, p, stream);
   }
-  paged ? LaunchParts<split_kv::Config<T, D, 1, true>>(a, p, stream)
-        : LaunchParts<split_kv::Config<T, D, 1, false>>(a, p, stream);
+  LaunchParts<split_kv::CopyConfig<T, D, 16, kPaged>>(a, p, stream);
 }
 
-void Launch(const data::Attention& a, const Options& options, const Tensors& tensors, void* workspace, Stream& stream) {
-  if (!Validate(SplitKvDecode(), a, options, tensors)) return;
-  const split_kv::Parameters parameters = ParametersOf(a, options, tensors, workspace);
-  const bool overlap = DeviceAttribute(cudaDevAttrComputeCapabilityMajor) >= 9 && parameters.parts > 0;
+void LaunchPortableParts(const data::Attention& a, const split_kv::Parameters& p, Stream& stream) {
+  ForTypeAndHeadDim(a, [&](auto type, auto head_dim) {
+    p.t.block_table != nullptr ? LaunchRowTiles<decltype(type), head_dim, true>(a, p, stream)
+                               : LaunchRowTiles<decltype(type), head_dim, false>(a, p, stream);
+  });
+}
+
+void LaunchCombine(const data::Attention& a, const split_kv::Parameters& p, bool overlap, Stream& stream) {
   ForTypeAndHeadDim(a, [&](auto type, auto head_dim) {
     using T = decltype(type);
     constexpr int D = head_dim;
-    LaunchRowTiles<T, D>(a, parameters, stream);
     const int64_t rows = a.batch * a.heads_kv * Rows(a);
+    const auto launch = [&]<int kBlocksPerRow>(std::integral_constant<int, kBlocksPerRow>) {
+      LaunchKernel(split_kv::split_kv_combine<T, D, kBlocksPerRow>, "split_kv_combine",
+                   {{static_cast<unsigned>(rows), kBlocksPerRow},
+                    split_kv::kCombineThreads<kBlocksPerRow>,
+                    2 * sizeof(float) * static_cast<size_t>(p.parts),
+                    overlap},
+                   stream, p);
+    };
     // As many blocks a row as it has groups of 32 columns where the rows alone leave SMs idle.
-    const bool few = rows < 4 * DeviceAttribute(cudaDevAttrMultiProcessorCount);
-    constexpr int kMostBlocks = D / 32;
-    LaunchKernel(few ? split_kv::split_kv_combine<T, D, kMostBlocks> : split_kv::split_kv_combine<T, D, 1>,
-                 "split_kv_combine",
-                 {{static_cast<unsigned>(rows), few ? kMostBlocks : 1u},
-                  split_kv::kCombineThreads,
-                  2 * sizeof(float) * static_cast<size_t>(parameters.parts),
-                  overlap},
-                 parameters, stream);
+    const bool few = rows < 2 * DeviceAttribute(cudaDevAttrMultiProcessorCount);
+    few ? launch(std::integral_constant<int, D / 32>()) : launch(std::integral_constant<int, 1>());
   });
+}
+
+void Launch(const Kernel& kernel, const data::Attention& a, const Options& options, const Tensors& tensors,
+            void* workspace, Stream& stream, bool portable) {
+  if (!Validate(kernel, a, options, tensors)) return;
+  const split_kv::Parameters p = ParametersOf(a, options, tensors, workspace);
+  const bool tma = !portable && split_kv::TmaTakes(a, options, tensors);
+  if (tma) {
+    split_kv::LaunchHopperParts(a, options, p, stream);
+  } else if (p.parts > 0) {
+    LaunchPortableParts(a, p, stream);
+  }
+  const bool overlap = DeviceAttribute(cudaDevAttrComputeCapabilityMajor) >= 9 && p.parts > 0;
+  LaunchCombine(a, p, overlap, stream);
+}
+
+Kernel Named(std::string_view name, std::string_view title, decltype(Kernel::Launch) launch) {
+  return {.name = name,
+          .title = title,
+          .launches = {"split_kv_decode", "split_kv_combine"},
+          .TileOf = TileOf,
+          .Refusal = Refusal,
+          .WorkspaceBytes = WorkspaceBytes,
+          .Launch = launch};
 }
 
 }  // namespace
 
 const Kernel& SplitKvDecode() {
-  static const Kernel kernel = {.name = "split-kv",
-                                .title = "Split-KV decode (flash-decoding) and combine, mma.sync and cp.async",
-                                .launches = {"split_kv_decode", "split_kv_combine"},
-                                .TileOf = TileOf,
-                                .Refusal = Refusal,
-                                .WorkspaceBytes = WorkspaceBytes,
-                                .Launch = Launch};
+  static const Kernel kernel =
+      Named("split-kv", "Split-KV decode (flash-decoding) and combine, mma.sync",
+            [](const data::Attention& a, const Options& options, const Tensors& tensors, void* workspace,
+               Stream& stream) { Launch(SplitKvDecode(), a, options, tensors, workspace, stream, false); });
+  return kernel;
+}
+
+const Kernel& SplitKvDecodePortable() {
+  static const Kernel kernel =
+      Named("split-kv-portable", "Split-KV decode (flash-decoding) and combine, mma.sync and cp.async",
+            [](const data::Attention& a, const Options& options, const Tensors& tensors, void* workspace,
+               Stream& stream) { Launch(SplitKvDecodePortable(), a, options, tensors, workspace, stream, true); });
   return kernel;
 }
 

@@ -26,12 +26,6 @@ constexpr int64_t kMaxBlocks = std::numeric_limits<int32_t>::max();
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// wgmma exists on compute capability 9.0 only.
-bool HasWgmma() {
-  return DeviceCount() > 0 && DeviceAttribute(cudaDevAttrComputeCapabilityMajor) == 9 &&
-         DeviceAttribute(cudaDevAttrComputeCapabilityMinor) == 0;
-}
-
 // --- The problem as the kernels see it -------------------------------------------------------------------------------
 
 // A row's first key and end relative to its number. Beyond 2^30 there is no row and no key.
@@ -194,11 +188,11 @@ const Kernel& StandardForward() {
       .name = "standard",
       .title = "Standard attention, three kernels",
       .launches = {"standard_scores", "standard_softmax", "standard_output"},
-      .TileOf = [](const Attention&) { return TileOf(HasWgmma()); },
+      .TileOf = [](const Attention&) { return TileOf(IsHopper()); },
       .Refusal = Refusal,
       .WorkspaceBytes = WorkspaceBytes,
       .Launch = [](const Attention& a, const Options& options, const Tensors& tensors, void* workspace,
-                   Stream& stream) { Launch(StandardForward(), a, options, tensors, workspace, stream, HasWgmma()); }};
+                   Stream& stream) { Launch(StandardForward(), a, options, tensors, workspace, stream, IsHopper()); }};
   return kernel;
 }
 

@@ -26,25 +26,32 @@ decltype(&cuTensorMapEncodeTiled) EncodeFunction() {
   return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function);
 }
 
-}  // namespace
+// A dimension behind the first.
+struct Dimension {
+  int64_t extent, stride;  // stride in elements
+  int box;
+};
 
-CUtensorMap MakeTensorMap(const MappedTensor& t, int box_rows, Promotion promotion) {
+template <size_t N>
+CUtensorMap Encode(const MappedTensor& t, const std::array<Dimension, N>& dimensions, Promotion promotion,
+                   int64_t columns) {
   static const auto encode = EncodeFunction();
-  const auto extent = [](int64_t n) { return static_cast<cuuint64_t>(n); };
-  const std::array<cuuint64_t, 4> extents = {extent(t.columns), extent(t.rows), extent(t.heads), extent(t.batch)};
-  // The stride of a dimension of one is never used, but it is checked.
-  const auto stride = [&](int64_t elements, int64_t count) {
-    return static_cast<cuuint64_t>(count > 1 ? elements * t.element_bytes : 16);
-  };
-  const std::array<cuuint64_t, 3> strides = {stride(t.strides.row, t.rows), stride(t.strides.head, t.heads),
-                                             stride(t.strides.batch, t.batch)};
-  const std::array<cuuint32_t, 4> box = {static_cast<cuuint32_t>(128 / t.element_bytes),
-                                         static_cast<cuuint32_t>(box_rows), 1, 1};
-  const std::array<cuuint32_t, 4> steps = {1, 1, 1, 1};
+  constexpr uint32_t kRank = N + 1;
+  std::array<cuuint64_t, kRank> extents{static_cast<cuuint64_t>(columns)};
+  std::array<cuuint64_t, N> strides{};
+  std::array<cuuint32_t, kRank> box{static_cast<cuuint32_t>(128 / t.element_bytes)}, steps{1};
+  for (size_t n = 0; n < N; ++n) {
+    const Dimension& d = dimensions[n];
+    extents[n + 1] = static_cast<cuuint64_t>(d.extent);
+    // The stride of a dimension of one is never used, but it is checked.
+    strides[n] = static_cast<cuuint64_t>(d.extent > 1 ? d.stride * t.element_bytes : 16);
+    box[n + 1] = static_cast<cuuint32_t>(d.box);
+    steps[n + 1] = 1;
+  }
   CUtensorMap map;
   // Bits are moved, not numbers: the type only gives the size.
   const CUresult result =
-      encode(&map, t.element_bytes == 4 ? CU_TENSOR_MAP_DATA_TYPE_UINT32 : CU_TENSOR_MAP_DATA_TYPE_UINT16, 4,
+      encode(&map, t.element_bytes == 4 ? CU_TENSOR_MAP_DATA_TYPE_UINT32 : CU_TENSOR_MAP_DATA_TYPE_UINT16, kRank,
              const_cast<void*>(t.address), extents.data(), strides.data(), box.data(), steps.data(),
              CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
              promotion == Promotion::k256 ? CU_TENSOR_MAP_L2_PROMOTION_L2_256B : CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
@@ -58,6 +65,24 @@ CUtensorMap MakeTensorMap(const MappedTensor& t, int box_rows, Promotion promoti
                     cudaErrorInvalidValue);
   }
   return map;
+}
+
+}  // namespace
+
+CUtensorMap MakeTensorMap(const MappedTensor& t, int box_rows, Promotion promotion) {
+  return Encode<3>(t,
+                   {{{t.rows, t.strides.row, box_rows}, {t.heads, t.strides.head, 1}, {t.batch, t.strides.batch, 1}}},
+                   promotion, t.columns);
+}
+
+CUtensorMap MakeRowsMap(const MappedTensor& t, int box_rows, Promotion promotion) {
+  const int line = 128 / t.element_bytes, lines = static_cast<int>(t.columns / line);
+  return Encode<4>(t,
+                   {{{lines, line, lines},
+                     {t.rows, t.strides.row, box_rows},
+                     {t.heads, t.strides.head, 1},
+                     {t.batch, t.strides.batch, 1}}},
+                   promotion, line);
 }
 
 }  // namespace bitflash::gpu

@@ -25,6 +25,10 @@ enum class Promotion : uint8_t { k128, k256 };  // bytes that L2 fetches at leas
 // CudaError that names the tensor.
 CUtensorMap MakeTensorMap(const MappedTensor& tensor, int box_rows, Promotion promotion = Promotion::k128);
 
+// Boxes of `box_rows` whole rows of a multiple of 128 bytes: the lines of 128 bytes lie in the order of the tensor, their
+// 16-byte units exchanged by XOR with the line's number modulo 8. Throws as MakeTensorMap.
+CUtensorMap MakeRowsMap(const MappedTensor& tensor, int box_rows, Promotion promotion = Promotion::k128);
+
 }  // namespace bitflash::gpu
 
 #endif  // BITFLASH_GPU_TENSOR_MAP_H_

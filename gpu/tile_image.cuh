@@ -67,6 +67,29 @@ class LaneAddresses {
   uint32_t chunks_, tail_;
 };
 
+// The same in a tile that lies row by row (MakeRowsMap): D / 64 lines of 128 bytes a row, in which units are exchanged
+// by XOR with the line's number modulo 8.
+template <int D>
+class RowLaneAddresses {
+ public:
+  __device__ __forceinline__ RowLaneAddresses(uint32_t tile, int row, int half) {
+#pragma unroll
+    for (int c = 0; c < kLines; ++c) {
+      const int line = row * kLines + c;
+      lines_[c] = tile + line * 128 + ((half ^ (line % 8)) << 4);
+    }
+  }
+
+  // `rows` is a multiple of 8.
+  __device__ __forceinline__ uint32_t At(int step, int rows) const {
+    return (lines_[step / 4] ^ (step % 4 << 5)) + rows * (kLines * 128);
+  }
+
+ private:
+  static constexpr int kLines = D / 64;
+  uint32_t lines_[kLines];
+};
+
 // Row and unit of the lane for operand A (a[0..3] of Mma, 16 rows) and for V as operand B (ldmatrix.trans, 16 keys):
 // matrices 0, 1 are rows 0-7 and 8-15 of the first unit, 2, 3 of the second.
 __device__ __forceinline__ int LaneRowA(int lane) { return lane & 15; }

@@ -16,6 +16,7 @@
 
 #include "data/convert_simd.h"
 #include "data/error.h"
+#include "gpu/entries.h"
 #include "reference/error_bound.h"
 #include "reference/golden.h"
 #include "verify/device/device_case.h"
@@ -207,6 +208,38 @@ TEST_CASE("a sequence's bits do not depend on its neighbours, the layout, or pag
           CHECK(static_cast<int64_t>(one.lse.size()) == rows);
         }
       }
+    }
+  }
+}
+
+// Trivial where there is no TMA.
+TEST_CASE("split-kv gives the same bits with TMA and with cp.async, for any number of query rows a KV head") {
+  gpu::Stream stream;
+  const struct {
+    int64_t heads_q, heads_kv, seqlen_q;
+  } shapes[] = {{2, 2, 1}, {8, 2, 1}, {8, 1, 2}, {64, 1, 1}, {10, 2, 5}};  // 1, 4, 16, 64, 25 rows
+  for (const int64_t head_dim : kHeadDims) {
+    for (const auto& s : shapes) {
+      const Attention a = Problem(2, s.heads_q, s.heads_kv, s.seqlen_q, 1500, head_dim, Mask::Causal(), Format::kFp16);
+      CAPTURE(data::ToString(a));
+      const Inputs in = Generate({{"split-kv", a}});
+      const auto upload = [&](const std::vector<uint16_t>& x) {
+        gpu::Buffer buffer(static_cast<int64_t>(2 * x.size()));
+        stream.ToDevice(buffer, x.data(), buffer.bytes());
+        return buffer;
+      };
+      const gpu::Buffer q = upload(in.q), k = upload(in.k), v = upload(in.v), o(a.o_bytes()), lse(a.lse_bytes());
+      const auto run = [&](const gpu::Kernel& kernel) {
+        const gpu::Buffer workspace(kernel.WorkspaceBytes(a, {}));
+        stream.Fill(workspace, 0xFF), stream.Fill(o, 0xFF), stream.Fill(lse, 0xFF);
+        kernel.Launch(a, {}, gpu::ContiguousTensors(a, q.data(), k.data(), v.data(), o.data(), lse.as<float>()),
+                      workspace.data(), stream);
+        Outputs outputs{std::vector<uint16_t>(a.o_bytes() / 2), std::vector<uint32_t>(a.lse_bytes() / 4)};
+        stream.ToHost(outputs.o.data(), o, o.bytes());
+        stream.ToHost(outputs.lse.data(), lse, lse.bytes());
+        return outputs;
+      };
+      CHECK(run(gpu::SplitKvDecode()) == run(gpu::SplitKvDecodePortable()));
     }
   }
 }
