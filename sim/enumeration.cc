@@ -117,11 +117,50 @@ struct Problem {
   }
 };
 
+// The tensor of a TMA load, as its map knows it.
+struct MappedTensor {
+  TensorId id;
+  int64_t rows, cols;
+};
+
+// A load of `rows` x `cols` elements from (row, col) on, inside the tensor or not, sector by sector of what arrives.
+void CrossBox(const Problem& p, EnumeratedLaunch& l, const MappedTensor& tensor, int64_t row, int64_t rows, int64_t col,
+              int64_t cols) {
+  const int64_t end = tensor.cols * p.bytes;
+  for (int64_t r = row; r < row + rows; ++r) {
+    for (int64_t at = col * p.bytes; at < (col + cols) * p.bytes; at += kSector) {
+      l.Cross(tensor.id, kRead, kSector);
+      // Part from L2, part zeros: twice. A row outside is zeros only.
+      if (r < tensor.rows && at < end && end < at + kSector) l.Cross(tensor.id, kRead, kSector);
+    }
+  }
+}
+
+// The elements of a tile that a load brings, whatever crosses with them.
+void UseRows(const Problem& p, EnumeratedLaunch& l, TensorId tensor, int64_t b, int64_t h, int64_t i, int64_t col,
+             int64_t cols) {
+  for (int64_t row = i * p.t.Br; row < p.row_end(i); ++row)
+    l.Use(tensor, kRead, p.q_matrix(b, h, row), p.token(row), col, cols, p.bytes);
+}
+void UseKeys(const Problem& p, EnumeratedLaunch& l, TensorId tensor, int64_t b, int64_t h, int64_t j, int64_t col,
+             int64_t cols) {
+  for (int64_t key = j * p.t.Bc; key < p.key_end(j); ++key)
+    l.Use(tensor, kRead, p.kv_matrix(b, h), key, col, cols, p.bytes);
+}
+
+// K or V of a key tile, whole: with TMA every row of the tile and whole boxes of 64 columns.
+void LoadKeyTile(const Problem& p, EnumeratedLaunch& l, TensorId tensor, int64_t b, int64_t h, int64_t j,
+                 int64_t cols) {
+  if (!p.t.tma) return p.LoadKeys(l, tensor, b, h, j, 0, cols);
+  CrossBox(p, l, {tensor, p.a.seqlen_k, cols}, j * p.t.Bc, p.t.Bc, 0, RoundUp(cols, 64));
+  UseKeys(p, l, tensor, b, h, j, 0, cols);
+}
+
 // A block's work on one key tile with the softmax on chip, shared by fa2, fa3 and split-kv.
 void OnlineStep(const Problem& p, EnumeratedLaunch& l, int64_t b, int64_t h, int64_t j, From q_from, From p_from) {
   const Attention& a = p.a;
   const Tiling& t = p.t;
-  p.LoadKeys(l, kK, b, h, j, 0, a.head_dim);
+  LoadKeyTile(p, l, kK, b, h, j, a.head_dim);
   l.SharedWrite(kK, t.Bc * p.d * p.bytes);
   p.Mma(l, kS, kQ, q_from, kK, t.Br, t.Bc, p.d);
   if (a.softcap > 0) l.Special(t.Br * t.Bc);
@@ -129,14 +168,19 @@ void OnlineStep(const Problem& p, EnumeratedLaunch& l, int64_t b, int64_t h, int
   l.Special(t.Br * t.Bc);  // 2^(s - m)
   if (p_from == From::kShared) l.SharedWrite(kP, t.Br * t.Bc * p.bytes);
   if (!a.v_is_in_k) {
-    p.LoadKeys(l, kV, b, h, j, 0, a.head_dim_v);
+    LoadKeyTile(p, l, kV, b, h, j, a.head_dim_v);
     l.SharedWrite(kV, t.Bc * p.dv * p.bytes);
   }
   p.Mma(l, kO, kP, p_from, a.v_is_in_k ? kK : kV, t.Br, p.dv, t.Bc);
 }
 
 void LoadQueries(const Problem& p, EnumeratedLaunch& l, int64_t b, int64_t h, int64_t i) {
-  p.MoveRows(l, kQ, kRead, b, h, i, 0, p.a.head_dim, p.bytes);
+  if (p.t.tma && p.packed == 1) {  // packed rows lie apart: no box has them
+    CrossBox(p, l, {kQ, p.rows, p.a.head_dim}, i * p.t.Br, p.t.Br, 0, RoundUp(p.a.head_dim, 64));
+    UseRows(p, l, kQ, b, h, i, 0, p.a.head_dim);
+  } else {
+    p.MoveRows(l, kQ, kRead, b, h, i, 0, p.a.head_dim, p.bytes);
+  }
   l.SharedWrite(kQ, p.t.Br * p.d * p.bytes);  // rows beyond the last are zeros
 }
 
@@ -203,25 +247,6 @@ std::vector<Ledger> Fa1(const Problem& p) {
   return {init.Finish(), l.Finish()};
 }
 
-// The tensor of a TMA load, as its map knows it.
-struct MappedTensor {
-  TensorId id;
-  int64_t rows, cols;
-};
-
-// A load of `rows` x `cols` elements from (row, col) on, inside the tensor or not, sector by sector of what arrives.
-void CrossBox(const Problem& p, EnumeratedLaunch& l, const MappedTensor& tensor, int64_t row, int64_t rows, int64_t col,
-              int64_t cols) {
-  const int64_t end = tensor.cols * p.bytes;
-  for (int64_t r = row; r < row + rows; ++r) {
-    for (int64_t at = col * p.bytes; at < (col + cols) * p.bytes; at += kSector) {
-      l.Cross(tensor.id, kRead, kSector);
-      // Part from L2, part zeros: twice. A row outside is zeros only.
-      if (r < tensor.rows && at < end && end < at + kSector) l.Cross(tensor.id, kRead, kSector);
-    }
-  }
-}
-
 // What the two products of standard attention load. With TMA, as gpu/standard_*_hopper.cuh ask for it: whole tiles of Q
 // and K, 64 columns at a time; 64 keys of P and V at a time until there are no more, V 64 or 128 columns wide.
 struct StandardLoads {
@@ -230,26 +255,26 @@ struct StandardLoads {
   void Q(EnumeratedLaunch& l, int64_t b, int64_t h, int64_t i, int64_t col, int64_t cols) const {
     if (!p.t.tma) return p.MoveRows(l, kQ, kRead, b, h, i, col, cols, p.bytes);
     CrossBox(p, l, {kQ, p.rows, p.a.head_dim}, i * p.t.Br, p.t.Br, col, 64);
-    UseRows(l, kQ, b, h, i, col, cols);
+    UseRows(p, l, kQ, b, h, i, col, cols);
   }
   void K(EnumeratedLaunch& l, int64_t b, int64_t h, int64_t j, int64_t col, int64_t cols) const {
     if (!p.t.tma) return p.LoadKeys(l, kK, b, h, j, col, cols);
     CrossBox(p, l, {kK, p.a.seqlen_k, p.a.head_dim}, j * p.t.Bc, p.t.Bc, col, 64);
-    UseKeys(l, kK, b, h, j, col, cols);
+    UseKeys(p, l, kK, b, h, j, col, cols);
   }
   void P(EnumeratedLaunch& l, int64_t b, int64_t h, int64_t i, int64_t j) const {
     const int64_t begin = j * p.t.Bc, end = p.key_end(j);
     if (!p.t.tma) return p.MoveRows(l, kP, kRead, b, h, i, begin, end - begin, p.bytes);
     for (int64_t key = begin; key < end; key += step())
       CrossBox(p, l, {kP, p.rows, RoundUp(p.a.seqlen_k, 8)}, i * p.t.Br, p.t.Br, key, step());
-    UseRows(l, kP, b, h, i, begin, end - begin);
+    UseRows(p, l, kP, b, h, i, begin, end - begin);
   }
   void V(EnumeratedLaunch& l, int64_t b, int64_t h, int64_t j, int64_t col, int64_t cols) const {
     if (!p.t.tma) return p.LoadKeys(l, v(), b, h, j, col, cols);
     const int64_t v_columns = p.a.v_is_in_k ? p.a.head_dim : p.a.head_dim_v;
     for (int64_t key = j * p.t.Bc; key < p.key_end(j); key += step())
       CrossBox(p, l, {v(), p.a.seqlen_k, v_columns}, key, step(), col, p.a.head_dim_v > 64 ? 128 : 64);
-    UseKeys(l, v(), b, h, j, col, cols);
+    UseKeys(p, l, v(), b, h, j, col, cols);
   }
   TensorId v() const { return p.a.v_is_in_k ? kK : kV; }
 
@@ -259,14 +284,6 @@ struct StandardLoads {
     int64_t keys = p.t.Bc <= 64 ? p.t.Bc : 64;
     while (p.t.Bc % keys != 0) keys /= 2;
     return keys;
-  }
-  void UseRows(EnumeratedLaunch& l, TensorId tensor, int64_t b, int64_t h, int64_t i, int64_t col, int64_t cols) const {
-    for (int64_t row = i * p.t.Br; row < p.row_end(i); ++row)
-      l.Use(tensor, kRead, p.q_matrix(b, h, row), p.token(row), col, cols, p.bytes);
-  }
-  void UseKeys(EnumeratedLaunch& l, TensorId tensor, int64_t b, int64_t h, int64_t j, int64_t col, int64_t cols) const {
-    for (int64_t key = j * p.t.Bc; key < p.key_end(j); ++key)
-      l.Use(tensor, kRead, p.kv_matrix(b, h), key, col, cols, p.bytes);
   }
 };
 

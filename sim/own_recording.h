@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "data/gpu.h"
 #include "sim/kernels/kernels.h"
@@ -17,6 +18,9 @@ struct OwnRecording {
   int64_t nsight_launches{};  // its rows
 };
 OwnRecording ReadOwnRecording();
+
+// The kernels that the folder has a recording of, "fa2".
+std::vector<std::string> RecordedKernels();
 
 // The twin's own tile for the problem, with the choices that the caller of the CUDA kernel made. Not the recorded tile:
 // kernel and twin must not drift apart.

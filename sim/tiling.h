@@ -19,7 +19,7 @@ struct Tiling {
   bool pack_gqa = false;     // query heads of a KV head are rows of one tile
   bool fp32_scores = false;  // standard: S in HBM as fp32 instead of the input format
   bool row_on_chip = true;   // standard: a row of scores fits on chip, so softmax reads S once
-  bool tma = false;          // standard: Q, K, V and P come in boxes by TMA, S leaves by it; sm90, 16-bit formats
+  bool tma = false;  // as our CUDA kernel on sm90: Q, K, V and P (`standard`) come in boxes by TMA, S leaves by it
 
   bool operator==(const Tiling&) const = default;
 };
