@@ -40,6 +40,13 @@ struct Tensors {
   // Entries beyond a sequence's length are not read.
   const int32_t* block_table = nullptr;
   int64_t pages_per_sequence = 0;
+
+  // fa3 only. Where each sequence starts, [batch + 1], device memory, non-decreasing from 0: Q and O are then
+  // [total_q, heads_q, head_dim], K and V [total_k, heads_kv, head_dim] (strides.batch unused), attention.seqlen_q /
+  // seqlen_k are the longest sequence's; LSE stays [batch, heads_q, seqlen_q] and rows beyond a sequence are not
+  // written.
+  const int32_t* cu_seqlens_q = nullptr;
+  const int32_t* cu_seqlens_k = nullptr;
 };
 
 // Contiguous Q, K, V and O at these addresses.
@@ -75,7 +82,7 @@ struct Kernel {
                  Stream& stream);
 };
 
-// "standard", "fa2", "split-kv".
+// "standard", "fa2", "fa3", "split-kv".
 const std::vector<Kernel>& Kernels();
 
 // Null for a kernel that has no CUDA twin.
