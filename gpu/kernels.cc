@@ -11,7 +11,7 @@
 namespace bitflash::gpu {
 
 const std::vector<Kernel>& Kernels() {
-  static const std::vector<Kernel> kernels = {StandardForward(), Fa2Forward(), SplitKvDecode()};
+  static const std::vector<Kernel> kernels = {StandardForward(), Fa2Forward(), Fa3Forward(), SplitKvDecode()};
   return kernels;
 }
 

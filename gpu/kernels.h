@@ -84,7 +84,7 @@ struct Kernel {
                  Stream& stream);
 };
 
-// "standard", "fa2", "split-kv".
+// "standard", "fa2", "fa3", "split-kv".
 const std::vector<Kernel>& Kernels();
 
 // Null for a kernel that has no CUDA twin.
