@@ -29,8 +29,8 @@ ROOT = os.path.dirname(HERE)
 RECORD = os.path.join(HERE, "hopper_builds.csv")
 FLAGS = ["-std=c++20", "-O3", "-DNDEBUG", "--expt-relaxed-constexpr", "-Xcompiler=-ffp-contract=off", f"-I{ROOT}",
          "-gencode=arch=compute_90a,code=sm_90a"]
-COLUMNS = ["kernel", "launch", "format", "head_dim", "fp32_scores", "br", "bc", "threads", "registers", "barriers",
-           "static_shared", "dynamic_shared", "blocks_per_sm", "nvcc"]
+COLUMNS = ["kernel", "launch", "format", "head_dim", "fp32_scores", "br", "bc", "threads", "consumer_registers",
+           "registers", "barriers", "static_shared", "dynamic_shared", "blocks_per_sm", "nvcc"]
 
 # NVIDIA H100 and H200, of an SM: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability".
 REGISTERS, SHARED, THREADS = 65536, 228 * 1024, 2048
@@ -146,9 +146,9 @@ def judge(outputs, facts, version):
             if not asked:  # a kernel without wgmma beside them
                 print(f"{name}: {text.split('(')[0]}: {entry['registers']} registers, not in build_facts.cu")
             for fact in asked:
-                threads, dynamic = int(fact[7]), int(fact[8])
+                threads, dynamic = int(fact[7]), int(fact[9])
                 rows.append(dict(zip(COLUMNS, [
-                    *fact[:7], threads, entry["registers"], entry["barriers"], entry["static"], dynamic,
+                    *fact[:9], entry["registers"], entry["barriers"], entry["static"], dynamic,
                     blocks_per_sm(entry["registers"], threads, entry["static"] + dynamic), version])))
     problems += [f"build_facts.cu: {fact[-1]} was not compiled" for fact in facts if fact[-1] not in known]
     rows = [{key: str(value) for key, value in row.items()} for row in rows]

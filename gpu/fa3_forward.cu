@@ -149,20 +149,8 @@ fa3::Parameters ParametersOf(const data::Attention& a, const Tensors& t, void* w
           .mask = a.mask};
 }
 
-void CheckDevice() {
-  const int major = DeviceAttribute(cudaDevAttrComputeCapabilityMajor);
-  const int minor = DeviceAttribute(cudaDevAttrComputeCapabilityMinor);
-  if (major == 9 && minor == 0) return;
-  throw data::UsageError("fa3: the device has compute capability " + std::to_string(major) + "." +
-                         std::to_string(minor) + ": wgmma and TMA as of 9.0 are needed");
-}
-
 void Launch(const data::Attention& a, const Options& options, const Tensors& tensors, void* workspace, Stream& stream) {
   if (!Validate(Fa3Forward(), a, options, tensors)) return;
-  CheckDevice();
-  if ((tensors.cu_seqlens_q == nullptr) != (tensors.cu_seqlens_k == nullptr)) {
-    throw data::UsageError("fa3: cu_seqlens_q and cu_seqlens_k go together");
-  }
   const fa3::Parameters parameters = ParametersOf(a, tensors, workspace);
   const int sms = DeviceAttribute(cudaDevAttrMultiProcessorCount);
   if (parameters.next_tile != nullptr) {
@@ -186,6 +174,8 @@ const Kernel& Fa3Forward() {
   static const Kernel kernel = {.name = "fa3",
                                 .title = "FlashAttention-3 forward, wgmma and TMA (compute capability 9.0)",
                                 .launches = {"fa3_reset", "fa3_forward"},
+                                .hopper_only = true,
+                                .packs_sequences = true,
                                 .TileOf = TileOf,
                                 .Refusal = Refusal,
                                 .WorkspaceBytes = WorkspaceBytes,

@@ -68,7 +68,7 @@ struct Tile {
 struct Kernel {
   std::string_view name;                   // of the twin: "fa2"
   std::string_view title;                  // "FlashAttention-2 forward, mma.sync"
-  std::vector<std::string_view> launches;  // names of its __global__ functions, in order
+  std::vector<std::string_view> launches;  // names of its __global__ functions, in order; not every call has all
   bool hopper_only = false;                // wgmma and TMA: compute capability 9.0 and no other
   bool packs_sequences = false;            // takes Tensors::cu_seqlens_q and cu_seqlens_k
 

@@ -129,7 +129,7 @@ TEST_CASE("FlashAttention-3 with TMA: whole tiles of Q, K and V, in boxes of 64 
   }
 }
 
-TEST_CASE("FlashAttention-3 has TMA where the CUDA kernel takes the problem; packed queries come without") {
+TEST_CASE("FlashAttention-3 has TMA where the CUDA kernel takes the problem; the packed heads of one query are a box") {
   const data::Gpu gpu = data::LoadGpu("h200");
   const Kernel& kernel = FindKernel("fa3");
   const auto tma = [&](auto change) {
@@ -146,7 +146,9 @@ TEST_CASE("FlashAttention-3 has TMA where the CUDA kernel takes the problem; pac
   decode.seqlen_q = decode.heads_kv = 1;
   const Tiling t = kernel.DefaultTiling(decode, gpu);
   CHECK((t.tma && t.pack_gqa));
-  CHECK(Sum(Launches("fa3", decode, t)[0].ledger.l2_to_sm).read == (8 * 128 + 2 * 128 * 128) * 2);
+  CHECK(Sum(Launches("fa3", decode, t)[0].ledger.l2_to_sm).read == (128 + 2 * 128) * 128 * 2);
+  decode.seqlen_q = 2;
+  CHECK(Sum(Launches("fa3", decode, t)[0].ledger.l2_to_sm).read == (2 * 8 + 2 * 128) * 128 * 2);
 }
 
 TEST_CASE("FlashAttention: 2 N d + Tc (3 N d + 4 N) elements") {

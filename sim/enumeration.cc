@@ -175,7 +175,7 @@ void OnlineStep(const Problem& p, EnumeratedLaunch& l, int64_t b, int64_t h, int
 }
 
 void LoadQueries(const Problem& p, EnumeratedLaunch& l, int64_t b, int64_t h, int64_t i) {
-  if (p.t.tma && p.packed == 1) {  // packed rows lie apart: no box has them
+  if (p.t.tma && (p.packed == 1 || p.a.seqlen_q == 1)) {  // no box has the packed rows of two queries
     CrossBox(p, l, {kQ, p.rows, p.a.head_dim}, i * p.t.Br, p.t.Br, 0, RoundUp(p.a.head_dim, 64));
     UseRows(p, l, kQ, b, h, i, 0, p.a.head_dim);
   } else {

@@ -46,8 +46,7 @@ Tiling TwinTiling(const Kernel& kernel, const Attention& a, const Gpu& gpu, int6
                   bool fp32_scores) {
   Tiling t = kernel.DefaultTiling(a, gpu);
   if (kernel.fixed_parts) t.part_keys = chunk;
-  // Published for one query; ours do not, which changes no bit.
-  if (kernel.name == "fa2" || kernel.name == "fa3") t.pack_gqa = false;
+  if (kernel.name == "fa2") t.pack_gqa = false;  // published for one query; ours does not, which changes no bit
   t.page_size = page_size;
   t.fp32_scores = fp32_scores;
   return t;

@@ -5,12 +5,16 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "data/gpu.h"
 #include "sim/kernels/kernels.h"
 
 namespace bitflash::sim {
+
+// A launch that no twin has: one thread sets the counter by which fa3's blocks take tiles to 0.
+inline constexpr std::string_view kCounterReset = "fa3_reset";
 
 struct OwnRecording {
   Gpu gpu;                    // the built-in facts of the GPU that data/golden/own/manifest.json names

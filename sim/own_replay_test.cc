@@ -100,10 +100,12 @@ TEST_CASE("our own kernels launch the blocks and threads that their twins count"
       if (golden.name.find("_sequence") != std::string::npos || a.seqlen_k == 0) continue;
       CAPTURE(golden.name);
       const Count count = CountKernel(kernel, a, TwinTiling(kernel, golden, gpu), gpu);
-      REQUIRE(count.launches.size() == golden.launches.size());
-      for (size_t n = 0; n < golden.launches.size(); ++n) {
+      std::vector<data::GoldenLaunch> launches = golden.launches;
+      std::erase_if(launches, [](const data::GoldenLaunch& launch) { return launch.kernel == kCounterReset; });
+      REQUIRE(count.launches.size() == launches.size());
+      for (size_t n = 0; n < launches.size(); ++n) {
         const LaunchCount& twin = count.launches[n];
-        const data::GoldenLaunch& launch = golden.launches[n];
+        const data::GoldenLaunch& launch = launches[n];
         CHECK(twin.name == launch.kernel);
         CAPTURE(twin.name);
         // With wgmma the products of standard attention have a warpgroup more, which loads, and the tiles of S are

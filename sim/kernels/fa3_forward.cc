@@ -52,9 +52,9 @@ void Fa3Block(Block& b, const Attention& a, const Tiling& t, const Recipe& recip
   const QueryTile queries = QueryTileAt(a, t, i);
   const int64_t d = PaddedDim(a.head_dim, a.format), dv = PaddedDim(a.head_dim_v, a.format);
   const int64_t bytes = data::StorageBytes(a.format);
-  // Rows of packed query heads lie apart: they come with cp.async.
-  const bool packed = t.pack_gqa && a.group() > 1;
-  const GlobalMatrix Q = packed ? g.Q : Loaded(t, g.Q, t.Br), K = Loaded(t, g.K, t.Bc), V = Loaded(t, g.V, t.Bc);
+  // The heads of one query are rows that no box joins with those of the next query: these come with cp.async.
+  const bool apart = t.pack_gqa && a.group() > 1 && a.seqlen_q > 1;
+  const GlobalMatrix Q = apart ? g.Q : Loaded(t, g.Q, t.Br), K = Loaded(t, g.K, t.Bc), V = Loaded(t, g.V, t.Bc);
   const Tile Qi = b.Shared(TensorId::kQ, a.format, t.Br, d);
   const Tile Kj = b.Shared(TensorId::kK, a.format, t.Bc, d, t.stages);
   const Tile Vj = a.v_is_in_k ? Kj : b.Shared(TensorId::kV, a.format, t.Bc, dv, t.stages);
