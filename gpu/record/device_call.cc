@@ -109,8 +109,7 @@ int64_t DeviceCall::QueryAt(const Guarded& layout, int64_t b, int64_t h, int64_t
 int64_t DeviceCall::KeyAt(const Guarded& layout, int64_t b, int64_t h, int64_t r) const {
   if (call_.packed()) return layout.At(0, h, starts_k_[b] + r);
   const int64_t page = call_.options.page_size;
-  return page > 0 ? layout.At(table_.pages[b * table_.pages_per_sequence + r / page], h, r % page)
-                  : layout.At(b, h, r);
+  return page > 0 ? layout.At(table_.pages[b * table_.pages_per_sequence + r / page], h, r % page) : layout.At(b, h, r);
 }
 
 Buffer DeviceCall::Upload(const Guarded& layout, const std::vector<uint16_t>& elements, bool keys) {

@@ -2,9 +2,10 @@
 // Shah et al. 2024 (arXiv 2407.08608). What a counter can see of it: larger tiles, `stages` K and V tiles in flight, B
 // operands read by wgmma straight from shared memory, one persistent block per SM.
 //
-// Where it is gpu/fa3_forward.cu's twin (Tiling::tma), tiles are charged in the boxes that TMA loads, with the zeros for
-// the rows and columns that a ragged tile does not have. Elsewhere they are charged without: that kernel takes five
-// head_dims where this text takes any, and cuDNN's, which shares the text, is closed and recorded with whole tiles only.
+// Where it is gpu/fa3_forward.cu's twin (Tiling::tma), tiles are charged in the boxes that TMA loads, with the zeros
+// for the rows and columns that a ragged tile does not have. Elsewhere they are charged without: that kernel takes five
+// head_dims where this text takes any, and cuDNN's, which shares the text, is closed and recorded with whole tiles
+// only.
 #include <algorithm>
 #include <array>
 
@@ -111,8 +112,7 @@ Tiling DefaultTiling(const Attention& a, const Gpu&) {
   const int64_t d = std::max(a.head_dim, a.head_dim_v);
   const bool pack = a.seqlen_q == 1 && a.group() > 1;
   const auto tile = [&](int64_t Br, int64_t Bc, int64_t warps, int64_t stages) {
-    return Tiling{
-        .Br = Br, .Bc = Bc, .warps = warps, .stages = stages, .pack_gqa = pack, .tma = LoadsBoxes(a)};
+    return Tiling{.Br = Br, .Bc = Bc, .warps = warps, .stages = stages, .pack_gqa = pack, .tma = LoadsBoxes(a)};
   };
   Tiling t = d <= 64    ? tile(192, 128, 12, 4)
              : d <= 128 ? tile(128, 128, 8, 2)
