@@ -1,5 +1,6 @@
 // A consumer of FlashAttention-3: a warpgroup that computes 64 rows of O after another. While the tensor cores multiply
-// P of one key tile with V, it takes the exponentials of the next (Shah et al. 2024, Algorithm 2).
+// P of one key tile with V, it takes the exponentials of the next (Shah et al. 2024, Algorithm 2), which may be the
+// first of the next query tile.
 #ifndef BITFLASH_GPU_FA3_CONSUMER_CUH_
 #define BITFLASH_GPU_FA3_CONSUMER_CUH_
 
@@ -30,107 +31,71 @@ class Consumer {
         works_(shared.works()) {}
 
   __device__ __forceinline__ void Run() {
-    for (;; works_.Release(works_.stage()), works_.Advance()) {
-      works_.WaitFull();
-      const Work& work = *static_cast<const Work*>(__cvta_shared_to_generic(shared_.work(works_.stage())));
-      if (work.row0 == Work::kNone) break;
-      RunTile(work);
+    if (!NextTile()) return;
+    StartScores();
+    WgmmaWait<0>();
+    TakeScores();
+    Clear();
+    Softmax();
+    bool any_output = false, leaving = false;
+    while (true) {
+      WgmmaWait<0>();
+      Pin(S_);
+      Pin(O_);
+      if (any_output) Release(values_);
+      if (leaving) {
+        Store();
+        Clear();
+      }
+      FinishSoftmax();
+      any_output = true;
+      leaving = --j_ < ThisWork().begin;
+      if (leaving) {
+        FinishRows();
+        if (!NextTile()) break;
+      }
+      StartScores();  // of tile j
+      StartOutput();  // of tile j + 1, or of the last of the query tile before
+      WgmmaWait<1>();
+      TakeScores();
+      Softmax();  // while O is on its way
     }
+    StartOutput();
+    WgmmaWait<0>();
+    Pin(O_);
+    Store();
     if (threadIdx.x % 32 == 0) TmaStoreWait();
   }
 
  private:
-  // Otherwise: as soon as Q is in registers, or when O has left through its shared memory.
-  static constexpr bool kReleaseAfterScores = !C::kQueriesInRegisters && !C::kOutputInQueries;
-
-  __device__ __forceinline__ void RunTile(const Work& work) {
-    SoftmaxRows rows;
-#pragma unroll
-    for (float& o : O_) o = 0;
-    TakeQueries();
-    const int begin = work.begin, end = work.end;
-    if (begin < end) {
-      const int row = (work.row0 + 64 * consumer_) * p_.query_step;
-      const TileRange tiles = VisibleTiles<C::Bc>(work.visible, row, row + 63 * p_.query_step + 1);
-      const int plain_begin = tiles.plain_begin, plain_end = tiles.plain_end;
-      // P of a tile, and what the tiles before left in O to the same maximum.
-      const auto finish_softmax = [&](bool unchanged) {
-#pragma unroll
-        for (int i = 0; i < C::Bc / 4; ++i) P_[i] = Pack<T>(S_[2 * i], S_[2 * i + 1]);
-        if (!unchanged) rows.Rescale(Columns(O_));
-        Pin(P_);
-        Pin(O_);
-      };
-      // True when no maximum changed.
-      const auto softmax = [&](int j) {
-        if (j < plain_begin || j >= plain_end) Mask(work, j);
-        const bool unchanged = rows.NewMaximum(Columns(S_), p_.scale.log2);
-#pragma unroll
-        for (int n = 0; n < C::Bc / 8; ++n) rows.Exponentiate(Columns(S_)[n], p_.scale.log2);
-        return unchanged;
-      };
-
-      keys_.WaitFull();
-      WgmmaFence();
-      Scores();
-      WgmmaCommit();
-      WgmmaWait<0>();
-      Pin(S_);
-      Release(keys_);
-      bool unchanged = softmax(end - 1);
-
-#pragma unroll 1
-      for (int j = end - 2; j >= begin; --j) {
-        WgmmaWait<0>();
-        Pin(O_);
-        Pin(S_);
-        if (j < end - 2) Release(values_);
-        finish_softmax(unchanged);
-        keys_.WaitFull();
-        WgmmaFence();
-        Scores();
-        WgmmaCommit();
-        values_.WaitFull();
-        WgmmaFence();
-        Output();
-        WgmmaCommit();
-        WgmmaWait<1>();  // S is there, O is not
-        Pin(S_);
-        Release(keys_);
-        unchanged = softmax(j);
-      }
-      if constexpr (kReleaseAfterScores) ReleaseQueries();
-      WgmmaWait<0>();
-      Pin(O_);
-      Pin(S_);
-      if (begin < end - 1) Release(values_);
-      finish_softmax(unchanged);
-      values_.WaitFull();
-      WgmmaFence();
-      Output();
-      WgmmaCommit();
-      rows.SumQuad();
-      WgmmaWait<0>();
-      Pin(O_);
-      Release(values_);
-    } else if constexpr (kReleaseAfterScores) {
-      ReleaseQueries();
-    }
-    Store(work, rows);
-    if constexpr (C::kOutputInQueries) {
-      if (threadIdx.x % 32 == 0) TmaStoreWaitRead<0>();
-      ReleaseQueries();
-    }
-  }
-
   template <class AnyRing>
   __device__ __forceinline__ void Release(AnyRing& ring) {
     ring.Release(ring.stage());
     ring.Advance();
   }
-  __device__ __forceinline__ void ReleaseQueries() {
-    __syncwarp();
-    Release(queries_);
+
+  // --- Query tiles ---------------------------------------------------------------------------------------------------
+  // The query tile at work, and the one before, whose O is still to be stored.
+  __device__ __forceinline__ const Work& ThisWork() const { return WorkIn(works_.StageBefore(1)); }
+  __device__ __forceinline__ const Work& LastWork() const { return WorkIn(works_.StageBefore(2)); }
+  __device__ __forceinline__ const Work& WorkIn(int slot) const {
+    return *static_cast<const Work*>(__cvta_shared_to_generic(shared_.work(slot)));
+  }
+
+  // Goes on to the next query tile, at its last key tile. False when there is none.
+  __device__ __forceinline__ bool NextTile() {
+    works_.WaitFull();
+    works_.Advance();
+    const Work& work = ThisWork();
+    if (work.row0 == Work::kNone) return false;
+    rows_ = SoftmaxRows();
+    j_ = work.end - 1;
+    const int row = (work.row0 + 64 * consumer_) * p_.query_step;
+    const TileRange tiles = VisibleTiles<C::Bc>(work.visible, row, row + 63 * p_.query_step + 1);
+    plain_begin_ = tiles.plain_begin;
+    plain_end_ = tiles.plain_end;
+    TakeQueries();
+    return true;
   }
 
   // Waits for Q, and keeps it if there is room.
@@ -138,7 +103,7 @@ class Consumer {
     queries_.WaitFull();
     if constexpr (C::kQueriesInRegisters) {
       const int lane = threadIdx.x % 32, row = WarpOfGroup() * 16 + lane % 16;
-      const uint32_t at = shared_.Q(consumer_) + row * 128;
+      const uint32_t at = shared_.Q(consumer_, queries_.stage()) + row * 128;
 #pragma unroll
       for (int k = 0; k < C::D / 16; ++k) {
         const int unit = 2 * (k % 4) + lane / 16;
@@ -147,11 +112,38 @@ class Consumer {
       ReleaseQueries();
     }
   }
+  __device__ __forceinline__ void ReleaseQueries() {
+    __syncwarp();
+    Release(queries_);
+  }
+
+  // --- Products ------------------------------------------------------------------------------------------------------
+  __device__ __forceinline__ void StartScores() {
+    keys_.WaitFull();
+    WgmmaFence();
+    Scores();
+    WgmmaCommit();
+  }
+  // S is there.
+  __device__ __forceinline__ void TakeScores() {
+    Pin(S_);
+    Release(keys_);
+  }
+  __device__ __forceinline__ void StartOutput() {
+    values_.WaitFull();
+    WgmmaFence();
+    Output();
+    WgmmaCommit();
+  }
+  __device__ __forceinline__ void Clear() {
+#pragma unroll
+    for (int i = 0; i < C::D / 2; ++i) O_[i] = 0;
+  }
 
   // S = Qi Kj^T.
   __device__ __forceinline__ void Scores() {
     const uint64_t K = RowMajorOperand(shared_.K(keys_.stage()));
-    const uint64_t Q = RowMajorOperand(shared_.Q(consumer_));
+    const uint64_t Q = RowMajorOperand(shared_.Q(consumer_, queries_.stage()));
 #pragma unroll
     for (int k = 0; k < C::D / 16; ++k) {
       const uint64_t Kk = K + k / 4 * (C::kKeyChunkBytes / 16) + k % 4 * 2;
@@ -172,10 +164,31 @@ class Consumer {
     }
   }
 
-  __device__ __forceinline__ void Mask(const Work& work, int j) {
+  // --- Softmax -------------------------------------------------------------------------------------------------------
+  // S becomes probabilities.
+  __device__ __forceinline__ void Softmax() {
+    if (j_ < plain_begin_ || j_ >= plain_end_) Mask();
+    unchanged_ = rows_.NewMaximum(Columns(S_), p_.scale.log2);
+#pragma unroll
+    for (int n = 0; n < C::Bc / 8; ++n) rows_.Exponentiate(Columns(S_)[n], p_.scale.log2);
+  }
+  // P, and what earlier tiles left in O to the same maximum.
+  __device__ __forceinline__ void FinishSoftmax() {
+#pragma unroll
+    for (int i = 0; i < C::Bc / 4; ++i) P_[i] = Pack<T>(S_[2 * i], S_[2 * i + 1]);
+    if (!unchanged_) rows_.Rescale(Columns(O_));
+    Pin(P_);
+    Pin(O_);
+  }
+
+  __device__ __forceinline__ int WarpRow(const Work& work) const {
+    return work.row0 + consumer_ * 64 + WarpOfGroup() * 16;
+  }
+
+  __device__ __forceinline__ void Mask() {
+    const Work& work = ThisWork();
     const int lane = threadIdx.x % 32;
-    const int row = work.row0 + consumer_ * 64 + WarpOfGroup() * 16 + lane / 4;
-    const int column = j * C::Bc + lane % 4 * 2;
+    const int row = WarpRow(work) + lane / 4, column = j_ * C::Bc + lane % 4 * 2;
     const Visible visible = work.visible;
     int first[2], last[2];
 #pragma unroll
@@ -186,31 +199,44 @@ class Consumer {
     MaskScores(Columns(S_), 0, first, last);
   }
 
-  // O and LSE of the warp's 16 rows, through shared memory that only this warp uses.
-  __device__ __forceinline__ void Store(const Work& work, const SoftmaxRows& rows) {
-    const int lane = threadIdx.x % 32, warp_row = consumer_ * 64 + WarpOfGroup() * 16;
-    const int row = work.row0 + warp_row + lane / 4;
-    float inverse[2];
+  // --- The end of rows -----------------------------------------------------------------------------------------------
+  // After the last scores: LSE, and what O must be multiplied by. Q is not needed any more.
+  __device__ __forceinline__ void FinishRows() {
+    if constexpr (!C::kQueriesInRegisters) ReleaseQueries();
+    rows_.SumQuad();
+    const Work& work = ThisWork();
+    const int lane = threadIdx.x % 32, row = WarpRow(work) + lane / 4;
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      inverse[r] = InverseSum(rows.l[r]);
+      inverse_[r] = InverseSum(rows_.l[r]);
       if (p_.lse != nullptr && lane % 4 == 0 && row + 8 * r < work.rows) {
         const int64_t head = static_cast<int64_t>(work.batch) * p_.heads + work.head;
-        p_.lse[head * p_.seqlen_q + row + 8 * r] = LogSumExp(rows.m[r], rows.l[r], p_.scale.natural);
+        p_.lse[head * p_.seqlen_q + row + 8 * r] = LogSumExp(rows_.m[r], rows_.l[r], p_.scale.natural);
       }
     }
+  }
+
+  // O of the warp's 16 rows of the tile before, through shared memory that only this warp uses.
+  __device__ __forceinline__ void Store() {
+    StorePass<0>();
+    if constexpr (C::kOutputPasses > 1) StorePass<1>();
+    if constexpr (C::kOutputPasses > 2) StorePass<2>();
+    works_.Release(works_.StageBefore(2));
+  }
+  template <int pass>
+  __device__ __forceinline__ void StorePass() {
+    constexpr int kRegisters = C::D / 2 / C::kOutputPasses, kColumns = C::kOutputChunks * 64;
+    static_assert(C::kOutputPasses <= 3);
+    float out[kRegisters];
 #pragma unroll
-    for (int i = 0; i < C::D / 2; ++i) O_[i] = __fmul_rn(O_[i], inverse[i / 2 % 2]);
-    if constexpr (C::kOutputInQueries) {
-      NamedBarrier(1 + consumer_, 128);  // the other warps' products may read these rows of Q
-    } else {
-      if (lane == 0) TmaStoreWaitRead<0>();
-      __syncwarp();
-    }
+    for (int i = 0; i < kRegisters; ++i) out[i] = __fmul_rn(O_[pass * kRegisters + i], inverse_[i / 2 % 2]);
+    if (threadIdx.x % 32 == 0) TmaStoreWaitRead<0>();
+    __syncwarp();
+    const Work& work = LastWork();
     const uint32_t stage = shared_.O(consumer_) + WarpOfGroup() * (16 * 128);
-    StageRows<T>(stage, C::kQueryChunkBytes, O_);
-    StoreRows<T, C::kChunks * 64>(p_.o_map, stage, C::kQueryChunkBytes, kEvictFirst, 0, work.q_row + warp_row,
-                                  work.head, work.q_batch);
+    StageRows<T>(stage, C::kQueryChunkBytes, out);
+    StoreRows<T, kColumns>(p_.o_map, stage, C::kQueryChunkBytes, kEvictFirst, pass * kColumns,
+                           work.q_row + consumer_ * 64 + WarpOfGroup() * 16, work.head, work.q_batch);
   }
 
   const Parameters& p_;
@@ -218,12 +244,18 @@ class Consumer {
   const int consumer_;
   KeyRing<C> keys_;
   ValueRing<C> values_;
-  QueryRing queries_;
+  QueryRing<C> queries_;
   WorkRing<C> works_;
 
   float S_[C::Bc / 2], O_[C::D / 2];
   uint32_t P_[C::Bc / 4];
   uint32_t Q_[C::D / 16][4];
+
+  int j_ = 0;                            // the key tile at work
+  int plain_begin_ = 0, plain_end_ = 0;  // key tiles that all of these rows see whole
+  SoftmaxRows rows_;
+  bool unchanged_ = false;  // the maximum, by the last key tile
+  float inverse_[2];        // of the row sums of the query tile before
 };
 
 }  // namespace bitflash::gpu::fa3

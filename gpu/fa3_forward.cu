@@ -111,10 +111,18 @@ void CheckStrides(const MappedTensor& t) {
 }
 
 CUtensorMap MapOf(MappedTensor t, int box_rows, bool packed) {
-  if (t.rows * t.heads * t.batch == 0) return {};  // no key: nobody reads it
   if (packed) t = PackedTensor(t);
   CheckStrides(t);
   return MakeTensorMap(t, box_rows);
+}
+
+// What limits a row in sequences of any length, relative to a key that VisibleInSequence moves. A window's side of 2^30
+// or more keys never ends within a sequence.
+Visible PackedVisible(data::Mask mask) {
+  for (int64_t* side : {&mask.left, &mask.right}) {
+    if (*side >= 1 << 30) *side = data::Mask::kUnlimited;
+  }
+  return VisibleKeys(mask, 0, 0);
 }
 
 fa3::Parameters ParametersOf(const data::Attention& a, const Tensors& t, void* workspace) {
@@ -124,7 +132,9 @@ fa3::Parameters ParametersOf(const data::Attention& a, const Tensors& t, void* w
   const auto of_rows = [&](const char* name, const void* address, const Strides& strides) {
     return MappedTensor{name, address, 2, a.batch, rows.heads, rows.per_head, a.head_dim, strides};
   };
+  // Without keys the kernel still reads a tile that nobody sees. It may be anything finite: Q.
   const auto of_keys = [&](const char* name, const void* address, const Strides& strides) {
+    if (a.seqlen_k == 0) return MappedTensor{name, t.q, 2, a.batch, a.heads_kv, 1, a.head_dim, t.q_strides};
     return MappedTensor{name, address, 2, a.batch, a.heads_kv, a.seqlen_k, a.head_dim, strides};
   };
   const int64_t query_tiles = (rows.per_head + shape.Br - 1) / shape.Br;
@@ -135,18 +145,18 @@ fa3::Parameters ParametersOf(const data::Attention& a, const Tensors& t, void* w
           .o_map = MapOf(of_rows("O", t.o, rows.o), 16, packed),
           .lse = t.lse,
           .seqlen_q = static_cast<int>(rows.per_head),
-          .seqlen_k = static_cast<int>(a.seqlen_k),
+          .seqlen_k = static_cast<int>(std::max<int64_t>(a.seqlen_k, 1)),
           .heads_q = divisor(rows.heads),
           .group = divisor(rows.group),
           .heads = static_cast<int>(rows.heads),
           .query_step = PacksHeads(a, t) ? 0 : 1,
-          .visible = VisibleKeys(a.mask, a.seqlen_q, static_cast<int>(a.seqlen_k)),
+          .visible = packed ? PackedVisible(a.mask) : VisibleKeys(a.mask, a.seqlen_q, static_cast<int>(a.seqlen_k)),
           .scale = ScaleOf(a),
           .order = OrderOf(a, rows, query_tiles),
           .next_tile = CountsTiles(a) || packed ? static_cast<int*>(workspace) : nullptr,
           .cu_seqlens_q = t.cu_seqlens_q,
           .cu_seqlens_k = t.cu_seqlens_k,
-          .mask = a.mask};
+          .bottom_right = a.mask.kind == data::Mask::Kind::kCausal || a.mask.kind == data::Mask::Kind::kWindow};
 }
 
 void Launch(const data::Attention& a, const Options& options, const Tensors& tensors, void* workspace, Stream& stream) {

@@ -18,66 +18,61 @@ class Producer {
         works_(shared.works()) {}
 
   __device__ void Run() {
-    BlockTiles tiles(p_);
-    while (!tiles.done()) {
+    for (BlockTiles tiles(p_); !tiles.done(); tiles.Advance()) {
       tiles.Draw();  // before the loads, behind which the answer arrives
-      Work work;
-      KeyPlace place;
-      if (FindWork<C>(p_, tiles.tile(), work, place)) {
-        Publish(work);
-        Load(work, place);
-      }
-      tiles.Advance();
+      works_.WaitEmpty();
+      Work& work = NextWork();
+      if (!FindWork<C>(p_, tiles.tile(), work)) continue;
+      Publish();
+      Load(work);
     }
-    Work end;
-    end.row0 = Work::kNone;
-    Publish(end);
+    works_.WaitEmpty();
+    NextWork().row0 = Work::kNone;
+    Publish();
   }
 
  private:
-  __device__ void Publish(const Work& work) {
-    works_.WaitEmpty();
-    *static_cast<Work*>(__cvta_shared_to_generic(shared_.work(works_.stage()))) = work;
+  __device__ Work& NextWork() const {
+    return *static_cast<Work*>(__cvta_shared_to_generic(shared_.work(works_.stage())));
+  }
+  __device__ void Publish() {
     MbarrierArrive(works_.full());
     works_.Advance();
   }
 
-  // In the order in which the consumers need them: V one tile behind K. Q also for rows that see no key, whose zeros
-  // may leave through its shared memory.
-  __device__ void Load(const Work& work, const KeyPlace& place) {
-    const bool any = work.begin < work.end;
-    if (any) LoadKeys(place, work.end - 1);
+  // In the order in which the consumers need them: V one tile behind K.
+  __device__ void Load(const Work& work) {
+    LoadKeys(work, work.end - 1);
     LoadQueries(work);
-    if (!any) return;
 #pragma unroll 1
     for (int j = work.end - 2; j >= work.begin; --j) {
-      LoadKeys(place, j);
-      LoadValues(place, j + 1);
+      LoadKeys(work, j);
+      LoadValues(work, j + 1);
     }
-    LoadValues(place, work.begin);
+    LoadValues(work, work.begin);
   }
 
   // Q is read once. K and V are read again by other blocks: without evict_last 0.7 % slower.
   __device__ void LoadQueries(const Work& work) {
 #pragma unroll
     for (int consumer = 0; consumer < C::kConsumers; ++consumer) {
-      const QueryRing ring = queries_.Neighbour(consumer);
+      const QueryRing<C> ring = queries_.Neighbour(consumer);
       ring.WaitEmpty();
-      LoadBox<C::kQueryChunkBytes>(shared_.Q(consumer), p_.q_map, ring.full(), kEvictFirst, work.q_row + 64 * consumer,
-                                   work.head, work.q_batch);
+      LoadBox<C::kQueryChunkBytes>(shared_.Q(consumer, ring.stage()), p_.q_map, ring.full(), kEvictFirst,
+                                   work.q_row + 64 * consumer, work.head, work.q_batch);
     }
     queries_.Advance();
   }
-  __device__ void LoadKeys(const KeyPlace& place, int j) {
+  __device__ void LoadKeys(const Work& work, int j) {
     keys_.WaitEmpty();
-    LoadBox<C::kKeyChunkBytes>(shared_.K(keys_.stage()), p_.k_map, keys_.full(), kEvictLast, place.row + j * C::Bc,
-                               place.head, place.batch);
+    LoadBox<C::kKeyChunkBytes>(shared_.K(keys_.stage()), p_.k_map, keys_.full(), kEvictLast, work.k_row + j * C::Bc,
+                               work.k_head, work.k_batch);
     keys_.Advance();
   }
-  __device__ void LoadValues(const KeyPlace& place, int j) {
+  __device__ void LoadValues(const Work& work, int j) {
     values_.WaitEmpty();
-    LoadBox<C::kKeyChunkBytes>(shared_.V(values_.stage()), p_.v_map, values_.full(), kEvictLast, place.row + j * C::Bc,
-                               place.head, place.batch);
+    LoadBox<C::kKeyChunkBytes>(shared_.V(values_.stage()), p_.v_map, values_.full(), kEvictLast, work.k_row + j * C::Bc,
+                               work.k_head, work.k_batch);
     values_.Advance();
   }
   // All columns of a tile. What the tensor does not have arrives as zeros, and counts.
@@ -95,7 +90,7 @@ class Producer {
   const Shared<C> shared_;
   KeyRing<C> keys_;
   ValueRing<C> values_;
-  QueryRing queries_;  // of the first consumer; the others' are at the same stage
+  QueryRing<C> queries_;  // of the first consumer; the others' are at the same stage
   WorkRing<C> works_;
 };
 

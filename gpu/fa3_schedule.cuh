@@ -55,7 +55,7 @@ struct TileOrder {
 struct Parameters {
   CUtensorMap q_map, k_map, v_map, o_map;  // boxes: 64 rows, Bc, Bc, 16
   float* lse;
-  int seqlen_q, seqlen_k;  // rows of a head, keys; of the longest sequence
+  int seqlen_q, seqlen_k;  // rows of a head, keys; of the longest sequence; at least 1, as in the maps
   Divisor heads_q, group;
   int heads;       // query heads of a sequence
   int query_step;  // 0: all rows of a tile are heads of one query, which see the same keys; otherwise 1
@@ -66,24 +66,27 @@ struct Parameters {
 
   // Sequences of different lengths, packed (Tensors::cu_seqlens_q): null or both.
   const int32_t *cu_seqlens_q, *cu_seqlens_k;
-  data::Mask mask;
+  bool bottom_right;  // `visible` is then that of sequences with as many keys as rows; otherwise of any
 };
+
+// Of one of several sequences. What is unlimited stays so (PackedVisible in fa3_forward.cu).
+__device__ __forceinline__ Visible VisibleInSequence(const Parameters& p, int rows, int keys) {
+  const int shift = p.bottom_right ? keys - rows : 0;
+  const auto moved = [&](int offset) { return offset == INT32_MAX || offset == -INT32_MAX ? offset : offset + shift; };
+  return {moved(p.visible.low), moved(p.visible.high), keys};
+}
 
 // A query tile. The producer finds out, the consumers read it in shared memory.
 struct Work {
   int row0;  // first query row; kNone: there is no more work
   int rows;  // of the sequence
   int batch, head;
-  int q_row, q_batch;  // where maps have row0
+  int q_row, q_batch;          // where the maps have row0
+  int k_row, k_head, k_batch;  // where the maps have key 0
   Visible visible;
-  int begin, end;  // key tiles that some row sees
+  int begin, end;  // key tiles that some row sees; where there are none, one that nobody sees
 
   static constexpr int kNone = -1;
-};
-
-// Where the maps have K and V of a query tile.
-struct KeyPlace {
-  int row, head, batch;
 };
 
 // Packed sequences are no tensor of [batch, heads, rows]: each starts behind the one before. Their maps have a row
@@ -99,29 +102,29 @@ __device__ __forceinline__ void PlaceInPacked(const int32_t* cu_seqlens, int seq
 
 // False when the tile has no rows.
 template <class C>
-__device__ __forceinline__ bool FindWork(const Parameters& p, int tile, Work& work, KeyPlace& keys) {
+__device__ __forceinline__ bool FindWork(const Parameters& p, int tile, Work& work) {
   const TileOrder::Place place = p.order.At(tile);
   work.batch = p.heads_q.Divide(place.head, work.head);
   int in_group;
-  keys.head = p.group.Divide(work.head, in_group);
+  work.k_head = p.group.Divide(work.head, in_group);
   work.row0 = place.query_tile * C::Br;
   work.rows = p.seqlen_q;
   work.q_row = work.row0;
-  work.q_batch = keys.batch = work.batch;
-  keys.row = 0;
+  work.q_batch = work.k_batch = work.batch;
+  work.k_row = 0;
   work.visible = p.visible;
   if (p.cu_seqlens_q != nullptr) {
-    int keys_of_sequence, shift;
+    int length, shift;
     PlaceInPacked(p.cu_seqlens_q, work.batch, p.seqlen_q, work.rows, shift, work.q_batch);
-    PlaceInPacked(p.cu_seqlens_k, work.batch, p.seqlen_k, keys_of_sequence, keys.row, keys.batch);
     work.q_row += shift;
-    work.visible = VisibleKeys(p.mask, work.rows, keys_of_sequence);
     if (work.row0 >= work.rows) return false;
+    PlaceInPacked(p.cu_seqlens_k, work.batch, p.seqlen_k, length, work.k_row, work.k_batch);
+    work.visible = VisibleInSequence(p, work.rows, length);
   }
   const int last_row = min(work.row0 + C::Br, work.rows) - 1;
   const TileRange tiles = VisibleTiles<C::Bc>(work.visible, work.row0 * p.query_step, last_row * p.query_step + 1);
   work.begin = tiles.begin;
-  work.end = tiles.end;
+  work.end = max(tiles.end, tiles.begin + 1);
   return true;
 }
 

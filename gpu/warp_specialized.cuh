@@ -30,6 +30,8 @@ class Ring {
     MbarrierInitFence();
   }
   __device__ int stage() const { return stage_; }
+  // n stages before, n < kStages.
+  __device__ int StageBefore(int n) const { return stage_ < n ? stage_ + kStages - n : stage_ - n; }
   __device__ uint32_t full() const { return full_ + stage_ * 8; }
   __device__ void WaitFull() const { MbarrierWait(full(), phase_); }
   __device__ void WaitEmpty() const { MbarrierWait(full_ + (kStages + stage_) * 8, phase_ ^ 1); }
