@@ -8,6 +8,7 @@
 #include <string>
 
 #include "data/error.h"
+#include "verify/case.h"
 #include "verify/cli/shell.h"
 #include "verify/device_run.h"
 #include "verify/schema_check.h"
@@ -17,13 +18,13 @@ namespace {
 
 using Json = nlohmann::json;
 
-struct Problem {
+struct CliProblem {
   const char* kernel;
   const char* flags;
 };
 
 // Lengths that end inside a tile unless the case is about whole ones.
-constexpr Problem kProblems[] = {
+constexpr CliProblem kProblems[] = {
     {"standard", "--heads-q 2 --head-dim 64 --seqlen 256"},
     {"standard", "--heads-q 2 --head-dim 128 --seqlen-q 133 --seqlen-k 301 --causal --dtype fp16"},
     {"standard", "--heads-q 4 --heads-kv 2 --head-dim 96 --seqlen 205 --fp32-scores --mask causal-top-left"},
@@ -69,7 +70,7 @@ bool Exists(std::string_view kernel) {
 
 TEST_CASE("every CUDA kernel gives the bits of its simulated twin, run after run") {
   int verified = 0;
-  for (const Problem& problem : kProblems) {
+  for (const CliProblem& problem : kProblems) {
     if (!Exists(problem.kernel)) continue;
     const TemporaryFolder folder;
     const Finished finished = Bitflash(std::string("verify --quiet --device cuda --repeat 3 --seed 11 --json=v.json "
@@ -89,6 +90,33 @@ TEST_CASE("every CUDA kernel gives the bits of its simulated twin, run after run
     ++verified;
   }
   std::printf("%d of %zu problems verified\n", verified, std::size(kProblems));
+}
+
+TEST_CASE("a saved case with sequences of several lengths: packed for fa3, refused by the others") {
+  const TemporaryFolder folder;
+  Problem p = GenerateProblem({.batch = 4,
+                               .heads_q = 6,
+                               .heads_kv = 2,
+                               .seqlen_q = 200,
+                               .seqlen_k = 300,
+                               .head_dim = 96,
+                               .head_dim_v = 96,
+                               .mask = data::Mask::Causal(),
+                               .format = data::Format::kBf16},
+                              data::ParseDistribution("hash-normal"), 3);
+  p.seqlens_q = {200, 1, 129, 0};
+  p.seqlens_k = {257, 300, 0, 64};
+  WriteCase(folder.path() + "/ragged.safetensors", {p, {}, {}});
+  for (const gpu::Kernel& kernel : CudaKernels()) {
+    if (!RunsHere(kernel)) continue;
+    const Finished finished =
+        Bitflash("verify --quiet --device cuda --case ragged.safetensors --kernel " + std::string(kernel.name), folder);
+    CAPTURE(finished.out);
+    CAPTURE(finished.err);
+    CHECK(finished.exit_code == (kernel.packs_sequences ? 0 : 2));
+    const std::string& said = kernel.packs_sequences ? finished.out : finished.err;
+    CHECK(said.find(kernel.packs_sequences ? "RESULT pass=1" : "sequences of several lengths") != std::string::npos);
+  }
 }
 
 TEST_CASE("run on the device and run in the simulator write the same files") {
