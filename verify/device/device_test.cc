@@ -242,11 +242,13 @@ TEST_CASE("tensors with more than 2^31 elements: the last head is what it is alo
       {"fa3", Problem(2, 9, 1, 1000000, 100, 128, Mask::Causal(), Format::kBf16)},    // Q and O
       {"fa3", Problem(33, 32, 32, 8, 16400, 128, Mask::Full(), Format::kBf16)},       // K and V
   };
-  for (const auto& [name, a] : cases) {
+  for (const auto& each : cases) {
+    const char* const name = each.kernel;
+    const Attention& a = each.attention;  // clang 14 captures no structured bindings
     const gpu::Kernel* kernel = gpu::FindKernel(name);
     if (kernel == nullptr || !gpu::DeviceRefusal(*kernel, gpu::CurrentDevice()).empty()) continue;
     const std::string problem = std::string(name) + ": " + data::ToString(a);
-    CAPTURE(problem);  // clang 14 captures no structured bindings
+    CAPTURE(problem);
     const LargeTensor q(stream, block, a.q_bytes() / 2), k(stream, block, a.k_bytes() / 2),
         v(stream, block, a.v_bytes() / 2);
     const gpu::Buffer o(a.o_bytes()), lse(a.lse_bytes()), workspace(kernel->WorkspaceBytes(a, {}));
