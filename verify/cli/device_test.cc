@@ -116,6 +116,8 @@ TEST_CASE("a saved case with sequences of several lengths: packed for fa3, refus
     CHECK(finished.exit_code == (kernel.packs_sequences ? 0 : 2));
     const std::string& said = kernel.packs_sequences ? finished.out : finished.err;
     CHECK(said.find(kernel.packs_sequences ? "RESULT pass=1" : "sequences of several lengths") != std::string::npos);
+    if (kernel.packs_sequences)
+      CHECK(said.find("sequences    packed, 200 x 257, 1 x 300, 129 x 0, 0 x 64\n") != std::string::npos);
   }
 }
 
