@@ -159,8 +159,17 @@ fa3::Parameters ParametersOf(const data::Attention& a, const Tensors& t, void* w
           .bottom_right = a.mask.kind == data::Mask::Kind::kCausal || a.mask.kind == data::Mask::Kind::kWindow};
 }
 
+void CheckDevice() {
+  const int major = DeviceAttribute(cudaDevAttrComputeCapabilityMajor);
+  const int minor = DeviceAttribute(cudaDevAttrComputeCapabilityMinor);
+  if (major == 9 && minor == 0) return;
+  throw data::UsageError("fa3: the device has compute capability " + std::to_string(major) + "." +
+                         std::to_string(minor) + ": wgmma and TMA as of 9.0 are needed");
+}
+
 void Launch(const data::Attention& a, const Options& options, const Tensors& tensors, void* workspace, Stream& stream) {
   if (!Validate(Fa3Forward(), a, options, tensors)) return;
+  CheckDevice();
   const fa3::Parameters parameters = ParametersOf(a, tensors, workspace);
   const int sms = DeviceAttribute(cudaDevAttrMultiProcessorCount);
   if (parameters.next_tile != nullptr) {

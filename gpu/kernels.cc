@@ -71,9 +71,6 @@ bool Validate(const Kernel& kernel, const data::Attention& a, const Options& opt
   const auto refuse = [&](const std::string& why) { throw data::UsageError(std::string(kernel.name) + ": " + why); };
   data::Validate(a);
   if (const std::string why = kernel.Refusal(a, options); !why.empty()) refuse(why);
-  if (kernel.hopper_only) {
-    if (const std::string why = DeviceRefusal(kernel, CurrentDevice()); !why.empty()) throw data::UsageError(why);
-  }
   if (!kernel.packs_sequences && (t.cu_seqlens_q != nullptr || t.cu_seqlens_k != nullptr)) {
     refuse("cu_seqlens: sequences of several lengths in one tensor are taken by fa3 only");
   }
