@@ -267,7 +267,7 @@ TEST_CASE("tensors with more than 2^31 elements: the last head is what it is alo
     };
     std::vector<uint16_t> mine(rows * a.head_dim);
     stream.ToHost(mine.data(), o, 2 * rows * a.head_dim, 2 * last_row * a.head_dim);
-    const DeviceCase alone{{name, Problem(1, 1, 1, rows, a.seqlen_k, a.head_dim, Mask::Full(), a.format)}};
+    const DeviceCase alone{{name, Problem(1, 1, 1, rows, a.seqlen_k, a.head_dim, a.mask, a.format)}};
     const std::vector<uint16_t> keys = part(last_key, a.seqlen_k);
     CHECK(mine == RunOnDevice(alone, {part(last_row, rows), keys, keys}, 1).o);
   }
