@@ -32,7 +32,7 @@ class Consumer {
 
   __device__ __forceinline__ void Run() {
     if (!NextTile()) return;
-    StartScores();
+    StartScores(false);
     WgmmaWait<0>();
     TakeScores();
     Clear();
@@ -47,20 +47,23 @@ class Consumer {
         Store();
         Clear();
       }
+      const bool keys_there = keys_.IsFull();  // asked early, because the answer takes a while
       FinishSoftmax();
       any_output = true;
-      leaving = --j_ < ThisWork().begin;
+      leaving = --j_ < begin_;
       if (leaving) {
-        FinishRows();
+        if constexpr (!C::kQueriesInRegisters) ReleaseQueries();
         if (!NextTile()) break;
       }
-      StartScores();  // of tile j
-      StartOutput();  // of tile j + 1, or of the last of the query tile before
+      StartScores(keys_there);  // of tile j
+      StartOutput();            // of tile j + 1, or of the last of the query tile before
+      if (leaving) FinishRows();
       WgmmaWait<1>();
       TakeScores();
       Softmax();  // while O is on its way
     }
     StartOutput();
+    FinishRows();
     WgmmaWait<0>();
     Pin(O_);
     Store();
@@ -88,12 +91,10 @@ class Consumer {
     works_.Advance();
     const Work& work = ThisWork();
     if (work.row0 == Work::kNone) return false;
-    rows_ = SoftmaxRows();
+    begin_ = work.begin;
     j_ = work.end - 1;
-    const int row = (work.row0 + 64 * consumer_) * p_.query_step;
-    const TileRange tiles = VisibleTiles<C::Bc>(work.visible, row, row + 63 * p_.query_step + 1);
-    plain_begin_ = tiles.plain_begin;
-    plain_end_ = tiles.plain_end;
+    plain_begin_ = work.plain_begin[consumer_];
+    plain_end_ = work.plain_end[consumer_];
     TakeQueries();
     return true;
   }
@@ -118,8 +119,8 @@ class Consumer {
   }
 
   // --- Products ------------------------------------------------------------------------------------------------------
-  __device__ __forceinline__ void StartScores() {
-    keys_.WaitFull();
+  __device__ __forceinline__ void StartScores(bool keys_there) {
+    if (!keys_there) keys_.WaitFull();
     WgmmaFence();
     Scores();
     WgmmaCommit();
@@ -130,6 +131,7 @@ class Consumer {
     Release(keys_);
   }
   __device__ __forceinline__ void StartOutput() {
+    Rescale();
     values_.WaitFull();
     WgmmaFence();
     Output();
@@ -165,19 +167,35 @@ class Consumer {
   }
 
   // --- Softmax -------------------------------------------------------------------------------------------------------
-  // S becomes probabilities.
+  // S becomes probabilities. This, not the products, is what a warpgroup waits for, so it is arranged for latency.
   __device__ __forceinline__ void Softmax() {
-    if (j_ < plain_begin_ || j_ >= plain_end_) Mask();
-    unchanged_ = rows_.NewMaximum(Columns(S_), p_.scale.log2);
+    if (j_ >= plain_end_) Mask<true>();
+    if (j_ < plain_begin_) Mask<false>();
+    auto& S = Columns(S_);
+    constexpr int N = C::Bc / 8;
+    float mx[4];  // four chains without temporaries
 #pragma unroll
-    for (int n = 0; n < C::Bc / 8; ++n) rows_.Exponentiate(Columns(S_)[n], p_.scale.log2);
+    for (int e = 0; e < 4; ++e) {
+      mx[e] = S[0][e];
+#pragma unroll
+      for (int n = 1; n < N; ++n) mx[e] = fmaxf(mx[e], S[n][e]);
+    }
+    unchanged_ = rows_.TakeMaximum({fmaxf(mx[0], mx[1]), fmaxf(mx[2], mx[3])}, p_.scale.log2);
+#pragma unroll
+    for (int n = 0; n < N + 2; ++n) {
+      if (n < N) rows_.Exponents(S[n], p_.scale.log2);
+      if (n >= 1 && n <= N) rows_.Powers(S[n - 1]);
+      if (n >= 2) rows_.Sum(S[n - 2]);
+    }
   }
   // P, and what earlier tiles left in O to the same maximum.
   __device__ __forceinline__ void FinishSoftmax() {
 #pragma unroll
     for (int i = 0; i < C::Bc / 4; ++i) P_[i] = Pack<T>(S_[2 * i], S_[2 * i + 1]);
-    if (!unchanged_) rows_.Rescale(Columns(O_));
     Pin(P_);
+  }
+  __device__ __forceinline__ void Rescale() {
+    if (!unchanged_) rows_.Rescale(Columns(O_));
     Pin(O_);
   }
 
@@ -185,26 +203,28 @@ class Consumer {
     return work.row0 + consumer_ * 64 + WarpOfGroup() * 16;
   }
 
+  // Hides the keys behind the last that a row sees, or those before the first.
+  template <bool behind>
   __device__ __forceinline__ void Mask() {
-    const Work& work = ThisWork();
-    const int lane = threadIdx.x % 32;
-    const int row = WarpRow(work) + lane / 4, column = j_ * C::Bc + lane % 4 * 2;
-    const Visible visible = work.visible;
-    int first[2], last[2];
+    const Visible visible = ThisWork().visible;
+    const int lane = threadIdx.x % 32, row = WarpRow(ThisWork()) + lane / 4, column = j_ * C::Bc;
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      first[r] = visible.Begin((row + 8 * r) * p_.query_step) - column;
-      last[r] = visible.End((row + 8 * r) * p_.query_step) - column;
+      const int query = (row + 8 * r) * p_.query_step;
+      if constexpr (behind) {
+        const int end = min(query + visible.high, visible.keys);
+        KeepColumns(Columns(S_), r, ColumnsBefore(end - column, lane % 4));
+      } else {
+        KeepColumns(Columns(S_), r, ~ColumnsBefore(query + visible.low - column, lane % 4));
+      }
     }
-    MaskScores(Columns(S_), 0, first, last);
   }
 
   // --- The end of rows -----------------------------------------------------------------------------------------------
-  // After the last scores: LSE, and what O must be multiplied by. Q is not needed any more.
+  // After the last scores of the query tile before: LSE, and what O must be multiplied by.
   __device__ __forceinline__ void FinishRows() {
-    if constexpr (!C::kQueriesInRegisters) ReleaseQueries();
     rows_.SumQuad();
-    const Work& work = ThisWork();
+    const Work& work = LastWork();
     const int lane = threadIdx.x % 32, row = WarpRow(work) + lane / 4;
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
@@ -214,6 +234,7 @@ class Consumer {
         p_.lse[head * p_.seqlen_q + row + 8 * r] = LogSumExp(rows_.m[r], rows_.l[r], p_.scale.natural);
       }
     }
+    rows_ = SoftmaxRows();
   }
 
   // O of the warp's 16 rows of the tile before, through shared memory that only this warp uses.
@@ -251,7 +272,7 @@ class Consumer {
   uint32_t P_[C::Bc / 4];
   uint32_t Q_[C::D / 16][4];
 
-  int j_ = 0;                            // the key tile at work
+  int begin_ = 0, j_ = 0;                // the key tile at work
   int plain_begin_ = 0, plain_end_ = 0;  // key tiles that all of these rows see whole
   SoftmaxRows rows_;
   bool unchanged_ = false;  // the maximum, by the last key tile

@@ -116,13 +116,12 @@ CUtensorMap MapOf(MappedTensor t, int box_rows, bool packed) {
   return MakeTensorMap(t, box_rows);
 }
 
-// What limits a row in sequences of any length, relative to a key that VisibleInSequence moves. A window's side of 2^30
-// or more keys never ends within a sequence.
-Visible PackedVisible(data::Mask mask) {
-  for (int64_t* side : {&mask.left, &mask.right}) {
-    if (*side >= 1 << 30) *side = data::Mask::kUnlimited;
-  }
-  return VisibleKeys(mask, 0, 0);
+// Of packed sequences: relative to where VisibleInSequence moves it.
+Visible VisibleOf(const data::Attention& a, bool packed) {
+  Visible visible = packed ? VisibleKeys(a.mask, 0, 0) : VisibleKeys(a.mask, a.seqlen_q, static_cast<int>(a.seqlen_k));
+  visible.low = fa3::Limited(visible.low);
+  visible.high = fa3::Limited(visible.high);
+  return visible;
 }
 
 fa3::Parameters ParametersOf(const data::Attention& a, const Tensors& t, void* workspace) {
@@ -150,7 +149,7 @@ fa3::Parameters ParametersOf(const data::Attention& a, const Tensors& t, void* w
           .group = divisor(rows.group),
           .heads = static_cast<int>(rows.heads),
           .query_step = PacksHeads(a, t) ? 0 : 1,
-          .visible = packed ? PackedVisible(a.mask) : VisibleKeys(a.mask, a.seqlen_q, static_cast<int>(a.seqlen_k)),
+          .visible = VisibleOf(a, packed),
           .scale = ScaleOf(a),
           .order = OrderOf(a, rows, query_tiles),
           .next_tile = CountsTiles(a) || packed ? static_cast<int*>(workspace) : nullptr,

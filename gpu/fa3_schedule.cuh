@@ -52,14 +52,20 @@ struct TileOrder {
   }
 };
 
+// Lengths are at most 2^30, so an offset of a mask of this many keys limits no row, and a row plus an offset is an int.
+inline constexpr int kUnlimited = 1 << 30;
+__host__ __device__ constexpr int Limited(int offset) {
+  return offset < -kUnlimited ? -kUnlimited : offset > kUnlimited ? kUnlimited : offset;
+}
+
 struct Parameters {
   CUtensorMap q_map, k_map, v_map, o_map;  // boxes: 64 rows, Bc, Bc, 16
   float* lse;
   int seqlen_q, seqlen_k;  // rows of a head, keys; of the longest sequence; at least 1, as in the maps
   Divisor heads_q, group;
-  int heads;       // query heads of a sequence
-  int query_step;  // 0: all rows of a tile are heads of one query, which see the same keys; otherwise 1
-  Visible visible;
+  int heads;        // query heads of a sequence
+  int query_step;   // 0: all rows of a tile are heads of one query, which see the same keys; otherwise 1
+  Visible visible;  // offsets at most kUnlimited
   Scale scale;
   TileOrder order;
   int* next_tile;  // counts tiles that were handed out beyond the first of each block; null: every gridDim.x-th
@@ -69,10 +75,12 @@ struct Parameters {
   bool bottom_right;  // `visible` is then that of sequences with as many keys as rows; otherwise of any
 };
 
-// Of one of several sequences. What is unlimited stays so (PackedVisible in fa3_forward.cu).
+// Of one of several sequences. What is unlimited stays so.
 __device__ __forceinline__ Visible VisibleInSequence(const Parameters& p, int rows, int keys) {
   const int shift = p.bottom_right ? keys - rows : 0;
-  const auto moved = [&](int offset) { return offset == INT32_MAX || offset == -INT32_MAX ? offset : offset + shift; };
+  const auto moved = [&](int offset) {
+    return offset == kUnlimited || offset == -kUnlimited ? offset : Limited(offset + shift);
+  };
   return {moved(p.visible.low), moved(p.visible.high), keys};
 }
 
@@ -84,7 +92,8 @@ struct Work {
   int q_row, q_batch;          // where the maps have row0
   int k_row, k_head, k_batch;  // where the maps have key 0
   Visible visible;
-  int begin, end;  // key tiles that some row sees; where there are none, one that nobody sees
+  int begin, end;                    // key tiles that some row sees; where there are none, one that nobody sees
+  int plain_begin[3], plain_end[3];  // those that all rows of a consumer see whole
 
   static constexpr int kNone = -1;
 };
@@ -125,6 +134,13 @@ __device__ __forceinline__ bool FindWork(const Parameters& p, int tile, Work& wo
   const TileRange tiles = VisibleTiles<C::Bc>(work.visible, work.row0 * p.query_step, last_row * p.query_step + 1);
   work.begin = tiles.begin;
   work.end = max(tiles.end, tiles.begin + 1);
+#pragma unroll 1
+  for (int consumer = 0; consumer < C::kConsumers; ++consumer) {
+    const int row = (work.row0 + 64 * consumer) * p.query_step;
+    const TileRange plain = VisibleTiles<C::Bc>(work.visible, row, row + 63 * p.query_step + 1);
+    work.plain_begin[consumer] = plain.begin < plain.end ? plain.plain_begin : INT32_MAX;
+    work.plain_end[consumer] = plain.plain_end;
+  }
   return true;
 }
 

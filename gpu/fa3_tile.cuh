@@ -100,7 +100,7 @@ class Shared {
   }
 
  private:
-  static constexpr int kWorkBytes = 64;
+  static constexpr int kWorkBytes = 128;
   static constexpr int kK = C::kQueryStages * C::kConsumers * C::kQueryBytes, kV = kK + C::kStages * C::kKeyBytes;
   static constexpr int kO = kV + C::kStages * C::kKeyBytes, kWork = kO + C::kConsumers * C::kOutputBytes;
   static constexpr int kKeyRing = kWork + kWorkSlots * kWorkBytes;

@@ -34,6 +34,7 @@ class Ring {
   __device__ int StageBefore(int n) const { return stage_ < n ? stage_ + kStages - n : stage_ - n; }
   __device__ uint32_t full() const { return full_ + stage_ * 8; }
   __device__ void WaitFull() const { MbarrierWait(full(), phase_); }
+  __device__ bool IsFull() const { return MbarrierTest(full(), phase_); }
   __device__ void WaitEmpty() const { MbarrierWait(full_ + (kStages + stage_) * 8, phase_ ^ 1); }
   // By one lane of each consumer warp.
   __device__ void Release(int stage) const {
