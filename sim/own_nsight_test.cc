@@ -63,6 +63,8 @@ TEST_CASE("bytes from L2 to the SMs of our own kernels: within 0.1 % of Nsight's
     CAPTURE(counted);
     CAPTURE(measured);
     CHECK(measured >= counted);  // the tile traffic is a floor: nothing that the model charges goes unread
+    // With a mask the blocks of fa3 draw tiles from a counter, whose answers come through the crossbar too.
+    if (launch.name == "fa3_forward" && row.at("mask") == "full") CHECK(measured == counted);
     const double percent = Percent(measured, counted);
     if (launch.name == "split_kv_combine" && percent >= 0.1) {
       std::printf("%s: %.3f %% more: sectors of m and l\n", name.c_str(), percent);
