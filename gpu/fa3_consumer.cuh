@@ -52,18 +52,16 @@ class Consumer {
       any_output = true;
       leaving = --j_ < begin_;
       if (leaving) {
-        if constexpr (!C::kQueriesInRegisters) ReleaseQueries();
+        FinishRows();
         if (!NextTile()) break;
       }
       StartScores(keys_there);  // of tile j
       StartOutput();            // of tile j + 1, or of the last of the query tile before
-      if (leaving) FinishRows();
       WgmmaWait<1>();
       TakeScores();
       Softmax();  // while O is on its way
     }
     StartOutput();
-    FinishRows();
     WgmmaWait<0>();
     Pin(O_);
     Store();
@@ -95,6 +93,7 @@ class Consumer {
     j_ = work.end - 1;
     plain_begin_ = work.plain_begin[consumer_];
     plain_end_ = work.plain_end[consumer_];
+    rows_.Restart();
     TakeQueries();
     return true;
   }
@@ -169,8 +168,7 @@ class Consumer {
   // --- Softmax -------------------------------------------------------------------------------------------------------
   // S becomes probabilities. This, not the products, is what a warpgroup waits for, so it is arranged for latency.
   __device__ __forceinline__ void Softmax() {
-    if (j_ >= plain_end_) Mask<true>();
-    if (j_ < plain_begin_) Mask<false>();
+    if (j_ >= plain_end_ || j_ < plain_begin_) Mask();
     auto& S = Columns(S_);
     constexpr int N = C::Bc / 8;
     float mx[4];  // four chains without temporaries
@@ -203,38 +201,34 @@ class Consumer {
     return work.row0 + consumer_ * 64 + WarpOfGroup() * 16;
   }
 
-  // Hides the keys behind the last that a row sees, or those before the first.
-  template <bool behind>
+  // Hides the keys that a row does not see.
   __device__ __forceinline__ void Mask() {
     const Visible visible = ThisWork().visible;
     const int lane = threadIdx.x % 32, row = WarpRow(ThisWork()) + lane / 4, column = j_ * C::Bc;
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       const int query = (row + 8 * r) * p_.query_step;
-      if constexpr (behind) {
-        const int end = min(query + visible.high, visible.keys);
-        KeepColumns(Columns(S_), r, ColumnsBefore(end - column, lane % 4));
-      } else {
-        KeepColumns(Columns(S_), r, ~ColumnsBefore(query + visible.low - column, lane % 4));
-      }
+      const int begin = query + visible.low, end = min(query + visible.high, visible.keys);
+      KeepColumns(Columns(S_), r, ColumnsBefore(end - column, lane % 4) & ~ColumnsBefore(begin - column, lane % 4));
     }
   }
 
   // --- The end of rows -----------------------------------------------------------------------------------------------
   // After the last scores of the query tile before: LSE, and what O must be multiplied by.
   __device__ __forceinline__ void FinishRows() {
+    if constexpr (!C::kQueriesInRegisters) ReleaseQueries();
     rows_.SumQuad();
-    const Work& work = LastWork();
-    const int lane = threadIdx.x % 32, row = WarpRow(work) + lane / 4;
+    const Work& work = ThisWork();
+    // One of the two rows is enough for a lane of a quad: the code should be short.
+    const int lane = threadIdx.x % 32, r = lane % 2, row = WarpRow(work) + lane / 4 + 8 * r;
+    const float l = r == 0 ? rows_.l[0] : rows_.l[1], m = r == 0 ? rows_.m[0] : rows_.m[1];
+    const float inverse = InverseSum(l);
 #pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      inverse_[r] = InverseSum(rows_.l[r]);
-      if (p_.lse != nullptr && lane % 4 == 0 && row + 8 * r < work.rows) {
-        const int64_t head = static_cast<int64_t>(work.batch) * p_.heads + work.head;
-        p_.lse[head * p_.seqlen_q + row + 8 * r] = LogSumExp(rows_.m[r], rows_.l[r], p_.scale.natural);
-      }
+    for (int i = 0; i < 2; ++i) inverse_[i] = __shfl_sync(~0u, inverse, lane / 4 * 4 + i);
+    if (p_.lse != nullptr && lane % 4 < 2 && row < work.rows) {
+      const int64_t head = static_cast<int64_t>(work.batch) * p_.heads + work.head;
+      p_.lse[head * p_.seqlen_q + row] = LogSumExp(m, l, p_.scale.natural);
     }
-    rows_ = SoftmaxRows();
   }
 
   // O of the warp's 16 rows of the tile before, through shared memory that only this warp uses.

@@ -14,6 +14,12 @@ struct SoftmaxRows {
   float l[2] = {0, 0};                  // this lane's part of the sum of exponentials
   float alpha[2], negative_max[2];      // of the current tile: rescale factor, -m scale_log2
 
+  // The next rows. What the last tile left to do with O (alpha) stays.
+  __device__ __forceinline__ void Restart() {
+#pragma unroll
+    for (int r = 0; r < 2; ++r) m[r] = -INFINITY, l[r] = 0;
+  }
+
   // Takes the scores of one tile of Bc keys into m. True when no lane of the warp has a row whose maximum grew: then
   // every alpha is 1, and multiplying by it would change no bit.
   template <int N>
@@ -35,7 +41,7 @@ struct SoftmaxRows {
       float mx = fmaxf(of_lane[r], __shfl_xor_sync(~0u, of_lane[r], 2));
       mx = fmaxf(m[r], fmaxf(mx, __shfl_xor_sync(~0u, mx, 1)));
       alpha[r] = Ex2(__fmul_rn(__fsub_rn(m[r], FiniteOrZero(mx)), scale_log2));
-      negative_max[r] = mx == -INFINITY ? -0.0f : -__fmul_rn(mx, scale_log2);
+      negative_max[r] = -(mx == -INFINITY ? 0.0f : __fmul_rn(mx, scale_log2));
       l[r] = __fmul_rn(l[r], alpha[r]);
       m[r] = mx;
       unchanged &= alpha[r] == 1.0f;
