@@ -55,6 +55,7 @@ missing() {
     case $package in
       ninja-build) program=ninja ;;
       clang) program=clang++ ;;
+      binutils) program=c++filt ;;
     esac
     command -v "$program" >/dev/null && continue
     [[ $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) == installed ]] && continue

@@ -7,6 +7,7 @@
 namespace bitflash::gpu {
 
 const Kernel& Fa2Forward();
+const Kernel& Fa3Forward();
 const Kernel& SplitKvDecode();
 const Kernel& StandardForward();
 

@@ -11,7 +11,7 @@
 namespace bitflash::gpu {
 
 const std::vector<Kernel>& Kernels() {
-  static const std::vector<Kernel> kernels = {StandardForward(), Fa2Forward(), SplitKvDecode()};
+  static const std::vector<Kernel> kernels = {StandardForward(), Fa2Forward(), Fa3Forward(), SplitKvDecode()};
   return kernels;
 }
 
@@ -20,6 +20,13 @@ const Kernel* FindKernel(std::string_view name) {
     if (kernel.name == name) return &kernel;
   }
   return nullptr;
+}
+
+std::string DeviceRefusal(const Kernel& kernel, const Device& device) {
+  const bool hopper = device.major == 9 && device.minor == 0;
+  if (!kernel.hopper_only || hopper) return "";
+  return std::string(kernel.name) + " needs compute capability 9.0 (wgmma and TMA of sm_90a); " + device.name +
+         " has " + std::to_string(device.major) + "." + std::to_string(device.minor);
 }
 
 Strides ContiguousStrides(int64_t heads, int64_t rows, int64_t columns) {
@@ -64,6 +71,13 @@ bool Validate(const Kernel& kernel, const data::Attention& a, const Options& opt
   const auto refuse = [&](const std::string& why) { throw data::UsageError(std::string(kernel.name) + ": " + why); };
   data::Validate(a);
   if (const std::string why = kernel.Refusal(a, options); !why.empty()) refuse(why);
+  if (!kernel.packs_sequences && (t.cu_seqlens_q != nullptr || t.cu_seqlens_k != nullptr)) {
+    refuse("cu_seqlens: sequences of several lengths in one tensor are taken by fa3 only");
+  }
+  if ((t.cu_seqlens_q == nullptr) != (t.cu_seqlens_k == nullptr)) {
+    refuse("cu_seqlens_q and cu_seqlens_k are needed together");
+  }
+  if (t.seqlens_k != nullptr && t.cu_seqlens_k != nullptr) refuse("seqlens_k and cu_seqlens_k contradict each other");
   const auto check = [&](const char* tensor, const void* address, const Strides& strides, int64_t elements) {
     if (elements == 0) return;
     if (address == nullptr) refuse(std::string(tensor) + " has no address");

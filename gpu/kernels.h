@@ -1,8 +1,9 @@
 // The CUDA kernels, each the twin of the simulated kernel of the same name (sim/kernels/), and how they are called.
 //
 // Limits of all of them: fp16 or bf16 in and out; head_dim = head_dim_v, one of 64, 96, 128, 192, 256; no softcap; no V
-// in K; compute capability 8.0 or newer. Pointers and strides are multiples of 16 bytes. Offsets are 64-bit: a tensor
-// may have more than 2^31 elements. Masks as data/mask.h. O of a row that sees no key is +0, its LSE -inf.
+// in K; compute capability 8.0 or newer (Kernel::hopper_only: 9.0). Pointers and strides are multiples of 16 bytes.
+// Offsets are 64-bit: a tensor may have more than 2^31 elements. Masks as data/mask.h. O of a row that sees no key is
+// +0, its LSE -inf.
 #ifndef BITFLASH_GPU_KERNELS_H_
 #define BITFLASH_GPU_KERNELS_H_
 
@@ -41,6 +42,13 @@ struct Tensors {
   // Entries beyond a sequence's length are not read.
   const int32_t* block_table = nullptr;
   int64_t pages_per_sequence = 0;
+
+  // fa3 only. Where each sequence starts, [batch + 1], device memory, non-decreasing from 0: Q and O are then
+  // [total_q, heads_q, head_dim], K and V [total_k, heads_kv, head_dim] (strides.batch unused), attention.seqlen_q /
+  // seqlen_k are the longest sequence's; LSE stays [batch, heads_q, seqlen_q] and rows beyond a sequence are not
+  // written.
+  const int32_t* cu_seqlens_q = nullptr;
+  const int32_t* cu_seqlens_k = nullptr;
 };
 
 // Contiguous Q, K, V and O at these addresses.
@@ -62,7 +70,9 @@ struct Tile {
 struct Kernel {
   std::string_view name;                   // of the twin: "fa2"
   std::string_view title;                  // "FlashAttention-2 forward, mma.sync"
-  std::vector<std::string_view> launches;  // names of its __global__ functions, in order
+  std::vector<std::string_view> launches;  // names of its __global__ functions, in order; not every call has all
+  bool hopper_only = false;                // wgmma and TMA: compute capability 9.0 and no other
+  bool packs_sequences = false;            // takes Tensors::cu_seqlens_q and cu_seqlens_k
 
   Tile (*TileOf)(const data::Attention& attention);
   // Why the kernel does not take the problem, in one sentence with the accepted values; empty when it does.
@@ -76,11 +86,14 @@ struct Kernel {
                  Stream& stream);
 };
 
-// "standard", "fa2", "split-kv".
+// "standard", "fa2", "fa3", "split-kv".
 const std::vector<Kernel>& Kernels();
 
 // Null for a kernel that has no CUDA twin.
 const Kernel* FindKernel(std::string_view name);
+
+// Why the kernel does not run on the device, whatever the problem; empty when it does.
+std::string DeviceRefusal(const Kernel& kernel, const Device& device);
 
 }  // namespace bitflash::gpu
 

@@ -14,21 +14,34 @@ struct SoftmaxRows {
   float l[2] = {0, 0};                  // this lane's part of the sum of exponentials
   float alpha[2], negative_max[2];      // of the current tile: rescale factor, -m scale_log2
 
+  // The next rows. What the last tile left to do with O (alpha) stays.
+  __device__ __forceinline__ void Restart() {
+#pragma unroll
+    for (int r = 0; r < 2; ++r) m[r] = -INFINITY, l[r] = 0;
+  }
+
   // Takes the scores of one tile of Bc keys into m. True when no lane of the warp has a row whose maximum grew: then
   // every alpha is 1, and multiplying by it would change no bit.
   template <int N>
   __device__ __forceinline__ bool NewMaximum(const float (&S)[N][4], float scale_log2) {
+    float mx[2];
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      mx[r] = fmaxf(S[0][2 * r], S[0][2 * r + 1]);
+#pragma unroll
+      for (int n = 1; n < N; ++n) mx[r] = fmaxf(mx[r], fmaxf(S[n][2 * r], S[n][2 * r + 1]));
+    }
+    return TakeMaximum(mx, scale_log2);
+  }
+  // The same with the maximum of this lane's scores of each row.
+  __device__ __forceinline__ bool TakeMaximum(const float (&of_lane)[2], float scale_log2) {
     bool unchanged = true;
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      float mx = fmaxf(S[0][2 * r], S[0][2 * r + 1]);
-#pragma unroll
-      for (int n = 1; n < N; ++n) mx = fmaxf(mx, fmaxf(S[n][2 * r], S[n][2 * r + 1]));
-      mx = fmaxf(mx, __shfl_xor_sync(~0u, mx, 2));
+      float mx = fmaxf(of_lane[r], __shfl_xor_sync(~0u, of_lane[r], 2));
       mx = fmaxf(m[r], fmaxf(mx, __shfl_xor_sync(~0u, mx, 1)));
-      const float mc = FiniteOrZero(mx);
-      alpha[r] = Ex2(__fmul_rn(__fsub_rn(m[r], mc), scale_log2));
-      negative_max[r] = -__fmul_rn(mc, scale_log2);
+      alpha[r] = Ex2(__fmul_rn(__fsub_rn(m[r], FiniteOrZero(mx)), scale_log2));
+      negative_max[r] = -(mx == -INFINITY ? 0.0f : __fmul_rn(mx, scale_log2));
       l[r] = __fmul_rn(l[r], alpha[r]);
       m[r] = mx;
       unchanged &= alpha[r] == 1.0f;
@@ -46,17 +59,24 @@ struct SoftmaxRows {
     }
   }
 
-  // Turns two columns of a row of each half into probabilities and adds them to the sums, in column order.
+  // Turns two columns of a row of each half into probabilities and adds them to the sums, in column order. Three steps,
+  // for kernels that place them by hand.
   __device__ __forceinline__ void Exponentiate(float (&S)[4], float scale_log2) {
+    Exponents(S, scale_log2);
+    Powers(S);
+    Sum(S);
+  }
+  __device__ __forceinline__ void Exponents(float (&S)[4], float scale_log2) const {
 #pragma unroll
-    for (int r = 0; r < 2; ++r) {
+    for (int e = 0; e < 4; ++e) S[e] = __fmaf_rn(S[e], scale_log2, negative_max[e / 2]);
+  }
+  __device__ __forceinline__ static void Powers(float (&S)[4]) {
 #pragma unroll
-      for (int c = 0; c < 2; ++c) {
-        float& p = S[2 * r + c];
-        p = Ex2(__fmaf_rn(p, scale_log2, negative_max[r]));
-        l[r] = __fadd_rn(l[r], p);
-      }
-    }
+    for (int e = 0; e < 4; ++e) S[e] = Ex2(S[e]);
+  }
+  __device__ __forceinline__ void Sum(const float (&p)[4]) {
+#pragma unroll
+    for (int e = 0; e < 4; ++e) l[e / 2] = __fadd_rn(l[e / 2], p[e]);
   }
 
   // l of the whole rows, in every lane: (l0 + l2) + (l1 + l3).
@@ -79,6 +99,25 @@ __device__ __forceinline__ void MaskScores(float (&S)[N][4], int column, const i
     for (int e = 0; e < 4; ++e) {
       const int key = column + 8 * n + e % 2;
       if (key < begin[e / 2] || key >= end[e / 2]) S[n][e] = -INFINITY;
+    }
+  }
+}
+
+// The same in fewer instructions for a tile of at most 128 keys, one bit for each of the lane's columns of a row: bit 2
+// n + e is S[n][2 r + e]. Those that come before column `end` of the tile; `quad` is lane % 4.
+__device__ __forceinline__ uint32_t ColumnsBefore(int end, int quad) {
+  const int k = min(max(end - 2 * quad, 0), 128), count = k / 8 * 2 + min(k % 8, 2);
+  return count >= 32 ? ~0u : (1u << count) - 1;
+}
+// -inf where the bit is not set.
+template <int N>
+__device__ __forceinline__ void KeepColumns(float (&S)[N][4], int r, uint32_t columns) {
+  static_assert(N <= 16);
+#pragma unroll
+  for (int n = 0; n < N; ++n) {
+#pragma unroll
+    for (int e = 0; e < 2; ++e) {
+      if (!(columns & (1u << (2 * n + e)))) S[n][2 * r + e] = -INFINITY;
     }
   }
 }

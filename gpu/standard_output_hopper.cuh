@@ -13,7 +13,7 @@ struct OutputShared {
   static constexpr int kStageBytes = kPBytes + kVBytes;
   static constexpr int kStages = (230000 - kAlignment) / kStageBytes;  // bytes in flight are what counts
   static constexpr int kBarriers = kStages * kStageBytes;
-  static constexpr int kBytes = kAlignment + kBarriers + Ring<kStages>::kBytes;
+  static constexpr int kBytes = kAlignment + kBarriers + Ring<kStages, kConsumerWarps>::kBytes;
 };
 
 namespace hopper {
@@ -26,7 +26,7 @@ __global__ void __launch_bounds__(kHopperThreads, 1)
   extern __shared__ unsigned char raw[];
   using Shared = OutputShared<kColumns, kBr>;
   const uint32_t shared = AlignedShared(raw);
-  Ring<Shared::kStages> ring(shared + Shared::kBarriers);
+  Ring<Shared::kStages, kConsumerWarps> ring(shared + Shared::kBarriers);
   if (threadIdx.x == 0) {
     ring.Init();
     PrefetchMap(p_map), PrefetchMap(v_map), PrefetchMap(o_map);

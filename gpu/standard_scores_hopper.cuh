@@ -52,7 +52,7 @@ struct ScoresShared {
   static constexpr int kBuffers = kUnits;
   static constexpr int kStaging = kStages * kStageBytes;
   static constexpr int kBarriers = kStaging + kConsumerWarps * kBuffers * kUnitBytes;
-  static constexpr int kBytes = kAlignment + kBarriers + Ring<kStages>::kBytes;
+  static constexpr int kBytes = kAlignment + kBarriers + Ring<kStages, kConsumerWarps>::kBytes;
   static_assert(kBytes <= 227 * 1024);
 };
 
@@ -83,7 +83,7 @@ __global__ void __launch_bounds__(kHopperThreads, 1)
   extern __shared__ unsigned char raw[];
   using Shared = ScoresShared<S, kBr>;
   const uint32_t shared = AlignedShared(raw);
-  Ring<Shared::kStages> ring(shared + Shared::kBarriers);
+  Ring<Shared::kStages, kConsumerWarps> ring(shared + Shared::kBarriers);
   if (threadIdx.x == 0) {
     ring.Init();
     PrefetchMap(q_map), PrefetchMap(k_map), PrefetchMap(s_map);

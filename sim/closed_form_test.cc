@@ -107,6 +107,50 @@ TEST_CASE("standard attention has TMA on sm90 and for 16-bit formats only") {
   }
 }
 
+TEST_CASE("FlashAttention-3 with TMA: whole tiles of Q, K and V, in boxes of 64 columns, and nothing else changes") {
+  const data::Gpu gpu = data::LoadGpu("h200");
+  for (const int64_t n : {1, 100, 1000, 1152, 1536}) {
+    for (const int64_t d : {64, 96, 128, 192, 256}) {
+      CAPTURE(n);
+      CAPTURE(d);
+      const Attention a = SelfAttention(n, d);
+      Tiling t = FindKernel("fa3").DefaultTiling(a, gpu);
+      REQUIRE(t.tma);
+      Ledger boxed = Launches("fa3", a, t)[0].ledger;
+      t.tma = false;
+      const Ledger plain = Launches("fa3", a, t)[0].ledger;
+      const int64_t row_tiles = CeilDiv(n, t.Br), key_tiles = CeilDiv(n, t.Bc), columns = CeilDiv(d, 64) * 64;
+      CHECK(Sum(boxed.l2_to_sm).read == row_tiles * (t.Br + key_tiles * 2 * t.Bc) * columns * 2);
+      CHECK(Sum(boxed.l2_to_sm).write == Sum(plain.l2_to_sm).write);
+      if (n % t.Br == 0 && n % t.Bc == 0 && d != 96) CHECK(boxed == plain);
+      boxed.l2_to_sm = plain.l2_to_sm;
+      CHECK(boxed == plain);
+    }
+  }
+}
+
+TEST_CASE("FlashAttention-3 has TMA where the CUDA kernel takes the problem; the packed heads of one query are a box") {
+  const data::Gpu gpu = data::LoadGpu("h200");
+  const Kernel& kernel = FindKernel("fa3");
+  const auto tma = [&](auto change) {
+    Attention a = SelfAttention(100, 128);
+    change(a);
+    return kernel.DefaultTiling(a, gpu).tma;
+  };
+  CHECK(tma([](Attention&) {}));
+  CHECK_FALSE(tma([](Attention& a) { a.head_dim = a.head_dim_v = 80; }));
+  CHECK_FALSE(tma([](Attention& a) { a.head_dim_v = 64; }));
+  CHECK_FALSE(tma([](Attention& a) { a.format = Format::kE4m3; }));
+  CHECK_FALSE(tma([](Attention& a) { a.softcap = 30; }));
+  Attention decode = SelfAttention(128, 128, 8);
+  decode.seqlen_q = decode.heads_kv = 1;
+  const Tiling t = kernel.DefaultTiling(decode, gpu);
+  CHECK((t.tma && t.pack_gqa));
+  CHECK(Sum(Launches("fa3", decode, t)[0].ledger.l2_to_sm).read == (128 + 2 * 128) * 128 * 2);
+  decode.seqlen_q = 2;
+  CHECK(Sum(Launches("fa3", decode, t)[0].ledger.l2_to_sm).read == (2 * 8 + 2 * 128) * 128 * 2);
+}
+
 TEST_CASE("FlashAttention: 2 N d + Tc (3 N d + 4 N) elements") {
   // Algorithm 1: K and V once; for every key tile Q and O are read, O is written, l and m are read and written.
   for (const int64_t n : {1, 100, 1000, 4096}) {

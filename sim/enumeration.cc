@@ -43,14 +43,10 @@ struct Problem {
   const int64_t rows = a.seqlen_q * packed;
   const int64_t d = Padded(a.head_dim), dv = Padded(a.head_dim_v);  // columns of tiles: whole matrix instructions
   const bool wgmma = false;
-  const bool boxes = false;                   // cuDNN's loads
   std::vector<std::vector<int64_t>> keys_of;  // query tile -> key tiles with a visible pair
 
   Problem(const Attention& attention, const Tiling& tiling, const Kernel& kernel)
-      : a(attention),
-        t(tiling),
-        wgmma(kernel.name == "fa3" || kernel.name == "cudnn-9.19-sm90"),
-        boxes(kernel.name == "cudnn-9.19-sm90") {
+      : a(attention), t(tiling), wgmma(kernel.name == "fa3" || kernel.name == "cudnn-9.19-sm90") {
     std::vector<std::set<int64_t>> seen((rows + t.Br - 1) / t.Br);
     for (int64_t row = 0; row < rows; ++row) {
       for (int64_t key = 0; key < a.seqlen_k; ++key) {
@@ -149,19 +145,12 @@ void CrossBox(const Problem& p, EnumeratedLaunch& l, const MappedTensor& tensor,
   }
 }
 
-// Rows of query tile i, and a key tile of K or V: row by row, or by TMA in boxes of whole tiles and 64 columns.
-void LoadTile(const Problem& p, EnumeratedLaunch& l, int64_t b, int64_t h, int64_t i) {
-  if (!p.boxes) return p.MoveRows(l, kQ, kRead, b, h, i, 0, p.a.head_dim, p.bytes);
-  for (int64_t col = 0; col < p.a.head_dim; col += 64)
-    CrossBox(p, l, {kQ, p.rows, p.a.head_dim}, i * p.t.Br, p.t.Br, col, 64);
-  p.UseRows(l, kQ, b, h, i, 0, p.a.head_dim);
-}
+// K or V of a key tile, whole: with TMA every row of the tile and whole boxes of 64 columns.
 void LoadKeyTile(const Problem& p, EnumeratedLaunch& l, TensorId tensor, int64_t b, int64_t h, int64_t j,
-                 int64_t columns) {
-  if (!p.boxes) return p.LoadKeys(l, tensor, b, h, j, 0, columns);
-  for (int64_t col = 0; col < columns; col += 64)
-    CrossBox(p, l, {tensor, p.a.seqlen_k, columns}, j * p.t.Bc, p.t.Bc, col, 64);
-  p.UseKeys(l, tensor, b, h, j, 0, columns);
+                 int64_t cols) {
+  if (!p.t.tma) return p.LoadKeys(l, tensor, b, h, j, 0, cols);
+  CrossBox(p, l, {tensor, p.a.seqlen_k, cols}, j * p.t.Bc, p.t.Bc, 0, RoundUp(cols, 64));
+  p.UseKeys(l, tensor, b, h, j, 0, cols);
 }
 
 // A block's work on one key tile with the softmax on chip, shared by fa2, fa3 and split-kv.
@@ -183,7 +172,12 @@ void OnlineStep(const Problem& p, EnumeratedLaunch& l, int64_t b, int64_t h, int
 }
 
 void LoadQueries(const Problem& p, EnumeratedLaunch& l, int64_t b, int64_t h, int64_t i) {
-  LoadTile(p, l, b, h, i);
+  if (p.t.tma && (p.packed == 1 || p.a.seqlen_q == 1)) {  // no box has the packed rows of two queries
+    CrossBox(p, l, {kQ, p.rows, p.a.head_dim}, i * p.t.Br, p.t.Br, 0, RoundUp(p.a.head_dim, 64));
+    p.UseRows(l, kQ, b, h, i, 0, p.a.head_dim);
+  } else {
+    p.MoveRows(l, kQ, kRead, b, h, i, 0, p.a.head_dim, p.bytes);
+  }
   l.SharedWrite(kQ, p.t.Br * p.d * p.bytes);  // rows beyond the last are zeros
 }
 

@@ -7,9 +7,9 @@
 
 namespace bitflash::sim {
 
-std::vector<NsightRow> ReadNsight(const std::string& name) {
-  const std::string text = data::ReadTextFile(std::string(BITFLASH_SOURCE_DIR) + "/data/golden/" + name);
-  data::CsvReader reader(text, name);
+std::vector<NsightRow> ReadCsv(const std::string& path) {
+  const std::string text = data::ReadTextFile(std::string(BITFLASH_SOURCE_DIR) + "/" + path);
+  data::CsvReader reader(text, path);
   const data::CsvRecord header = reader.Read();
   std::vector<NsightRow> rows;
   while (!reader.at_end()) {
@@ -20,6 +20,8 @@ std::vector<NsightRow> ReadNsight(const std::string& name) {
   }
   return rows;
 }
+
+std::vector<NsightRow> ReadNsight(const std::string& name) { return ReadCsv("data/golden/" + name); }
 
 int64_t Number(const NsightRow& row, const std::string& column) { return std::stoll(row.at(column)); }
 

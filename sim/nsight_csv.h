@@ -14,7 +14,10 @@ namespace bitflash::sim {
 
 using NsightRow = std::map<std::string, std::string>;  // column -> text
 
-// The rows of data/golden/NAME, whose first line names the columns.
+// The rows of a file of the repository, whose first line names the columns: "gpu/hopper_builds.csv".
+std::vector<NsightRow> ReadCsv(const std::string& path);
+
+// Those of data/golden/NAME.
 std::vector<NsightRow> ReadNsight(const std::string& name);
 
 int64_t Number(const NsightRow& row, const std::string& column);

@@ -2,6 +2,7 @@
 // memory. data/golden/README.md says how they were recorded.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <map>
@@ -28,9 +29,18 @@ LaunchCount CountOf(const NsightRow& row, const Gpu& gpu) {
   const Attention a = ProblemOf(row, MaskOf(row.at("mask")));
   const Tiling t =
       TwinTiling(kernel, a, gpu, Number(row, "chunk"), Number(row, "page_size"), Number(row, "fp32_scores") != 0);
-  const LaunchCount launch = CountKernel(kernel, a, t, gpu).launches.at(static_cast<size_t>(Number(row, "step")));
-  CHECK(launch.name == row.at("launch"));
-  return launch;
+  const Count count = CountKernel(kernel, a, t, gpu);
+  const auto launch = std::ranges::find(count.launches, row.at("launch"), &LaunchCount::name);
+  REQUIRE(launch != count.launches.end());
+  return *launch;
+}
+
+// The rows of the recording that some twin has.
+std::vector<NsightRow> Rows(const OwnRecording& recording) {
+  std::vector<NsightRow> rows = ReadNsight(recording.nsight);
+  CHECK(static_cast<int64_t>(rows.size()) == recording.nsight_launches);
+  std::erase_if(rows, [](const NsightRow& row) { return row.at("launch") == kCounterReset; });
+  return rows;
 }
 
 // Blocks of split_kv_combine that share a row each ask for the sectors of its m and l; where two of them meet on an SM,
@@ -40,13 +50,16 @@ constexpr double kFoundInL1 = 0.2;
 TEST_CASE("bytes from L2 to the SMs of our own kernels: within 0.1 % of Nsight's counter") {
   const OwnRecording recording = ReadOwnRecording();
   int64_t within = 0, exact = 0, found_in_l1 = 0;
-  for (const NsightRow& row : ReadNsight(recording.nsight)) {
+  const std::vector<NsightRow> rows = Rows(recording);
+  for (const NsightRow& row : rows) {
     const std::string name = NameOf(row);
     CAPTURE(name);
     const LaunchCount launch = CountOf(row, recording.gpu);
     const int64_t counted = Sum(launch.ledger.l2_to_sm).read, measured = Number(row, "xbar_read_bytes");
     CAPTURE(counted);
     CAPTURE(measured);
+    // With a mask the blocks of fa3 draw tiles from a counter, whose answers come through the crossbar too.
+    if (launch.name == "fa3_forward" && row.at("mask") == "full") CHECK(measured == counted);
     const double percent = Percent(measured, counted);
     if (launch.name == "split_kv_combine") {
       const int64_t statistics =
@@ -68,7 +81,7 @@ TEST_CASE("bytes from L2 to the SMs of our own kernels: within 0.1 % of Nsight's
   }
   std::printf("%lld launches of our own kernels within 0.1 %%, %lld of them to the byte; %lld not\n",
               static_cast<long long>(within), static_cast<long long>(exact), static_cast<long long>(found_in_l1));
-  CHECK(within + found_in_l1 == recording.nsight_launches);
+  CHECK(within + found_in_l1 == static_cast<int64_t>(rows.size()));
 }
 
 TEST_CASE("all launches of a kernel together: within 0.1 % of Nsight's counter") {
@@ -77,7 +90,7 @@ TEST_CASE("all launches of a kernel together: within 0.1 % of Nsight's counter")
   };
   std::map<std::string, Bytes> calls;
   const OwnRecording recording = ReadOwnRecording();
-  for (const NsightRow& row : ReadNsight(recording.nsight)) {
+  for (const NsightRow& row : Rows(recording)) {
     Bytes& call = calls[row.at("kernel") + " " + row.at("case")];
     call.counted += Sum(CountOf(row, recording.gpu).ledger.l2_to_sm).read;
     call.measured += Number(row, "xbar_read_bytes");
@@ -132,7 +145,7 @@ TEST_CASE("and writes to the byte S and O; P and LSE within 0.01 %") {
 
 TEST_CASE("our own kernels have at least the shared memory of their twins") {
   const OwnRecording recording = ReadOwnRecording();
-  for (const NsightRow& row : ReadNsight(recording.nsight)) {
+  for (const NsightRow& row : Rows(recording)) {
     CAPTURE(NameOf(row));
     const LaunchCount launch = CountOf(row, recording.gpu);
     // The kernels fetch ahead where it costs no block of an SM, and split-kv asks for more than it uses so that fewer

@@ -31,6 +31,17 @@ OwnRecording ReadOwnRecording() {
   return {data::LoadGpu(*name), "own/" + recorded + "_nsight.csv", manifest.at("nsight").at("launches")};
 }
 
+std::vector<std::string> RecordedKernels() {
+  const nlohmann::json files =
+      nlohmann::json::parse(data::ReadTextFile(std::string(BITFLASH_SOURCE_DIR) + "/data/golden/own/manifest.json"))
+          .at("files");
+  std::vector<std::string> names;
+  for (const Kernel& kernel : Kernels()) {
+    if (files.contains(std::string(kernel.name) + ".json")) names.emplace_back(kernel.name);
+  }
+  return names;
+}
+
 Tiling TwinTiling(const Kernel& kernel, const Attention& a, const Gpu& gpu, int64_t chunk, int64_t page_size,
                   bool fp32_scores) {
   Tiling t = kernel.DefaultTiling(a, gpu);

@@ -5,11 +5,16 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "data/gpu.h"
 #include "sim/kernels/kernels.h"
 
 namespace bitflash::sim {
+
+// A launch that no twin has: one thread sets the counter by which fa3's blocks take tiles to 0.
+inline constexpr std::string_view kCounterReset = "fa3_reset";
 
 struct OwnRecording {
   Gpu gpu;                    // the built-in facts of the GPU that data/golden/own/manifest.json names
@@ -17,6 +22,9 @@ struct OwnRecording {
   int64_t nsight_launches{};  // its rows
 };
 OwnRecording ReadOwnRecording();
+
+// The kernels that the folder has a recording of, "fa2".
+std::vector<std::string> RecordedKernels();
 
 // The twin's own tile for the problem, with the choices that the caller of the CUDA kernel made. Not the recorded tile:
 // kernel and twin must not drift apart.

@@ -20,7 +20,7 @@ struct Tiling {
   bool fp32_scores = false;  // standard: S in HBM as fp32 instead of the input format
   bool row_on_chip = true;   // standard: a row of scores fits on chip, so softmax reads S once
   int64_t row_blocks = 1;    // split-kv: blocks that combine the parts of one row, each for some of its columns
-  bool tma = false;          // standard: Q, K, V and P come in boxes by TMA, S leaves by it; sm90, 16-bit formats
+  bool tma = false;  // as our CUDA kernel on sm90: Q, K, V and P (`standard`) come in boxes by TMA, S leaves by it
 
   bool operator==(const Tiling&) const = default;
 };

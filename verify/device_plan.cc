@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 #include <optional>
 #include <utility>
 
@@ -25,6 +26,18 @@ std::string ToString(const gpu::Tile& tile) {
   };
   return "tiles of " + std::to_string(tile.Br) + "x" + std::to_string(tile.Bc) + count(tile.warps, "warp") +
          count(tile.stages, "stage");
+}
+
+// Calls body(row of a sequence of `rows` among those of all heads of a padded tensor, row among packed ones).
+template <class Body>
+void EachPackedRow(const std::vector<int64_t>& lengths, int64_t heads, int64_t rows, const Body& body) {
+  int64_t start = 0;
+  for (size_t b = 0; b < lengths.size(); start += lengths[b++]) {
+    for (int64_t h = 0; h < heads; ++h) {
+      for (int64_t r = 0; r < lengths[b]; ++r)
+        body((static_cast<int64_t>(b) * heads + h) * rows + r, (start + r) * heads + h);
+    }
+  }
 }
 
 }  // namespace
@@ -79,6 +92,40 @@ DevicePlan PlanDevice(const gpu::Kernel& kernel, const sim::Kernel& twin, const 
     throw UsageError("CUDA kernel " + name + ": " + why);
   }
   return plan;
+}
+
+void PackSequences(DevicePlan& plan, const Problem& problem) {
+  if (!plan.kernel->packs_sequences) {
+    throw UsageError("CUDA kernel " + std::string(plan.kernel->name) +
+                     ": the case has sequences of several lengths, which fa3 alone takes");
+  }
+  for (int64_t b = 0; b < problem.attention.batch; ++b) {
+    plan.queries.push_back(problem.queries(b));
+    plan.keys.push_back(problem.keys(b));
+  }
+}
+
+Tensor Pack(const Tensor& padded, const std::vector<int64_t>& lengths) {
+  const int64_t heads = padded.shape()[1], columns = padded.shape()[3];
+  Tensor packed =
+      Tensor::Zeros(padded.type(), {std::accumulate(lengths.begin(), lengths.end(), int64_t{0}), heads, columns});
+  const data::Buffer to = packed.ContiguousBytes(), from = padded.ContiguousBytes();
+  const int64_t bytes = columns * padded.type().bytes();
+  EachPackedRow(lengths, heads, padded.shape()[2], [&](int64_t in_padded, int64_t in_packed) {
+    std::memcpy(to.data() + in_packed * bytes, from.data() + in_padded * bytes, static_cast<size_t>(bytes));
+  });
+  return packed;
+}
+
+Tensor Unpack(const Tensor& packed, const std::vector<int64_t>& lengths, int64_t rows) {
+  const int64_t heads = packed.shape()[1], columns = packed.shape()[2];
+  Tensor padded = Tensor::Zeros(packed.type(), {static_cast<int64_t>(lengths.size()), heads, rows, columns});
+  const data::Buffer to = padded.ContiguousBytes(), from = packed.ContiguousBytes();
+  const int64_t bytes = columns * packed.type().bytes();
+  EachPackedRow(lengths, heads, rows, [&](int64_t in_padded, int64_t in_packed) {
+    std::memcpy(to.data() + in_padded * bytes, from.data() + in_packed * bytes, static_cast<size_t>(bytes));
+  });
+  return padded;
 }
 
 PagedCache Paginate(const Attention& a, const KernelInputs& inputs, int64_t page_size) {

@@ -31,12 +31,23 @@ struct DevicePlan {
   data::Attention attention;
   gpu::Options options;
   sim::Tiling tiling;  // of the simulated twin: the tile that the CUDA kernel is built for
+  // Rows and keys of each sequence, which the device gets packed (Tensors::cu_seqlens_q); empty: all are the problem's.
+  std::vector<int64_t> queries, keys;
 };
 
 // `choice` is what the user chose of the tiling; `gpu` stands for the device. Throws UsageError for a choice that the
 // CUDA kernel is not built for, naming what it is built for, and for what it refuses.
 DevicePlan PlanDevice(const gpu::Kernel& kernel, const sim::Kernel& twin, const data::Attention& attention,
                       const data::Gpu& gpu, const sim::TilingChoice& choice);
+
+// Makes the plan that of a ragged problem (Problem::ragged). Throws UsageError when the kernel takes no packed
+// sequences.
+void PackSequences(DevicePlan& plan, const Problem& problem);
+
+// The first `lengths[b]` rows of each sequence of a [batch, heads, rows, columns] tensor as [total, heads, columns],
+// and back, with zeros in the other rows. Of contiguous tensors; LSE is not packed.
+data::Tensor Pack(const data::Tensor& padded, const std::vector<int64_t>& lengths);
+data::Tensor Unpack(const data::Tensor& packed, const std::vector<int64_t>& lengths, int64_t rows);
 
 // K and V as a paged cache. A sequence's pages are scattered over the pool, so that a kernel that ignores the table
 // reads other keys; rows of a page beyond the sequence's end are 0xFF bytes, NaN in every format.

@@ -95,6 +95,44 @@ TEST_CASE("splits become the keys of a part, in whole tiles") {
   CHECK(Plan(Fake("standard"), a, {.fp32_scores = true}).options.fp32_scores);
 }
 
+TEST_CASE("packed sequences lie one behind another, and come back with zeros where a sequence has no row") {
+  const std::vector<int64_t> lengths = {2, 0, 3};
+  data::Tensor padded = data::Tensor::Zeros(data::ElementType::Unsigned(2), {3, 2, 4, 5});
+  auto* const bits = reinterpret_cast<uint16_t*>(padded.ContiguousBytes().data());
+  for (int n = 0; n < 3 * 2 * 4 * 5; ++n) bits[n] = static_cast<uint16_t>(n + 1);
+  const data::Tensor packed = Pack(padded, lengths);
+  CHECK(packed.shape() == std::vector<int64_t>{5, 2, 5});
+  const auto at = [&](int64_t row, int64_t head, int64_t column) {
+    return packed.Elements<uint16_t>()[(row * 2 + head) * 5 + column];
+  };
+  CHECK(at(0, 0, 0) == bits[0]);
+  CHECK(at(1, 1, 4) == bits[(1 * 4 + 1) * 5 + 4]);            // sequence 0, head 1, row 1
+  CHECK(at(4, 0, 2) == bits[((2 * 2 + 0) * 4 + 2) * 5 + 2]);  // sequence 2, head 0, row 2
+  const data::Tensor back = Unpack(packed, lengths, 4);
+  CHECK(back.shape() == padded.shape());
+  for (int64_t n = 0; n < 3 * 2 * 4; ++n) {
+    const bool own = n % 4 < lengths[static_cast<size_t>(n / 8)];
+    for (int64_t c = 0; c < 5; ++c)
+      CHECK(back.Elements<uint16_t>()[n * 5 + c] == (own ? padded.Elements<uint16_t>()[n * 5 + c] : 0));
+  }
+}
+
+TEST_CASE("a ragged case is packed for a kernel that takes it, and refused for others") {
+  gpu::Kernel kernel = Fake("fa3");
+  kernel.packs_sequences = true;
+  DevicePlan plan{.kernel = &kernel, .attention = Problem()};
+  verify::Problem ragged;
+  ragged.attention = Problem();
+  ragged.seqlens_k = {700, 3};
+  PackSequences(plan, ragged);
+  CHECK(plan.queries == std::vector<int64_t>{1, 1});
+  CHECK(plan.keys == std::vector<int64_t>{700, 3});
+  kernel.packs_sequences = false;
+  CHECK_THROWS_WITH_AS(PackSequences(plan, ragged),
+                       "CUDA kernel fa3: the case has sequences of several lengths, which fa3 alone takes",
+                       data::UsageError);
+}
+
 TEST_CASE("a paged cache holds every row once, on scattered pages, and NaNs behind the last key") {
   Attention a = Problem();
   a.seqlen_k = 37;

@@ -25,13 +25,14 @@ gpu::Device CurrentCudaDevice();
 
 struct DeviceOutputs {
   data::Tensor o;      // [batch, heads_q, seqlen_q, head_dim_v], 16-bit patterns
-  data::Tensor lse;    // [batch, heads_q, seqlen_q], fp32
+  data::Tensor lse;    // [batch, heads_q, seqlen_q], fp32; both with zeros in rows that a sequence does not have
   double seconds = 0;  // from the start of the first launch to the end of the last
 };
 
-// Copies the inputs of the whole problem to the device, with NaNs behind them, and for each of `times` runs: fills O,
-// LSE and the workspace with 0xFF bytes, launches, waits, and hands the outputs to `take`. Throws what the kernel
-// throws and UndecidedError when the device has not enough memory or cannot run the code of this build.
+// Copies the inputs of the whole problem to the device (packed, if the plan says so), with NaNs behind them, and for
+// each of `times` runs: fills O, LSE and the workspace with 0xFF bytes, launches, waits, and hands the outputs to
+// `take`. Throws what the kernel throws and UndecidedError when the device has not enough memory or cannot run the code
+// of this build.
 void RunOnDevice(const DevicePlan& plan, const KernelInputs& inputs, int64_t times,
                  const std::function<void(DeviceOutputs)>& take);
 

@@ -1,3 +1,5 @@
+#include <cstring>
+#include <numeric>
 #include <string>
 
 #include "data/error.h"
@@ -27,16 +29,46 @@ gpu::Buffer Upload(gpu::Stream& stream, const Tensor& tensor) {
   return Upload(stream, tensor.ContiguousBytes().data(), tensor.bytes());
 }
 
+// Where each sequence starts, and the end of the last.
+std::vector<int32_t> Starts(const std::vector<int64_t>& lengths) {
+  std::vector<int32_t> starts = {0};
+  for (const int64_t length : lengths) starts.push_back(starts.back() + static_cast<int32_t>(length));
+  return starts;
+}
+
+gpu::Strides PackedStrides(int64_t heads, int64_t columns) { return {.head = columns, .row = heads * columns}; }
+
+// [batch, heads_q, seqlen_q]: zeros where a sequence has no row.
+void ClearPadding(Tensor& lse, const std::vector<int64_t>& queries) {
+  const int64_t heads = lse.shape()[1], rows = lse.shape()[2];
+  const data::Buffer bytes = lse.ContiguousBytes();
+  for (int64_t n = 0; n < static_cast<int64_t>(queries.size()) * heads; ++n) {
+    const int64_t length = queries[static_cast<size_t>(n / heads)];
+    std::memset(bytes.data() + (n * rows + length) * 4, 0, static_cast<size_t>(rows - length) * 4);
+  }
+}
+
 void Run(const DevicePlan& plan, const KernelInputs& inputs, int64_t times,
          const std::function<void(DeviceOutputs)>& take) {
   const Attention& a = plan.attention;
   const gpu::Options& options = plan.options;
   gpu::Stream stream;
+  const bool packed = !plan.queries.empty();
   const gpu::Buffer o(a.o_bytes()), lse(a.lse_bytes()), workspace(plan.kernel->WorkspaceBytes(a, options));
-  const gpu::Buffer q = Upload(stream, inputs.q);
-  gpu::Buffer k, v, block_table;
+  const gpu::Buffer q = Upload(stream, packed ? Pack(inputs.q, plan.queries) : inputs.q);
+  gpu::Buffer k, v, block_table, starts_q, starts_k;
   gpu::Tensors tensors = gpu::ContiguousTensors(a, q.data(), nullptr, nullptr, o.data(), lse.as<float>());
-  if (options.page_size > 0) {
+  if (packed) {
+    const std::vector<int32_t> of_q = Starts(plan.queries), of_k = Starts(plan.keys);
+    starts_q = Upload(stream, of_q.data(), static_cast<int64_t>(4 * of_q.size()));
+    starts_k = Upload(stream, of_k.data(), static_cast<int64_t>(4 * of_k.size()));
+    k = Upload(stream, Pack(inputs.k, plan.keys));
+    v = Upload(stream, Pack(inputs.v, plan.keys));
+    tensors.cu_seqlens_q = starts_q.as<int32_t>();
+    tensors.cu_seqlens_k = starts_k.as<int32_t>();
+    tensors.q_strides = tensors.o_strides = PackedStrides(a.heads_q, a.head_dim);
+    tensors.k_strides = tensors.v_strides = PackedStrides(a.heads_kv, a.head_dim);
+  } else if (options.page_size > 0) {
     const PagedCache cache = Paginate(a, inputs, options.page_size);
     k = Upload(stream, cache.k);
     v = Upload(stream, cache.v);
@@ -63,8 +95,16 @@ void Run(const DevicePlan& plan, const KernelInputs& inputs, int64_t times,
         .o = Tensor::Zeros(data::ElementType::Unsigned(2), {a.batch, a.heads_q, a.seqlen_q, a.head_dim_v}),
         .lse = Tensor::Zeros(data::Format::kFp32, {a.batch, a.heads_q, a.seqlen_q}),
         .seconds = after.MillisecondsSince(before) * 1e-3};
-    stream.ToHost(outputs.o.ContiguousBytes().data(), o, o.bytes());
+    if (packed) {
+      const int64_t rows = std::accumulate(plan.queries.begin(), plan.queries.end(), int64_t{0});
+      const Tensor rows_of_all = Tensor::Zeros(data::ElementType::Unsigned(2), {rows, a.heads_q, a.head_dim_v});
+      stream.ToHost(rows_of_all.ContiguousBytes().data(), o, rows_of_all.bytes());
+      outputs.o = Unpack(rows_of_all, plan.queries, a.seqlen_q);
+    } else {
+      stream.ToHost(outputs.o.ContiguousBytes().data(), o, o.bytes());
+    }
     stream.ToHost(outputs.lse.ContiguousBytes().data(), lse, lse.bytes());
+    if (packed) ClearPadding(outputs.lse, plan.queries);
     take(std::move(outputs));
   }
 }

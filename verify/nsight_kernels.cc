@@ -9,6 +9,8 @@ const std::vector<KernelPattern>& KernelPatterns() {
       // gpu/
       {"fa2_forward", "fa2", "fa2_forward"},
       {"fa2_forward", "pytorch-fa2", "fa2_forward"},
+      {"fa3_forward", "fa3", "fa3_forward"},
+      {"fa3_reset", "", "the launch that resets fa3's tile counter"},
       {"standard_scores", "standard", "standard_scores"},
       {"standard_softmax", "standard", "standard_softmax"},
       {"standard_output", "standard", "standard_output"},

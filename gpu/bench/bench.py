@@ -2,16 +2,16 @@
 """Times the CUDA kernels beside PyTorch's FlashAttention-2 and cuDNN, and a plain copy, in one process.
 
     cmake --preset gpu && cmake --build --preset gpu
-    python3 gpu/bench/bench.py [--library build/gpu/gpu/libbitflash_gpu_bench.so] [--json FILE] [--only prefill,...]
+    python3 gpu/bench/bench.py --sustained [--json FILE] [--markdown FILE] [--only prefill,decode,...]
 
 Needs PyTorch with CUDA. Two thermal states: `burst` = 0.2 s of idling before each batch of launches; `sustained` = one
-kernel for about half a second, median of the second half. Kernels of one shape take turns, so that drift meets all of
-them. Inputs are normal random numbers in several sets, larger together than L2. Outputs are checked after the timing.
+kernel for half a second on a warm card, median of the second half, with the SM clock and the power that NVML shows then.
+Kernels of one shape take turns, so that drift meets all of them. Inputs are normal random numbers in several sets, larger
+together than L2. Outputs are checked after the timing, from a launch that found NaN in O, LSE and the workspace. A kernel
+that is not built, or that refuses a shape, has a dash.
 """
 import argparse
-import ctypes
 import json
-import statistics
 import subprocess
 import sys
 import time
@@ -20,89 +20,8 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
-
-class Problem(ctypes.Structure):
-    _fields_ = ([(n, ctypes.c_int64) for n in (
-        "batch", "heads_q", "heads_kv", "seqlen_q", "seqlen_k", "head_dim", "causal", "bf16", "fp32_scores", "chunk",
-        "page_size", "pages_per_sequence")] + [("strides", ctypes.c_int64 * 12)] +
-        [(n, ctypes.c_void_p) for n in ("q", "k", "v", "o", "lse", "workspace", "seqlens_k", "block_table")])
-
-
-class Library:
-    def __init__(self, path):
-        self.lib = ctypes.CDLL(path)
-        self.lib.bitflash_bench_stream.restype = ctypes.c_void_p
-        self.lib.bitflash_bench_workspace_bytes.restype = ctypes.c_int64
-        self.stream = torch.cuda.ExternalStream(self.lib.bitflash_bench_stream())
-
-    def prepare(self, name, q, k, v, causal=False, fp32_scores=False, chunk=1024, table=None, seqlens=None):
-        """A function that launches the kernel, and the O that it fills. K and V of a paged cache have pages first."""
-        batch, heads, rows, d = q.shape
-        o = torch.full_like(q, float("nan"))
-        lse = torch.full((batch, heads, rows), float("nan"), device="cuda")
-        keys = k.shape[2] if table is None else k.shape[2] * table.shape[1]
-        problem = Problem(batch, heads, k.shape[1], rows, keys, d, causal, q.dtype == torch.bfloat16, fp32_scores, chunk,
-                          0 if table is None else k.shape[2], 0 if table is None else table.shape[1])
-        problem.strides[:] = [s for x in (q, k, v, o) for s in x.stride()[:3]]
-        size = self.lib.bitflash_bench_workspace_bytes(name.encode(), ctypes.byref(problem))
-        workspace = torch.full((size,), 255, dtype=torch.uint8, device="cuda")
-        problem.q, problem.k, problem.v, problem.o = (x.data_ptr() for x in (q, k, v, o))
-        problem.lse, problem.workspace = lse.data_ptr(), workspace.data_ptr()
-        problem.block_table = None if table is None else table.data_ptr()
-        problem.seqlens_k = None if seqlens is None else seqlens.data_ptr()
-        torch.cuda.synchronize()
-
-        def launch(keep=(q, k, v, o, lse, workspace, table, seqlens)):
-            if self.lib.bitflash_bench_launch(name.encode(), ctypes.byref(problem)):
-                raise RuntimeError(name)
-        return launch, o
-
-
-def timed(run, launches):
-    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    begin.record()
-    for _ in range(launches):
-        run()
-    end.record()
-    end.synchronize()
-    return begin.elapsed_time(end) / launches
-
-
-def burst(runs, rounds, budget_ms=12):
-    """Milliseconds of each run: the median over rounds, all runs once a round."""
-    times = {name: [] for name in runs}
-    counts = {}
-    for name, run in runs.items():
-        run()
-        counts[name] = max(2, min(20, round(budget_ms / max(1e-3, timed(run, 2)))))
-    for _ in range(rounds):
-        for name, run in runs.items():
-            torch.cuda.synchronize()
-            time.sleep(0.2)
-            run()
-            times[name].append(timed(run, counts[name]))
-    return {name: statistics.median(t) for name, t in times.items()}
-
-
-def sustained(runs, seconds=0.5):
-    result = {}
-    for name, run in runs.items():
-        batch = max(1, round(10 / max(1e-3, timed(run, 2))))
-        times, begin = [], time.perf_counter()
-        while time.perf_counter() - begin < seconds:
-            times.append(timed(run, batch))
-        result[name] = statistics.median(times[len(times) // 2:])
-    return result
-
-
-def rotate(functions):
-    """Calls one function after another: each works on inputs of its own."""
-    state = [0]
-
-    def run():
-        state[0] += 1
-        functions[state[0] % len(functions)]()
-    return run
+from library import Library
+from timing import Sensors, burst, rotate, sustained
 
 
 def torch_run(backend, q, k, v, causal):
@@ -128,11 +47,15 @@ def check(name, o, reference):
 BF16, FP16 = torch.bfloat16, torch.float16
 # batch, query heads, KV heads, length, head_dim, type, causal
 PREFILL = [(1, 16, 16, 4096, 128, BF16, False), (2, 16, 16, 16384, 128, BF16, False), (4, 32, 32, 2048, 128, BF16, True),
-           (2, 16, 16, 8192, 64, FP16, False), (2, 16, 16, 8192, 64, FP16, True), (1, 32, 8, 8192, 128, BF16, True),
-           (2, 16, 16, 8192, 128, FP16, False), (2, 16, 16, 4096, 96, BF16, False), (2, 16, 16, 4096, 192, BF16, False),
-           (2, 16, 16, 4096, 256, BF16, False)]
+           (2, 16, 16, 16384, 128, BF16, True), (8, 16, 16, 1024, 128, BF16, True), (2, 16, 16, 8192, 64, FP16, False),
+           (2, 16, 16, 8192, 64, FP16, True), (1, 32, 8, 8192, 128, BF16, True), (2, 16, 16, 8192, 128, FP16, False),
+           (2, 16, 16, 4096, 96, BF16, False), (2, 16, 16, 4096, 192, BF16, False), (2, 16, 16, 4096, 256, BF16, False)]
+# heads, KV heads, head_dim, type, causal, lengths of queries and keys
+PACKED = [(16, 16, 128, BF16, True, (4096, 1024, 2048, 512, 3000, 777, 1500, 3427)),
+          (32, 8, 128, BF16, False, (4096, 1024, 2048, 512, 3000, 777, 1500, 3427))]
 DECODE = [(8, 32, 32, 32768, 128), (64, 32, 8, 8192, 128), (1, 32, 8, 131072, 128), (16, 64, 8, 16384, 64)]
 STANDARD = [(1, 4, 16384, 128, False), (1, 4, 16384, 128, True), (1, 4, 16384, 64, False), (1, 4, 16384, 64, True)]
+PREFILL_KERNELS = ["fa3", "fa2", "cudnn", "pytorch fa2"]  # the first two are ours
 
 
 def copy_bandwidth():
@@ -144,34 +67,119 @@ def copy_bandwidth():
     return 2 * a.numel() / t / 1e9, a.numel() / r / 1e9  # TB/s
 
 
-def bench_prefill(library, rounds, sustain):
+def works(run):
+    """False when the backend does not take the shape."""
+    try:
+        run()
+        torch.cuda.synchronize()
+        return True
+    except Exception:  # RuntimeError, and what a wrong number of arguments of an operator gives
+        return False
+
+
+def measure(shape, flops, runs, rounds, sensors):
+    """A row of the prefill table: TFLOP/s of all runs, burst and, with sensors, sustained."""
+    milliseconds = burst(runs, rounds)
+    row = {"shape": shape, "burst_ms": milliseconds, "burst_tflops": {n: flops / t / 1e9 for n, t in milliseconds.items()}}
+    if sensors:
+        states = sustained(runs, sensors)
+        tflops = {n: flops / s["ms"] / 1e9 for n, s in states.items()}
+        row |= {"sustained_tflops": tflops, "sustained_mhz": {n: s["mhz"] for n, s in states.items()},
+                "sustained_watts": {n: s["watts"] for n, s in states.items()},
+                "sustained_tflops_per_ghz": {n: 1000 * tflops[n] / s["mhz"] if s["mhz"] else None
+                                             for n, s in states.items()}}
+    return row
+
+
+def ratio(row, key, ours, theirs):
+    values = row.get(key, {})
+    return values[ours] / values[theirs] if ours in values and theirs in values else None
+
+
+def digits(value, places=0):
+    return "-" if value is None else f"{value:.{places}f}"
+
+
+def prefill_cells(row):
+    """The row as text: TFLOP/s burst (sustained) of each kernel, then ratios, then clock, power and TFLOP/s per GHz."""
+    cells = [row["shape"]]
+    of = lambda key, name: row.get(key, {}).get(name)
+    for name in PREFILL_KERNELS:
+        cells.append(digits(of("burst_tflops", name)) + (f" ({digits(of('sustained_tflops', name))})"
+                                                         if "sustained_tflops" in row else ""))
+    ours = next((name for name in PREFILL_KERNELS[:2] if name in row["burst_tflops"]), "fa2")
+    for theirs in PREFILL_KERNELS[2:]:
+        cells.append(digits(ratio(row, "burst_tflops", ours, theirs), 2) +
+                     (f" ({digits(ratio(row, 'sustained_tflops', ours, theirs), 2)})" if "sustained_tflops" in row else ""))
+    if "sustained_mhz" in row:
+        cells += [" / ".join(digits(of(key, name), 0) for name in PREFILL_KERNELS)
+                  for key in ("sustained_mhz", "sustained_watts", "sustained_tflops_per_ghz")]
+    return cells
+
+
+def prefill_header(sustain):
+    state = "TFLOP/s, burst" + (" (sustained)" if sustain else "")
+    header = [state, *PREFILL_KERNELS, "ours / cudnn", "ours / pytorch"]
+    return header + ([f"{what} of {', '.join(PREFILL_KERNELS)}" for what in ("MHz", "W", "TFLOP/s per GHz")]
+                     if sustain else [])
+
+
+def bench_prefill(library, rounds, sensors):
     rows = []
     for batch, heads, heads_kv, seqlen, d, dtype, causal in PREFILL:
         sets = [inputs(batch, heads, heads_kv, seqlen, seqlen, d, dtype) for _ in range(2 if seqlen <= 4096 else 1)]
-        ours = [library.prepare("fa2", *s, causal=causal) for s in sets]
-        runs = {"bitflash fa2": rotate([launch for launch, _ in ours])}
-        for name, backend in (("pytorch fa2", SDPBackend.FLASH_ATTENTION), ("cudnn", SDPBackend.CUDNN_ATTENTION)):
-            runs[name] = rotate([torch_run(backend, *s, causal) for s in sets])
-            try:
-                runs[name]()
-            except RuntimeError:  # the backend does not take the shape
-                del runs[name]
-        milliseconds = burst(runs, rounds)
+        ours = {name: [library.prepare(name, *s, causal=causal) for s in sets] for name in PREFILL_KERNELS[:2]}
+        ours = {name: prepared for name, prepared in ours.items() if all(prepared)}
+        runs = {name: rotate(prepared) for name, prepared in ours.items()}
+        for name, backend in (("cudnn", SDPBackend.CUDNN_ATTENTION), ("pytorch fa2", SDPBackend.FLASH_ATTENTION)):
+            run = rotate([torch_run(backend, *s, causal) for s in sets])
+            if works(run):
+                runs[name] = run
         flops = 4 * batch * heads * seqlen * seqlen * d * (0.5 if causal else 1)
         grouped = f"{heads}/{heads_kv}" if heads != heads_kv else heads
-        row = {"shape": f"{batch} x {grouped} x {seqlen}, head_dim {d}, {str(dtype)[6:]}{', causal' if causal else ''}",
-               "burst_ms": milliseconds, "burst_tflops": {n: flops / t / 1e9 for n, t in milliseconds.items()},
-               "ok": all(check("fa2", o, torch_run(SDPBackend.FLASH_ATTENTION, *s, causal)())
-                         for (_, o), s in zip(ours, sets))}
-        if sustain:
-            milliseconds = sustained(runs)
-            row |= {"sustained_tflops": {n: flops / t / 1e9 for n, t in milliseconds.items()}}
+        shape = f"{batch} x {grouped} x {seqlen}, head_dim {d}, {str(dtype)[6:]}{', causal' if causal else ''}"
+        row = measure(shape, flops, runs, rounds, sensors)
+        expected = [torch_run(SDPBackend.FLASH_ATTENTION, *s, causal)() for s in sets]
+        row["ok"] = all([check(f"{name}: {shape}", p.fresh(), e) for name, prepared in ours.items()
+                         for p, e in zip(prepared, expected)])
         rows.append(row)
-        text = "  ".join(f"{n} {x:6.1f}" for n, x in row["burst_tflops"].items())
-        text += f"  ratio {row['burst_tflops']['bitflash fa2'] / row['burst_tflops']['pytorch fa2']:.3f}"
-        if sustain:
-            text += "  sustained " + " ".join(f"{x:6.1f}" for x in row["sustained_tflops"].values())
-        print(f"{row['shape']:46} TFLOP/s: {text} {'' if row['ok'] else 'WRONG'}", flush=True)
+        print(" | ".join(prefill_cells(row)) + ("" if row["ok"] else " WRONG"), flush=True)
+        del sets, ours, runs, expected
+        torch.cuda.empty_cache()
+    return rows
+
+
+def bench_packed(library, rounds, sensors):
+    """Sequences of several lengths in one tensor, beside PyTorch's operator for them."""
+    rows = []
+    for heads, heads_kv, d, dtype, causal, lengths in PACKED:
+        starts = [sum(lengths[:n]) for n in range(len(lengths) + 1)]
+        normal = lambda heads: torch.randn(starts[-1], heads, d, device="cuda", dtype=dtype)
+        q, k, v = normal(heads), normal(heads_kv), normal(heads_kv)
+        cu = torch.tensor(starts, dtype=torch.int32, device="cuda")
+        flash = lambda: torch.ops.aten._flash_attention_forward(q, k, v, cu, cu, max(lengths), max(lengths), 0.0, causal,
+                                                                False)[0]
+        runs = {"pytorch fa2": flash} if works(flash) else {}
+        ours = library.prepare("fa3", q, k, v, causal=causal, starts=(starts, starts))
+        if ours:
+            runs = {"fa3": ours} | runs
+        if not runs:
+            continue
+        flops = sum(4 * heads * n * n * d * (0.5 if causal else 1) for n in lengths)
+        grouped = f"{heads}/{heads_kv}" if heads != heads_kv else heads
+        shape = (f"{len(lengths)} packed x {grouped} x {min(lengths)} to {max(lengths)}, head_dim {d}, {str(dtype)[6:]}"
+                 f"{', causal' if causal else ''}")
+        row = measure(shape, flops, runs, rounds, sensors)
+        row["lengths"] = lengths
+        row["ok"] = True
+        if ours:
+            o = ours.fresh()
+            for begin, end in zip(starts, starts[1:]):  # each alone
+                alone = [x[begin:end].transpose(0, 1).unsqueeze(0) for x in (q, k, v)]
+                expected = torch_run(SDPBackend.FLASH_ATTENTION, *alone, causal)()[0].transpose(0, 1)
+                row["ok"] &= check(f"{shape}: rows {begin} to {end}", o[begin:end], expected)
+        rows.append(row)
+        print(" | ".join(prefill_cells(row)) + ("" if row["ok"] else " WRONG"), flush=True)
     return rows
 
 
@@ -180,7 +188,7 @@ def bench_decode(library, rounds, copy_tbs):
     for batch, heads, heads_kv, keys, d in DECODE:
         sets = [inputs(batch, heads, heads_kv, 1, keys, d, BF16) for _ in range(1 if batch > 1 else 2)]
         ours = {chunk: [library.prepare("split-kv", *s, chunk=chunk) for s in sets] for chunk in (1024, 2048, 4096)}
-        runs = {f"split-kv {chunk}": rotate([launch for launch, _ in o]) for chunk, o in ours.items()}
+        runs = {f"split-kv {chunk}": rotate(prepared) for chunk, prepared in ours.items()}
         page = 64
         table = torch.randperm(batch * keys // page, device="cuda", dtype=torch.int32).view(batch, -1)
         paged = []
@@ -188,15 +196,15 @@ def bench_decode(library, rounds, copy_tbs):
             pages = lambda x: x.view(batch, heads_kv, keys // page, page, d).permute(0, 2, 1, 3, 4).reshape(
                 -1, heads_kv, page, d)[table.flatten().argsort()].contiguous()
             paged.append(library.prepare("split-kv", q, pages(k), pages(v), table=table))
-        runs["paged 64"] = rotate([launch for launch, _ in paged])
+        runs["paged 64"] = rotate(paged)
         runs["cudnn"] = rotate([torch_run(SDPBackend.CUDNN_ATTENTION, *s, False) for s in sets])
         runs["pytorch fa2"] = rotate([torch_run(SDPBackend.FLASH_ATTENTION, *s, False) for s in sets])
         milliseconds = burst(runs, rounds)
         kv_bytes = 2 * batch * heads_kv * keys * d * 2
         expected = [torch_run(SDPBackend.FLASH_ATTENTION, *s, False)() for s in sets]
-        ok = all([check(f"decode {c}", o, e) for c, l in ours.items() for (_, o), e in zip(l, expected)] +
-                 [check("paged", o, e) for (_, o), e in zip(paged, expected)] +
-                 [torch.equal(o, p) for (_, o), (_, p) in zip(ours[1024], paged)])
+        ok = all([check(f"decode {c}", p.fresh(), e) for c, l in ours.items() for p, e in zip(l, expected)] +
+                 [check("paged", p.fresh(), e) for p, e in zip(paged, expected)] +
+                 [torch.equal(o.o, p.o) for o, p in zip(ours[1024], paged)])
         row = {"shape": f"{batch} x {heads}/{heads_kv} x {keys}, head_dim {d}, bf16", "burst_ms": milliseconds,
                "tb_per_second": {n: kv_bytes / t / 1e9 for n, t in milliseconds.items()},
                "share_of_copy": {n: kv_bytes / t / 1e9 / copy_tbs for n, t in milliseconds.items()}, "ok": ok}
@@ -213,29 +221,53 @@ def bench_standard(library, rounds, copy_tbs):
     rows = []
     for batch, heads, seqlen, d, fp32_scores in STANDARD:
         q, k, v = inputs(batch, heads, heads, seqlen, seqlen, d, BF16)
-        launch, o = library.prepare("standard", q, k, v, fp32_scores=fp32_scores)
+        launch = library.prepare("standard", q, k, v, fp32_scores=fp32_scores)
         milliseconds = burst({"standard": launch}, rounds)["standard"]
         moved = batch * heads * (seqlen * seqlen * (12 if fp32_scores else 8) + 4 * seqlen * d * 2)
         floor = moved / copy_tbs / 1e9
-        ok = check("standard", o, torch_run(SDPBackend.FLASH_ATTENTION, q, k, v, False)())
+        ok = check("standard", launch.fresh(), torch_run(SDPBackend.FLASH_ATTENTION, q, k, v, False)())
         rows.append({"shape": f"{batch} x {heads} x {seqlen}, head_dim {d}, {'fp32' if fp32_scores else 'bf16'} scores",
                      "ms": milliseconds, "floor_ms": floor, "ratio": milliseconds / floor, "ok": ok})
         print(f"{rows[-1]['shape']:46} {milliseconds:.3f} ms, floor {floor:.3f} ms: {milliseconds / floor:.3f} "
               f"{'' if ok else 'WRONG'}", flush=True)
-        del launch, o
+        del launch
         torch.cuda.empty_cache()
     return rows
+
+
+def markdown(report, sustain):
+    """The tables as README.md has them."""
+    line = lambda cells: "| " + " | ".join(cells) + " |"
+    table = lambda header, rows: [line(header), line(["---"] * len(header)), *map(line, rows), ""]
+    text = [f"{report['gpu']}, {report['date']}, driver, power limit and highest clock {report['driver, power limit, highest SM clock']}; "
+            f"CUDA {report['cuda']}, PyTorch {report['pytorch']}, cuDNN {report['cudnn']}; copy {report['copy_tb_per_second']:.2f} TB/s", ""]
+    for key in ("prefill", "packed"):
+        if report.get(key):
+            text += table(prefill_header(sustain), [prefill_cells(row) for row in report[key]])
+    if report.get("decode"):
+        names = list(report["decode"][0]["burst_ms"])
+        text += table(["decode, ms (TB/s of K and V)", *names, "cudnn / ours", "share of the copy"],
+                      [[row["shape"], *(f"{row['burst_ms'][n]:.4f} ({row['tb_per_second'][n]:.2f})" for n in names),
+                        f"{row['burst_ms']['cudnn'] / row['burst_ms']['split-kv 1024']:.3f}",
+                        f"{100 * row['share_of_copy']['split-kv 1024']:.0f} %"] for row in report["decode"]])
+    if report.get("standard"):
+        text += table(["standard", "ms", "floor, ms", "ratio"],
+                      [[row["shape"], f"{row['ms']:.3f}", f"{row['floor_ms']:.3f}", f"{row['ratio']:.3f}"]
+                       for row in report["standard"]])
+    return "\n".join(text)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--library", default="build/gpu/gpu/libbitflash_gpu_bench.so")
     parser.add_argument("--json", help="write everything here too")
-    parser.add_argument("--only", default="prefill,decode,standard")
+    parser.add_argument("--markdown", help="write tables here too")
+    parser.add_argument("--only", default="prefill,packed,decode,standard")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--sustained", action="store_true", help="also one kernel for half a second (prefill)")
     arguments = parser.parse_args()
     library = Library(arguments.library)
+    sensors = Sensors() if arguments.sustained else None
     only = arguments.only.split(",")
     copy, read = copy_bandwidth()
     gpu = torch.cuda.get_device_properties(0)
@@ -248,8 +280,12 @@ def main():
               "date": time.strftime("%Y-%m-%d"), "copy_tb_per_second": copy, "read_tb_per_second": read}
     print(f"{gpu.name}, PyTorch {torch.__version__}; copy {copy:.2f} TB/s read and written, sum {read:.2f} TB/s read")
     with torch.cuda.stream(library.stream), torch.inference_mode():
+        if "prefill" in only or "packed" in only:
+            print(" | ".join(prefill_header(arguments.sustained)))
         if "prefill" in only:
-            report["prefill"] = bench_prefill(library, arguments.rounds, arguments.sustained)
+            report["prefill"] = bench_prefill(library, arguments.rounds, sensors)
+        if "packed" in only:
+            report["packed"] = bench_packed(library, arguments.rounds, sensors)
         if "decode" in only:
             report["decode"] = bench_decode(library, arguments.rounds, copy)
         if "standard" in only:
@@ -257,7 +293,10 @@ def main():
     if arguments.json:
         with open(arguments.json, "w") as file:
             json.dump(report, file, indent=1)
-    sys.exit(not all(row["ok"] for key in ("prefill", "decode", "standard") for row in report.get(key, [])))
+    if arguments.markdown:
+        with open(arguments.markdown, "w") as file:
+            file.write(markdown(report, arguments.sustained))
+    sys.exit(not all(row["ok"] for key in ("prefill", "packed", "decode", "standard") for row in report.get(key, [])))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ namespace {
 using bitflash::data::Attention;
 using bitflash::data::Format;
 
-// Lengths, then strides of Q, K, V, O (batch, head, row). Mirrored by the ctypes structure in bench.py.
+// Lengths, then strides of Q, K, V, O (batch, head, row). Mirrored by the ctypes structure in library.py.
 struct Problem {
   int64_t batch, heads_q, heads_kv, seqlen_q, seqlen_k, head_dim;
   int64_t causal, bf16, fp32_scores, chunk, page_size, pages_per_sequence;
@@ -19,6 +19,7 @@ struct Problem {
   const void *q, *k, *v;
   void *o, *lse, *workspace;
   const void *seqlens_k, *block_table;
+  const void *cu_seqlens_q, *cu_seqlens_k;
 };
 
 Attention AttentionOf(const Problem& p) {
@@ -71,7 +72,9 @@ int bitflash_bench_launch(const char* kernel, const Problem* p) try {
              .o_strides = strides(3),
              .seqlens_k = static_cast<const int32_t*>(p->seqlens_k),
              .block_table = static_cast<const int32_t*>(p->block_table),
-             .pages_per_sequence = p->pages_per_sequence},
+             .pages_per_sequence = p->pages_per_sequence,
+             .cu_seqlens_q = static_cast<const int32_t*>(p->cu_seqlens_q),
+             .cu_seqlens_k = static_cast<const int32_t*>(p->cu_seqlens_k)},
             p->workspace, BenchStream());
   return 0;
 } catch (const std::exception& error) {

@@ -16,18 +16,25 @@ struct Call {
   std::string kernel;  // "fa2"
   data::Attention attention = {};
   Options options = {};
-  std::vector<int64_t> lengths = {};  // split-kv: keys of each sequence, at most attention.seqlen_k; empty: all of them
+  // Keys of each sequence, at most attention.seqlen_k; empty: all of them. split-kv: Tensors::seqlens_k.
+  std::vector<int64_t> lengths = {};
+  // Query rows of each sequence, at most attention.seqlen_q. Not empty, with `lengths`: Q, K, V and O are packed
+  // (Tensors::cu_seqlens_q).
+  std::vector<int64_t> queries = {};
   Layout layout = Layout::kHeadMajor;
 
+  bool packed() const { return !queries.empty(); }
   int64_t keys(int64_t sequence) const { return lengths.empty() ? attention.seqlen_k : lengths[sequence]; }
+  int64_t query_rows(int64_t sequence) const { return packed() ? queries[sequence] : attention.seqlen_q; }
 };
 
-// Contiguous [batch, heads, rows, head_dim]. Rows of K and V that a sequence does not have are not used.
+// Contiguous [batch, heads, rows, head_dim], whatever the call's layout. Rows that a sequence does not have are not
+// used.
 struct Inputs {
   std::vector<uint16_t> q, k, v;
 };
 
-// Contiguous too.
+// Contiguous too. Rows that a sequence does not have are zeros.
 struct Outputs {
   std::vector<uint16_t> o;    // [batch, heads_q, seqlen_q, head_dim]
   std::vector<uint32_t> lse;  // [batch, heads_q, seqlen_q]

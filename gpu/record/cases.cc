@@ -92,14 +92,23 @@ class LineParser {
         Fail("scale is '" + value + "': expected a number");
       c.attention.softmax_scale = scale;
     } else if (name == "keys") {
-      for (const std::string& keys : Split(value, ',')) c.lengths.push_back(Number(keys, "keys"));
-      if (static_cast<int64_t>(c.lengths.size()) != c.attention.batch || c.lengths.size() > kMostSequences)
-        Fail(word + ": expected as many lengths as the batch has sequences, at most " + std::to_string(kMostSequences));
-      if (*std::max_element(c.lengths.begin(), c.lengths.end()) > c.attention.seqlen_k)
-        Fail(word + ": expected at most " + std::to_string(c.attention.seqlen_k) + " keys");
+      c.lengths = Lengths(word, value, c.attention.batch, c.attention.seqlen_k);
+    } else if (name == "queries") {
+      c.queries = Lengths(word, value, c.attention.batch, c.attention.seqlen_q);
     } else {
-      Fail("'" + word + "': expected scale=X, fp32, chunk=N, page=N, keys=N,N,... or profile");
+      Fail("'" + word + "': expected scale=X, fp32, chunk=N, page=N, keys=N,N,..., queries=N,N,... or profile");
     }
+  }
+
+  // Of each sequence, at most `most`.
+  std::vector<int64_t> Lengths(const std::string& word, const std::string& value, int64_t batch, int64_t most) const {
+    std::vector<int64_t> lengths;
+    for (const std::string& length : Split(value, ',')) lengths.push_back(Number(length, "a length"));
+    if (static_cast<int64_t>(lengths.size()) != batch || lengths.size() > kMostSequences)
+      Fail(word + ": expected as many lengths as the batch has sequences, at most " + std::to_string(kMostSequences));
+    if (*std::max_element(lengths.begin(), lengths.end()) > most)
+      Fail(word + ": expected at most " + std::to_string(most));
+    return lengths;
   }
 
   std::string where_;
@@ -134,9 +143,12 @@ std::vector<RecordCase> ParseCases(std::string_view text, std::string_view origi
     for (const std::string& kernel : Split(words[0], ',')) {
       RecordCase& c = cases.emplace_back(problem);
       c.kernel = kernel;
-      const bool split = kernel == "split-kv";
-      if (!split && (c.options.page_size > 0 || !c.lengths.empty() || c.options.chunk != Options().chunk))
-        parser.Fail(kernel + " has neither chunks nor pages nor lengths");
+      const bool split = kernel == "split-kv", packs = kernel == "fa3";
+      if (!split && (c.options.page_size > 0 || c.options.chunk != Options().chunk))
+        parser.Fail(kernel + " has neither chunks nor pages");
+      if (!split && !packs && !c.lengths.empty()) parser.Fail(kernel + " has no lengths");
+      if (!packs && c.packed()) parser.Fail(kernel + " takes no packed queries");
+      if (packs && !c.lengths.empty() != c.packed()) parser.Fail(kernel + " takes queries= and keys= together");
       if (!names.insert(kernel + " " + c.name).second) parser.Fail(c.name + ": each problem of a kernel once");
     }
   }
@@ -146,11 +158,11 @@ std::vector<RecordCase> ParseCases(std::string_view text, std::string_view origi
 Inputs Generate(const RecordCase& c) {
   const data::Attention& a = c.attention;
   const auto generate = [&](uint64_t which, int64_t heads, bool keys) {
-    const int64_t head_elements = (keys ? a.seqlen_k : a.seqlen_q) * a.head_dim;
+    const int64_t head_elements = (keys ? a.seqlen_k : a.seqlen_q) * a.head_dim;  // from head to head
     std::vector<uint16_t> bits(static_cast<size_t>(a.batch * heads * head_elements));
     std::vector<float> values;
     for (int64_t n = 0; n < a.batch * heads; ++n) {
-      const int64_t b = n / heads, count = keys ? c.keys(b) * a.head_dim : head_elements;
+      const int64_t b = n / heads, count = (keys ? c.keys(b) : c.query_rows(b)) * a.head_dim;
       const int64_t first = (c.lengths.empty() ? n : n % heads) * count;
       values.resize(static_cast<size_t>(count));
       data::FillHashNormal(c.SeedOf(b) + which, static_cast<uint64_t>(first), values);

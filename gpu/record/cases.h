@@ -22,7 +22,7 @@ struct RecordCase : Call {
 // Throws InputError naming the origin, the line, the word and what was expected.
 std::vector<RecordCase> ParseCases(std::string_view text, std::string_view origin);
 
-// Elements count through [batch, heads, rows, head_dim]; with `lengths`, through each sequence alone.
+// Elements count through [batch, heads, rows, head_dim]; with `lengths`, through the rows of each sequence alone.
 Inputs Generate(const RecordCase& c);
 
 }  // namespace bitflash::gpu

@@ -21,6 +21,8 @@ const Kernel& KernelOf(const Call& call) {
   if (!kernel) throw data::UsageError(call.kernel + ": there is no such CUDA kernel");
   if (const std::string refusal = kernel->Refusal(call.attention, call.options); !refusal.empty())
     throw data::UsageError(call.kernel + ": " + refusal);
+  if (const std::string refusal = DeviceRefusal(*kernel, CurrentDevice()); !refusal.empty())
+    throw data::UsageError(refusal);
   return *kernel;
 }
 
@@ -41,6 +43,13 @@ Buffer Upload(Stream& stream, const std::vector<T>& values) {
   return buffer;
 }
 
+// Where each sequence starts, and the end of the last.
+std::vector<int32_t> Starts(const std::vector<int64_t>& lengths) {
+  std::vector<int32_t> starts = {0};
+  for (const int64_t length : lengths) starts.push_back(starts.back() + static_cast<int32_t>(length));
+  return starts;
+}
+
 }  // namespace
 
 DeviceCall::DeviceCall(const Call& call, const Inputs& inputs, Stream& stream)
@@ -56,15 +65,24 @@ DeviceCall::DeviceCall(const Call& call, const Inputs& inputs, Stream& stream)
     matrices = table_.pool;
     rows = page;
   }
-  if (!call.lengths.empty())
+  if (call.packed()) {
+    starts_q_ = Starts(call.queries);
+    starts_k_ = Starts(call.lengths);
+    starts_q_buffer_ = gpu::Upload(stream, starts_q_);
+    starts_k_buffer_ = gpu::Upload(stream, starts_k_);
+    matrices = 1;
+    rows = starts_k_.back();
+  } else if (!call.lengths.empty()) {
     lengths_buffer_ = gpu::Upload(stream, std::vector<int32_t>(call.lengths.begin(), call.lengths.end()));
-  q_ = MakeGuarded(a.batch, a.heads_q, a.seqlen_q, a.head_dim, call.layout);
+  }
+  q_ = call.packed() ? MakeGuarded(1, a.heads_q, starts_q_.back(), a.head_dim, call.layout)
+                     : MakeGuarded(a.batch, a.heads_q, a.seqlen_q, a.head_dim, call.layout);
   o_ = q_;
   k_ = MakeGuarded(matrices, a.heads_kv, rows, a.head_dim, call.layout);
   v_ = k_;
-  q_buffer_ = Upload(q_, inputs.q, a.heads_q, false);
-  k_buffer_ = Upload(k_, inputs.k, a.heads_kv, true);
-  v_buffer_ = Upload(v_, inputs.v, a.heads_kv, true);
+  q_buffer_ = Upload(q_, inputs.q, false);
+  k_buffer_ = Upload(k_, inputs.k, true);
+  v_buffer_ = Upload(v_, inputs.v, true);
   o_buffer_ = Buffer(o_.bytes());
   lse_buffer_ = Buffer(a.lse_bytes() + 2 * kGuardBytes);
   workspace_bytes_ = kernel_.WorkspaceBytes(a, call.options);
@@ -79,20 +97,30 @@ DeviceCall::DeviceCall(const Call& call, const Inputs& inputs, Stream& stream)
               .o_strides = o_.strides,
               .seqlens_k = lengths_buffer_.as<int32_t>(),
               .block_table = table_buffer_.as<int32_t>(),
-              .pages_per_sequence = table_.pages_per_sequence};
+              .pages_per_sequence = table_.pages_per_sequence,
+              .cu_seqlens_q = starts_q_buffer_.as<int32_t>(),
+              .cu_seqlens_k = starts_k_buffer_.as<int32_t>()};
 }
 
-Buffer DeviceCall::Upload(const Guarded& layout, const std::vector<uint16_t>& elements, int64_t heads, bool keys) {
+int64_t DeviceCall::QueryAt(const Guarded& layout, int64_t b, int64_t h, int64_t r) const {
+  return call_.packed() ? layout.At(0, h, starts_q_[b] + r) : layout.At(b, h, r);
+}
+
+int64_t DeviceCall::KeyAt(const Guarded& layout, int64_t b, int64_t h, int64_t r) const {
+  if (call_.packed()) return layout.At(0, h, starts_k_[b] + r);
+  const int64_t page = call_.options.page_size;
+  return page > 0 ? layout.At(table_.pages[b * table_.pages_per_sequence + r / page], h, r % page) : layout.At(b, h, r);
+}
+
+Buffer DeviceCall::Upload(const Guarded& layout, const std::vector<uint16_t>& elements, bool keys) {
   const data::Attention& a = call_.attention;
-  const int64_t page = keys ? call_.options.page_size : 0;
-  const int64_t rows = keys ? a.seqlen_k : a.seqlen_q;
+  const int64_t heads = keys ? a.heads_kv : a.heads_q, rows = keys ? a.seqlen_k : a.seqlen_q;
   std::vector<uint16_t> host(static_cast<size_t>(layout.elements), kPoison);
   for (int64_t b = 0; b < a.batch; ++b) {
     for (int64_t h = 0; h < heads; ++h) {
       const uint16_t* from = elements.data() + (b * heads + h) * rows * a.head_dim;
-      for (int64_t r = 0; r < (keys ? call_.keys(b) : rows); ++r, from += a.head_dim) {
-        const int64_t at = page > 0 ? layout.At(table_.pages[b * table_.pages_per_sequence + r / page], h, r % page)
-                                    : layout.At(b, h, r);
+      for (int64_t r = 0; r < (keys ? call_.keys(b) : call_.query_rows(b)); ++r, from += a.head_dim) {
+        const int64_t at = keys ? KeyAt(layout, b, h, r) : QueryAt(layout, b, h, r);
         std::copy_n(from, a.head_dim, host.data() + at);
       }
     }
@@ -135,11 +163,11 @@ Outputs DeviceCall::Read(bool with_lse, std::vector<std::string>& problems) {
   std::vector<uint16_t> o(static_cast<size_t>(o_.elements));
   stream_.ToHost(o.data(), o_buffer_, o_.bytes());
   outputs.o.resize(static_cast<size_t>(a.o_bytes() / 2));
-  uint16_t* to = outputs.o.data();
   for (int64_t b = 0; b < a.batch; ++b) {
     for (int64_t h = 0; h < a.heads_q; ++h) {
-      for (int64_t r = 0; r < a.seqlen_q; ++r, to += a.head_dim) {
-        uint16_t* const from = o.data() + o_.At(b, h, r);
+      uint16_t* to = outputs.o.data() + (b * a.heads_q + h) * a.seqlen_q * a.head_dim;
+      for (int64_t r = 0; r < call_.query_rows(b); ++r, to += a.head_dim) {
+        uint16_t* const from = o.data() + QueryAt(o_, b, h, r);
         std::copy_n(from, a.head_dim, to);
         std::fill_n(from, a.head_dim, kPoison);  // what remains must be poison
       }
@@ -154,6 +182,13 @@ Outputs DeviceCall::Read(bool with_lse, std::vector<std::string>& problems) {
   if (!std::all_of(lse.begin(), lse.begin() + kGuardBytes, is_poison) ||
       !std::all_of(lse.end() - kGuardBytes, lse.end(), is_poison))
     problems.push_back("wrote beside LSE");
+  for (int64_t head = 0; call_.packed() && head < a.batch * a.heads_q; ++head) {
+    const auto row = outputs.lse.begin() + head * a.seqlen_q;
+    const auto beyond = row + call_.query_rows(head / a.heads_q);
+    if (!std::all_of(beyond, row + a.seqlen_q, [](uint32_t bits) { return bits == 0xFFFFFFFF; }))
+      problems.push_back("wrote LSE beyond a sequence");
+    std::fill(beyond, row + a.seqlen_q, 0);
+  }
   const auto is_nan = [](uint32_t bits) { return (bits & 0x7FFFFFFF) > 0x7F800000; };
   if (with_lse && std::ranges::any_of(outputs.lse, is_nan)) problems.push_back("LSE has NaN");
   if (!with_lse && !std::ranges::all_of(lse, is_poison)) problems.push_back("wrote LSE that nobody wanted");

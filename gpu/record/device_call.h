@@ -20,7 +20,7 @@ struct LaunchFacts {
 };
 
 // What several runs of a call gave, and what was wrong with them: a guard that changed, an LSE that is NaN (that nobody
-// wrote, or for which NaN was read), an LSE that was written but not wanted, runs that differ.
+// wrote, or for which NaN was read), an LSE that was written but not wanted or belongs to no row, runs that differ.
 struct Runs {
   std::vector<Outputs> outputs;
   std::vector<std::string> problems;
@@ -28,7 +28,8 @@ struct Runs {
 
 class DeviceCall {
  public:
-  // Throws UsageError, what the kernel refuses. Pages are scattered over a cache that has three more.
+  // Throws UsageError: what the kernel refuses, and a device that it does not run on. Pages are scattered over a cache
+  // that has three more.
   DeviceCall(const Call& call, const Inputs& inputs, Stream& stream);
 
   Runs Run(int count, bool with_lse = true);
@@ -38,7 +39,9 @@ class DeviceCall {
   std::vector<LaunchFacts> Launches();
 
  private:
-  Buffer Upload(const Guarded& layout, const std::vector<uint16_t>& elements, int64_t heads, bool keys);
+  int64_t QueryAt(const Guarded& layout, int64_t sequence, int64_t head, int64_t row) const;
+  int64_t KeyAt(const Guarded& layout, int64_t sequence, int64_t head, int64_t row) const;
+  Buffer Upload(const Guarded& layout, const std::vector<uint16_t>& elements, bool keys);
   void Poison();
   void Enqueue(bool with_lse);
   Outputs Read(bool with_lse, std::vector<std::string>& problems);
@@ -47,8 +50,10 @@ class DeviceCall {
   const Kernel& kernel_;
   Stream& stream_;
   BlockTable table_;
+  std::vector<int32_t> starts_q_, starts_k_;  // of packed sequences, and the end
   Guarded q_, k_, v_, o_;
-  Buffer q_buffer_, k_buffer_, v_buffer_, o_buffer_, lse_buffer_, workspace_, lengths_buffer_, table_buffer_;
+  Buffer q_buffer_, k_buffer_, v_buffer_, o_buffer_, lse_buffer_, workspace_, lengths_buffer_, table_buffer_,
+      starts_q_buffer_, starts_k_buffer_;
   int64_t workspace_bytes_ = 0;
   Tensors tensors_;
 };

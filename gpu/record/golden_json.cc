@@ -42,9 +42,8 @@ Json Others(const std::vector<uint64_t>& seen) {
   return others;
 }
 
-// Rows of a head whose bits are written out: the first or the last, and one other.
-std::set<int64_t> RowsOf(const RecordCase& c, bool last_head) {
-  const int64_t rows = c.attention.seqlen_q;
+// Rows of a head of `rows` whose bits are written out: the first or the last, and one other.
+std::set<int64_t> RowsOf(const RecordCase& c, int64_t rows, bool last_head) {
   return {last_head ? rows - 1 : 0,
           static_cast<int64_t>(data::HashBits(c.seed, last_head) % static_cast<uint64_t>(rows))};
 }
@@ -62,7 +61,7 @@ Json CaseJson(const RecordCase& c, const Kernel& kernel, const std::vector<Launc
                {"batch", sequences},
                {"heads_q", a.heads_q},
                {"heads_kv", a.heads_kv},
-               {"seqlen_q", a.seqlen_q},
+               {"seqlen_q", c.query_rows(first)},
                {"seqlen_k", c.keys(first)},
                {"head_dim", a.head_dim},
                {"format", data::Name(a.format)},
@@ -82,9 +81,9 @@ Json CaseJson(const RecordCase& c, const Kernel& kernel, const std::vector<Launc
   for (const LaunchFacts& launch : launches) json["launches"].push_back({ordinal(launch), launch.grid, launch.block});
 
   const int64_t begin = first * a.heads_q, heads = sequences * a.heads_q;
-  const size_t columns = static_cast<size_t>(a.head_dim), rows = static_cast<size_t>(a.seqlen_q);
+  const size_t columns = static_cast<size_t>(a.head_dim), rows = static_cast<size_t>(c.query_rows(first));
   for (int64_t head = 0; head < heads; ++head) {
-    const size_t at = static_cast<size_t>(begin + head) * rows;
+    const size_t at = static_cast<size_t>((begin + head) * a.seqlen_q);
     std::vector<uint64_t> o, lse;
     for (const Outputs& run : runs) {
       o.push_back(data::HashElements(std::span(run.o).subspan(at * columns, rows * columns)));
@@ -99,7 +98,7 @@ Json CaseJson(const RecordCase& c, const Kernel& kernel, const std::vector<Launc
   }
   // Where runs differ, the first run's rows may be those of a variant; the case is reported as failed anyway.
   for (const int64_t head : std::set<int64_t>{0, heads - 1}) {
-    for (const int64_t row : RowsOf(c, head > 0)) {
+    for (const int64_t row : RowsOf(c, c.query_rows(first), head > 0)) {
       const size_t at = static_cast<size_t>((begin + head) * a.seqlen_q + row);
       json["rows"].push_back({{"head", head},
                               {"row", row},
@@ -116,7 +115,9 @@ std::vector<std::string> CaseLines(const RecordCase& c, const Kernel& kernel, co
                                    const std::vector<Outputs>& runs) {
   if (c.lengths.empty()) return {CaseJson(c, kernel, launches, runs, 0, c.attention.batch).dump()};
   std::vector<std::string> lines;
-  for (int64_t b = 0; b < c.attention.batch; ++b) lines.push_back(CaseJson(c, kernel, launches, runs, b, 1).dump());
+  for (int64_t b = 0; b < c.attention.batch; ++b) {
+    if (c.query_rows(b) > 0) lines.push_back(CaseJson(c, kernel, launches, runs, b, 1).dump());
+  }
   return lines;
 }
 

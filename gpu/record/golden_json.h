@@ -10,8 +10,8 @@
 
 namespace bitflash::gpu {
 
-// One line for each sequence of the case that is replayed alone: for each of `lengths`, else for all together. `runs`
-// are the outputs of as many calls.
+// One line for each sequence of the case that is replayed alone: for each of `lengths` that has query rows, else for
+// all together. `runs` are the outputs of as many calls.
 std::vector<std::string> CaseLines(const RecordCase& c, const Kernel& kernel, const std::vector<LaunchFacts>& launches,
                                    const std::vector<Outputs>& runs);
 

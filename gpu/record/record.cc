@@ -52,7 +52,7 @@ void Record(const RecordCase& c, const Kernel& kernel, Stream& stream, std::vect
   }
   ++totals.cases;
   totals.heads += a.batch * a.heads_q;
-  totals.elements += static_cast<int64_t>(outputs.o.size());
+  for (int64_t b = 0; b < a.batch; ++b) totals.elements += c.query_rows(b) * a.heads_q * a.head_dim;
   totals.failed += problems.size() > before;
 }
 
@@ -60,6 +60,10 @@ int RecordAll(const std::vector<RecordCase>& cases, const Arguments& arguments) 
   Stream stream;
   std::vector<std::string> problems;
   for (const Kernel& kernel : Kernels()) {
+    if (const std::string why = DeviceRefusal(kernel, CurrentDevice()); !why.empty()) {
+      std::fprintf(stderr, "not recorded: %s\n", why.c_str());
+      continue;
+    }
     const auto start = std::chrono::steady_clock::now();
     std::vector<std::string> lines;
     Totals totals;
@@ -99,10 +103,12 @@ int Profile(const std::vector<RecordCase>& cases, const Arguments& arguments) {
   for (const RecordCase& c : cases) {
     const Kernel* kernel = FindKernel(c.kernel);
     const bool wanted = arguments.only.empty() ? c.profile : c.name == arguments.only;
-    if (!kernel || !wanted) continue;
+    if (!kernel || !wanted || !DeviceRefusal(*kernel, CurrentDevice()).empty()) continue;
     DeviceCall call(c, Generate(c), stream);
     call.Launch();
     stream.Synchronize();
+    std::vector<std::string> launched;
+    for (const LaunchFacts& launch : call.Launches()) launched.push_back(launch.name);
     const data::Attention& a = c.attention;
     const Tile tile = kernel->TileOf(a);
     const nlohmann::ordered_json line = {{"kernel", c.kernel},
@@ -122,7 +128,7 @@ int Profile(const std::vector<RecordCase>& cases, const Arguments& arguments) {
                                          {"chunk", c.kernel == "split-kv" ? c.options.chunk : 0},
                                          {"page_size", c.options.page_size},
                                          {"fp32_scores", c.options.fp32_scores},
-                                         {"launches", kernel->launches}};
+                                         {"launches", launched}};
     std::printf("profiled %s\n", line.dump().c_str());
   }
   return 0;

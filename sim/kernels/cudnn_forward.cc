@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "sim/kernels/entries.h"
+#include "sim/operands.h"
 
 namespace bitflash::sim {
 namespace {
@@ -12,25 +13,19 @@ bool Wide(const Attention& a) { return std::max(a.head_dim, a.head_dim_v) > 128;
 
 // Query and key tiles of 128, as the bytes that the SMs received from L2 show for head_dim 64, 96, 128 and 256 (an
 // H100, data/golden/l2). Two stages are assumed as far as they fit; head_dim_v beyond head_dim, which nobody recorded,
-// gets half the rows where O finds no room beside K and V.
+// gets half the rows where O finds no room beside K and V. Q, K and V arrive by TMA in boxes of whole tiles: the
+// counted bytes hold zeros for the rows behind a ragged end, and 128 columns for head_dim 96.
 Tiling DefaultTiling(const Attention& a, const Gpu& gpu) {
-  Tiling t{.Br = 128, .Bc = 128, .warps = 8, .stages = Wide(a) ? 1 : 2};
+  Tiling t{.Br = 128, .Bc = 128, .warps = 8, .stages = Wide(a) ? 1 : 2, .tma = true};
   const int64_t d = PaddedDim(a.head_dim, a.format), dv = PaddedDim(a.head_dim_v, a.format);
   const int64_t elements = t.Br * d + t.stages * t.Bc * (d + dv) + (dv > d ? t.Br * dv : 0);
   if (elements * data::StorageBytes(a.format) > gpu.shared_bytes_per_block) t.Br = 64;
   return t;
 }
 
-// Q, K and V arrive by TMA in boxes of whole tiles of rows and 64 columns: the counted bytes hold zeros for the rows
-// behind a ragged end, and 128 columns for head_dim 96.
+// S, P and O of head_dim 256 do not fit the registers of two warpgroups.
 void Run(Stream& stream, const Attention& a, const Tiling& t, const Recipe& recipe) {
-  constexpr int64_t kColumns = 64;  // 128 bytes of a 16-bit format
-  Operands g = MakeOperands(a, t);
-  g.Q = InBoxes(g.Q, {t.Br, kColumns, g.Q.cols});
-  g.K = InBoxes(g.K, {t.Bc, kColumns, g.K.cols});
-  g.V = InBoxes(g.V, {t.Bc, kColumns, g.V.cols});
-  // S, P and O of head_dim 256 do not fit the registers of two warpgroups.
-  RunFa3(stream, a, t, recipe, {g, Wide(a) && 16 * t.warps <= t.Br});
+  RunFa3(stream, a, t, recipe, Wide(a) && 16 * t.warps <= t.Br);
 }
 
 }  // namespace

@@ -3,7 +3,6 @@
 #define BITFLASH_SIM_KERNELS_ENTRIES_H_
 
 #include "sim/kernels/kernels.h"
-#include "sim/operands.h"
 
 namespace bitflash::sim {
 
@@ -15,13 +14,9 @@ Kernel SplitKvDecode();    // split_kv_decode.cc
 Kernel PytorchFa2();       // pytorch_fa2.cc
 Kernel CudnnForward();     // cudnn_forward.cc
 
-// The launch of Fa3Forward as somebody else builds it (fa3_forward.cc).
-struct Fa3Build {
-  Operands operands;          // say how they are loaded
-  bool p_replaces_s = false;  // P takes over the registers of S: the next tile's product waits for this one's
-};
-void RunFa3(Stream& stream, const Attention& attention, const Tiling& tiling, const Recipe& recipe,
-            const Fa3Build& build);
+// The launch of Fa3Forward, for kernels that differ in their recipe and their tiling. `p_replaces_s`: P takes over the
+// registers of S, so the next tile's product waits for this one's.
+void RunFa3(Stream& stream, const Attention& attention, const Tiling& tiling, const Recipe& recipe, bool p_replaces_s);
 
 }  // namespace bitflash::sim
 

@@ -2,10 +2,11 @@
 // Shah et al. 2024 (arXiv 2407.08608). What a counter can see of it: larger tiles, `stages` K and V tiles in flight, B
 // operands read by wgmma straight from shared memory, one persistent block per SM.
 //
-// Tiles are charged without the zeros that TMA sends for the rows and columns that a ragged tile does not have
-// (Crossing::kBoxes): no launch was recorded, the published kernel is built for five head_dims where this text takes
-// any, and it loads packed queries with cp.async. cuDNN's kernel, which shares the text, has boxes (cudnn_forward.cc).
+// Where it is gpu/fa3_forward.cu's twin (Tiling::tma), tiles are charged in the boxes that TMA loads, with the zeros
+// for the rows and columns that a ragged tile does not have. Elsewhere they are charged without: that kernel takes five
+// head_dims where this text takes any. cuDNN's kernel, which shares the text, has boxes (cudnn_forward.cc).
 #include <algorithm>
+#include <array>
 
 #include "sim/kernels/entries.h"
 #include "sim/kernels/online_softmax.h"
@@ -33,35 +34,49 @@ int64_t SharedBytes(const Attention& a, const Tiling& t) {
   return elements * data::StorageBytes(a.format);
 }
 
-void Fa3Block(Block& b, const Attention& a, const Tiling& t, const Recipe& recipe, const Fa3Build& build, int64_t i,
-              const KeyRuns& keys) {
-  const Operands& g = build.operands;
+// All rows of a tile, inside the tensor or not, in boxes of 128 bytes of columns.
+GlobalMatrix Loaded(const Tiling& t, const GlobalMatrix& m, int64_t rows) {
+  return t.tma ? InBoxes(m, {rows, 128 / data::StorageBytes(m.format), m.cols}) : m;
+}
+
+// The problems that gpu/fa3_forward.cu takes.
+bool LoadsBoxes(const Attention& a) {
+  constexpr std::array<int64_t, 5> kHeadDims = {64, 96, 128, 192, 256};
+  return data::StorageBytes(a.format) == 2 && a.head_dim == a.head_dim_v && !a.v_is_in_k && a.softcap == 0 &&
+         std::ranges::find(kHeadDims, a.head_dim) != kHeadDims.end();
+}
+
+void Fa3Block(Block& b, const Attention& a, const Tiling& t, const Recipe& recipe, const Operands& g, bool p_replaces_s,
+              int64_t i, const KeyRuns& keys) {
   const QueryTile queries = QueryTileAt(a, t, i);
   const int64_t d = PaddedDim(a.head_dim, a.format), dv = PaddedDim(a.head_dim_v, a.format);
   const int64_t bytes = data::StorageBytes(a.format);
+  // The heads of one query are rows that no box joins with those of the next query: these come with cp.async.
+  const bool apart = t.pack_gqa && a.group() > 1 && a.seqlen_q > 1;
+  const GlobalMatrix Q = apart ? g.Q : Loaded(t, g.Q, t.Br), K = Loaded(t, g.K, t.Bc), V = Loaded(t, g.V, t.Bc);
   const Tile Qi = b.Shared(TensorId::kQ, a.format, t.Br, d);
   const Tile Kj = b.Shared(TensorId::kK, a.format, t.Bc, d, t.stages);
   const Tile Vj = a.v_is_in_k ? Kj : b.Shared(TensorId::kV, a.format, t.Bc, dv, t.stages);
   const bool in_registers = QueriesInRegisters(t, d, dv, bytes);
   const Tile Qr = in_registers ? b.Registers(TensorId::kQ, t.Br, d, a.format) : Qi;
   const Tile S = b.Registers(TensorId::kS, t.Br, t.Bc);
-  // P is alive together with the next tile's S, unless its build gives that up.
-  const Tile P = build.p_replaces_s ? b.Alias(S, TensorId::kP, a.format, t.Br, t.Bc)
-                                    : b.Registers(TensorId::kP, t.Br, t.Bc, a.format);
+  // P is alive together with the next tile's S, unless a kernel gives that up.
+  const Tile P =
+      p_replaces_s ? b.Alias(S, TensorId::kP, a.format, t.Br, t.Bc) : b.Registers(TensorId::kP, t.Br, t.Bc, a.format);
   const Tile Pa = SharedRows(t) ? b.Shared(TensorId::kP, a.format, t.Br, t.Bc) : P;
   const Tile O = b.Registers(TensorId::kO, t.Br, dv);
   OnlineSoftmax softmax(b, t.Br);
   b.Fill(O, 0);
 
-  b.Copy(Qi, Rows(g.Q, queries.rows));
+  b.Copy(Qi, Rows(Q, queries.rows));
   if (in_registers) b.Copy(Qr, Qi);
   b.For(keys, [&](const KeyTile& j) {
-    b.Copy(Kj, Rows(g.K, j.rows));
+    b.Copy(Kj, Rows(K, j.rows));
     b.MmaTransposed(S, Qr, Kj);  // S = Qi Kj^T
     softmax.Apply(b, a, recipe, S, O, queries, j);
     b.Convert(P, S);
     if (SharedRows(t)) b.Copy(Pa, P);
-    if (!a.v_is_in_k) b.Copy(Vj, Rows(g.V, j.rows));
+    if (!a.v_is_in_k) b.Copy(Vj, Rows(V, j.rows));
     b.Mma(O, Pa, Vj);  // into the live O, A from registers as a rule
   });
 
@@ -78,7 +93,7 @@ void Fa3Block(Block& b, const Attention& a, const Tiling& t, const Recipe& recip
 }
 
 void Run(Stream& stream, const Attention& a, const Tiling& t, const Recipe& recipe) {
-  RunFa3(stream, a, t, recipe, {.operands = MakeOperands(a, t)});
+  RunFa3(stream, a, t, recipe, false);
 }
 
 // Tiles that were built without spills and ran fastest on an H200 for head_dim 64 and 128; for the others the largest
@@ -87,7 +102,7 @@ Tiling DefaultTiling(const Attention& a, const Gpu&) {
   const int64_t d = std::max(a.head_dim, a.head_dim_v);
   const bool pack = a.seqlen_q == 1 && a.group() > 1;
   const auto tile = [&](int64_t Br, int64_t Bc, int64_t warps, int64_t stages) {
-    return Tiling{.Br = Br, .Bc = Bc, .warps = warps, .stages = stages, .pack_gqa = pack};
+    return Tiling{.Br = Br, .Bc = Bc, .warps = warps, .stages = stages, .pack_gqa = pack, .tma = LoadsBoxes(a)};
   };
   Tiling t = d <= 64    ? tile(192, 128, 12, 4)
              : d <= 128 ? tile(128, 128, 8, 2)
@@ -104,7 +119,8 @@ Tiling DefaultTiling(const Attention& a, const Gpu&) {
 
 }  // namespace
 
-void RunFa3(Stream& stream, const Attention& a, const Tiling& t, const Recipe& recipe, const Fa3Build& build) {
+void RunFa3(Stream& stream, const Attention& a, const Tiling& t, const Recipe& recipe, bool p_replaces_s) {
+  const Operands g = MakeOperands(a, t);
   LaunchSpec launch{
       .name = "fa3_forward",
       .grid = {QueryTileCount(a, t) * Heads(a, t), 1, 1},
@@ -114,7 +130,7 @@ void RunFa3(Stream& stream, const Attention& a, const Tiling& t, const Recipe& r
       .blocks = QueryBlocks(a, t, recipe.key_order),
       .keys = [&](const BlockIndex& at) { return KeyTiles(a, t, QueryTileAt(a, t, at.i), recipe.key_order); }};
   stream.Launch(launch, [&](Block& b, const BlockIndex& at, const KeyRuns& keys) {
-    Fa3Block(b, a, t, recipe, build, at.i, keys);
+    Fa3Block(b, a, t, recipe, g, p_replaces_s, at.i, keys);
   });
 }
 

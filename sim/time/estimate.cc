@@ -91,7 +91,9 @@ LaunchModel ModelOf(const Calibration& c, const Kernel& kernel, const Attention&
   unit[0] = static_cast<double>(ledger.matrix_flops) / TensorRate(kernel, a, t, gpu);
   unit[1] = static_cast<double>(ledger.special_ops) / (gpu.mufu_per_clock_sm * sm_clocks);
   unit[2] = static_cast<double>(ledger.fp32_ops) / (gpu.fp32_flops / 2);
-  unit[3] = (t.tma ? kWgmmaShareOfShared : 1) * Bytes(Sum(ledger.shared)) / (gpu.shared_bytes_per_clock_sm * sm_clocks);
+  const bool unseen_wgmma = t.tma && kernel.mma != MmaInstruction::kWgmma;  // as in TensorRate
+  unit[3] = (unseen_wgmma ? kWgmmaShareOfShared : 1) * Bytes(Sum(ledger.shared)) /
+            (gpu.shared_bytes_per_clock_sm * sm_clocks);
   unit[4] = Bytes(l2) / (c.l2_share * L2Rate(gpu));
   unit[5] = Bytes(hbm) / (c.hbm_share * HbmRate(gpu));
 

@@ -17,7 +17,15 @@ void Fill(std::optional<std::string>& flag, const std::string& value) {
   if (!flag) flag = value;
 }
 
-// The workload flags of a problem that is there already, for what they say of kernels and GPUs.
+WitnessChoice ParseWitness(const std::string& text) {
+  if (text == "auto") return WitnessChoice::kAuto;
+  if (text == "fp64") return WitnessChoice::kFp64;
+  if (text == "simd") return WitnessChoice::kSimd;
+  throw data::UsageError("--witness: " + UnknownName("witness", Printable(text), {"auto", "fp64", "simd"}));
+}
+
+}  // namespace
+
 WorkloadFlags WithProblem(WorkloadFlags flags, const Attention& a) {
   Fill(flags.heads_q, std::to_string(a.heads_q));
   Fill(flags.heads_kv, std::to_string(a.heads_kv));
@@ -33,15 +41,6 @@ WorkloadFlags WithProblem(WorkloadFlags flags, const Attention& a) {
   Fill(flags.dtype, std::string(data::Name(a.format)));
   return flags;
 }
-
-WitnessChoice ParseWitness(const std::string& text) {
-  if (text == "auto") return WitnessChoice::kAuto;
-  if (text == "fp64") return WitnessChoice::kFp64;
-  if (text == "simd") return WitnessChoice::kSimd;
-  throw data::UsageError("--witness: " + UnknownName("witness", Printable(text), {"auto", "fp64", "simd"}));
-}
-
-}  // namespace
 
 CaseHints HintsOf(const VerifyFlags& flags) {
   CaseHints hints;

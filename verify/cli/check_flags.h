@@ -16,6 +16,9 @@
 
 namespace bitflash::verify {
 
+// The workload flags of a problem that is there already, for what they say of kernels and GPUs.
+WorkloadFlags WithProblem(WorkloadFlags flags, const data::Attention& attention);
+
 CaseHints HintsOf(const VerifyFlags& flags);
 CheckOptions CheckOptionsOf(const VerifyFlags& flags);
 

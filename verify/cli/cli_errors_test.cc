@@ -274,7 +274,9 @@ constexpr Case kCases[] = {
     {"bitflash verify " H "--device cuda --kernel fa9", 2, "unknown kernel 'fa9'"},
     {"bitflash verify " H "--device cuda --repeat 0", 2, "--repeat: '0' is not a whole number from 1 to 1000"},
     {"bitflash verify " H "--device cuda --heads 4:4", 2, "--heads: '4' is not a whole number from 0 to 3"},
-    {"bitflash verify " H "--device cuda --lse x.npy", 2, "--o, --lse and --case contradict --device cuda"},
+    {"bitflash verify " H "--device cuda --lse x.npy", 2, "--o and --lse contradict --device cuda"},
+    {"bitflash verify --device cuda --case x.safetensors --heads 0:1", 2, "--heads contradicts --case"},
+    {"bitflash verify --device cuda --case x.safetensors --seqlen 5", 2, "--seqlen contradicts tensors from files"},
     {"bitflash verify " H "--device cuda --distribution spikey", 2, "spikey"},
     {"bitflash verify --device cuda --in none.npz", 3, "none.npz"},
     // mma

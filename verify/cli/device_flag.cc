@@ -69,4 +69,14 @@ std::string PagesText(const DevicePlan& plan) {
                      plan.options.page_size);
 }
 
+std::string SequencesText(const DevicePlan& plan) {
+  if (plan.queries.empty()) return "";
+  constexpr size_t kShown = 6;
+  std::string text = "packed";
+  for (size_t b = 0; b < std::min(kShown, plan.queries.size()); ++b)
+    text += fmt::format(", {} x {}", plan.queries[b], plan.keys[b]);
+  if (plan.queries.size() > kShown) text += fmt::format(" and {} more", plan.queries.size() - kShown);
+  return text;
+}
+
 }  // namespace bitflash::verify

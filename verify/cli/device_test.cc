@@ -8,6 +8,7 @@
 #include <string>
 
 #include "data/error.h"
+#include "verify/case.h"
 #include "verify/cli/shell.h"
 #include "verify/device_run.h"
 #include "verify/schema_check.h"
@@ -17,13 +18,13 @@ namespace {
 
 using Json = nlohmann::json;
 
-struct Problem {
+struct CliProblem {
   const char* kernel;
   const char* flags;
 };
 
 // Lengths that end inside a tile unless the case is about whole ones.
-constexpr Problem kProblems[] = {
+constexpr CliProblem kProblems[] = {
     {"standard", "--heads-q 2 --head-dim 64 --seqlen 256"},
     {"standard", "--heads-q 2 --head-dim 128 --seqlen-q 133 --seqlen-k 301 --causal --dtype fp16"},
     {"standard", "--heads-q 4 --heads-kv 2 --head-dim 96 --seqlen 205 --fp32-scores --mask causal-top-left"},
@@ -36,6 +37,14 @@ constexpr Problem kProblems[] = {
     {"fa2", "--batch 3 --heads-q 2 --head-dim 256 --seqlen 97 --dtype fp16"},
     {"fa2", "--heads-q 4 --heads-kv 1 --head-dim 128 --seqlen-q 200 --seqlen-k 77 --causal"},  // rows without keys
     {"fa2", "--heads-q 2 --head-dim 128 --seqlen-q 5 --seqlen-k 0"},
+    {"fa3", "--heads-q 2 --head-dim 64 --seqlen 384"},
+    {"fa3", "--batch 2 --heads-q 6 --heads-kv 2 --head-dim 96 --seqlen-q 133 --seqlen-k 333 --causal --dtype fp16"},
+    {"fa3", "--heads-q 2 --head-dim 128 --seqlen-q 300 --seqlen-k 201 --mask causal-top-left"},
+    {"fa3", "--heads-q 2 --head-dim 192 --seqlen 259 --mask 'window(50,20)' --softmax-scale 0.3"},
+    {"fa3", "--batch 3 --heads-q 2 --head-dim 256 --seqlen 97 --dtype fp16"},
+    {"fa3", "--heads-q 4 --heads-kv 1 --head-dim 128 --seqlen-q 200 --seqlen-k 77 --causal"},  // rows without keys
+    {"fa3", "--heads-q 2 --head-dim 128 --seqlen-q 5 --seqlen-k 0"},
+    {"fa3", "--batch 2 --heads-q 8 --heads-kv 2 --head-dim 64 --phase decode --seqlen 1001"},
     {"split-kv", "--heads-q 8 --heads-kv 2 --head-dim 128 --phase decode --seqlen 3001"},
     {"split-kv",
      "--batch 3 --heads-q 4 --heads-kv 4 --head-dim 64 --phase decode --seqlen 777 --splits 5 --dtype fp16"},
@@ -49,16 +58,19 @@ Finished Bitflash(const std::string& arguments, const TemporaryFolder& folder) {
   return Shell("bitflash " + arguments, folder);
 }
 
+// As gpu::DeviceRefusal, which gpu/ does not lend to verify/.
+bool RunsHere(const gpu::Kernel& kernel) { return !kernel.hopper_only || CurrentCudaDevice().arch() == "sm90"; }
+
 bool Exists(std::string_view kernel) {
   for (const gpu::Kernel& each : CudaKernels()) {
-    if (each.name == kernel) return true;
+    if (each.name == kernel) return RunsHere(each);
   }
   return false;
 }
 
 TEST_CASE("every CUDA kernel gives the bits of its simulated twin, run after run") {
   int verified = 0;
-  for (const Problem& problem : kProblems) {
+  for (const CliProblem& problem : kProblems) {
     if (!Exists(problem.kernel)) continue;
     const TemporaryFolder folder;
     const Finished finished = Bitflash(std::string("verify --quiet --device cuda --repeat 3 --seed 11 --json=v.json "
@@ -80,8 +92,38 @@ TEST_CASE("every CUDA kernel gives the bits of its simulated twin, run after run
   std::printf("%d of %zu problems verified\n", verified, std::size(kProblems));
 }
 
+TEST_CASE("a saved case with sequences of several lengths: packed for fa3, refused by the others") {
+  const TemporaryFolder folder;
+  Problem p = GenerateProblem({.batch = 4,
+                               .heads_q = 6,
+                               .heads_kv = 2,
+                               .seqlen_q = 200,
+                               .seqlen_k = 300,
+                               .head_dim = 96,
+                               .head_dim_v = 96,
+                               .mask = data::Mask::Causal(),
+                               .format = data::Format::kBf16},
+                              data::ParseDistribution("hash-normal"), 3);
+  p.seqlens_q = {200, 1, 129, 0};
+  p.seqlens_k = {257, 300, 0, 64};
+  WriteCase(folder.path() + "/ragged.safetensors", {p, {}, {}});
+  for (const gpu::Kernel& kernel : CudaKernels()) {
+    if (!RunsHere(kernel)) continue;
+    const Finished finished =
+        Bitflash("verify --quiet --device cuda --case ragged.safetensors --kernel " + std::string(kernel.name), folder);
+    CAPTURE(finished.out);
+    CAPTURE(finished.err);
+    CHECK(finished.exit_code == (kernel.packs_sequences ? 0 : 2));
+    const std::string& said = kernel.packs_sequences ? finished.out : finished.err;
+    CHECK(said.find(kernel.packs_sequences ? "RESULT pass=1" : "sequences of several lengths") != std::string::npos);
+    if (kernel.packs_sequences)
+      CHECK(said.find("sequences    packed, 200 x 257, 1 x 300, 129 x 0, 0 x 64\n") != std::string::npos);
+  }
+}
+
 TEST_CASE("run on the device and run in the simulator write the same files") {
   for (const gpu::Kernel& kernel : CudaKernels()) {
+    if (!RunsHere(kernel)) continue;
     const TemporaryFolder folder;
     const std::string problem =
         "run --quiet --heads-q 6 --heads-kv 3 --head-dim 64 --seqlen-q 70 --seqlen-k 133 "
@@ -112,9 +154,16 @@ TEST_CASE("what the CUDA kernel is not built for is refused with what it is buil
   for (const gpu::Kernel& kernel : CudaKernels()) {
     const std::string problem =
         "run --quiet --device cuda --heads-q 1 --head-dim 64 --seqlen 64 --kernel " + std::string(kernel.name) + " ";
-    const Finished tile = Bitflash(problem + "--tile 16x16", folder);
+    if (!RunsHere(kernel)) {
+      const Finished refused = Bitflash(problem, folder);
+      CHECK(refused.exit_code == 2);
+      CHECK(refused.err.find("sm90") != std::string::npos);
+      continue;
+    }
+    const Finished tile = Bitflash(problem + (kernel.hopper_only ? "--tile 64x16" : "--tile 16x16"), folder);
     CHECK(tile.exit_code == 2);
-    CHECK(tile.err.find("Br is 16: the CUDA kernel ") != std::string::npos);
+    CHECK(tile.err.find(": the CUDA kernel ") != std::string::npos);
+    if (kernel.hopper_only) continue;  // no other architecture has it at all
     const Finished gpu = Bitflash(problem + "--arch sm75", folder);
     CHECK(gpu.exit_code == 2);
     CHECK(gpu.err.find("--arch sm75 contradicts --device cuda") != std::string::npos);

@@ -35,8 +35,11 @@ ExitCode ExitCodeOf(const Report& report) {
 // Said before anything is read or runs. What only tensors or only a shape contradict is said where they are read.
 void RefuseContradictions(const VerifyFlags& flags, bool tensors) {
   if (flags.device && (flags.plugin || flags.fault)) throw UsageError("--device contradicts --plugin and --fault");
-  if (flags.device && (flags.o || flags.lse || flags.case_file)) {
-    throw UsageError("--o, --lse and --case contradict --device cuda: the kernel gives the outputs");
+  if (flags.device && (flags.o || flags.lse)) {
+    throw UsageError("--o and --lse contradict --device cuda: the kernel gives the outputs");
+  }
+  if (flags.device && flags.case_file && flags.heads) {
+    throw UsageError("--heads contradicts --case: a saved case is compared whole");
   }
   if (flags.plugin && flags.fault) {
     throw UsageError("--plugin contradicts --fault: a fault is put into a simulated kernel");

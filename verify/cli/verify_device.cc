@@ -4,6 +4,8 @@
 #include <algorithm>
 
 #include "data/error.h"
+#include "verify/case_input.h"
+#include "verify/cli/check_flags.h"
 #include "verify/cli/commands.h"
 #include "verify/cli/device_flag.h"
 #include "verify/cli/numbers.h"
@@ -14,6 +16,8 @@
 #include "verify/cli/verify_flags.h"
 #include "verify/cli/verify_result.h"
 #include "verify/device_run.h"
+#include "verify/faults.h"
+#include "verify/stopwatch.h"
 
 namespace bitflash::verify {
 namespace {
@@ -25,11 +29,12 @@ using data::UsageError;
 constexpr int64_t kMostRuns = 1000;
 
 // Everything that can be wrong with the command line is said before anything runs.
-void Plan(VerifyResult& result) {
+void Plan(VerifyResult& result, const Problem* problem) {
   for (KernelVerdict& v : result.kernels) {
     const Attention& attention = result.workload.attention();
     v.plan = PlanDevice(FindTwin(CudaKernels(), v.kernel->name), *v.kernel, attention, result.workload.gpu,
                         ChoiceFor(result.workload, *v.kernel));
+    if (problem != nullptr && problem->ragged()) PackSequences(*v.plan, *problem);
     sim::CountKernel(*v.kernel, attention, v.plan->tiling, result.workload.gpu);  // refuses what the twin does not take
   }
 }
@@ -44,8 +49,37 @@ KernelInputs OfHeads(const KernelInputs& whole, const HeadSubset& heads) {
           .v = some(whole.v, heads.kv_begin, kv)};
 }
 
-void Judge(KernelVerdict& v, const VerifyResult& result, const KernelInputs& inputs, int64_t runs,
-           const Output& output) try {
+// A saved case, which `bitflash verify` has for kernels of any kind, as one for the CUDA kernels.
+Problem ReadProblem(const VerifyFlags& flags) {
+  RefuseProblemFlags(flags);
+  Problem problem = ReadCaseInput(FilesOf(flags), HintsOf(flags)).saved.problem;
+  RequireSameShape(flags.workload, problem.attention);
+  if (!problem.sinks.empty()) throw UsageError("--case: the CUDA kernels take no attention sinks");
+  if (problem.q_scale != 1 || problem.k_scale != 1 || problem.v_scale != 1) {
+    throw UsageError("--case: the CUDA kernels take no scales of Q, K and V");
+  }
+  return problem;
+}
+
+// What the twin gives: for the heads asked for, or for every sequence of a ragged problem alone.
+OutputPair Twin(KernelVerdict& v, const VerifyResult& result, const KernelInputs& inputs, const Problem* problem,
+                const Output& output) {
+  const std::string& arch = result.workload.gpu.arch;
+  if (problem != nullptr && problem->ragged()) {
+    const Stopwatch stopwatch;
+    const Outputs outputs = RunSimulated({v.kernel, v.plan->tiling, arch}, *problem);
+    v.simulation_seconds = stopwatch.seconds();
+    return {outputs.o.View(data::ElementType::Unsigned(2)),
+            outputs.lse.value_or(data::Tensor::Zeros(data::Format::kFp32, {0}))};
+  }
+  TimedSimulation timed =
+      SimulateShowing(output, *v.kernel, result.heads, v.plan->tiling, arch, OfHeads(inputs, result.heads));
+  v.simulation_seconds = timed.seconds;
+  return {timed.simulated.o, timed.simulated.lse};
+}
+
+void Judge(KernelVerdict& v, const VerifyResult& result, const KernelInputs& inputs, const Problem* problem,
+           int64_t runs, const Output& output) try {
   const Attention& attention = result.workload.attention();
   RequireModelled(*v.kernel, attention);
   OutputPair device;
@@ -60,13 +94,10 @@ void Judge(KernelVerdict& v, const VerifyResult& result, const KernelInputs& inp
     ++v.runs;
   });
   const HeadSubset& heads = result.heads;
-  TimedSimulation timed =
-      SimulateShowing(output, *v.kernel, heads, v.plan->tiling, result.workload.gpu.arch, OfHeads(inputs, heads));
-  v.simulation_seconds = timed.seconds;
+  const OutputPair twin = Twin(v, result, inputs, problem, output);
   const sim::Count count = sim::CountKernel(*v.kernel, attention, v.plan->tiling, result.workload.gpu);
-  v.agreement =
-      CompareOutputs({device.o.Slice(1, heads.begin, heads.end), device.lse.Slice(1, heads.begin, heads.end)},
-                     {timed.simulated.o, timed.simulated.lse}, attention.format, heads.begin, WritesLse(count));
+  v.agreement = CompareOutputs({device.o.Slice(1, heads.begin, heads.end), device.lse.Slice(1, heads.begin, heads.end)},
+                               twin, attention.format, heads.begin, WritesLse(count));
   v.verdict = v.agreement->identical() && v.unstable_elements == 0 ? Verdict::kPass : Verdict::kFail;
 } catch (const UndecidedError& error) {
   v.reason = error.what();
@@ -85,15 +116,21 @@ ExitCode VerifyDevice(const VerifyFlags& flags, const Arguments& arguments) {
   std::optional<FileInputs> files;
   WorkloadFeatures needed = features;
   WorkloadFlags workload_flags = flags.workload;
-  if (flags.inputs.FromFiles()) {
+  std::optional<Problem> problem;
+  if (flags.case_file) {
+    problem = ReadProblem(flags);
+    workload_flags = WithProblem(workload_flags, problem->attention);
+    needed.seed = false;
+  } else if (flags.inputs.FromFiles()) {
     files = ReadInputs(flags.inputs, workload_flags);
     needed.seed = false;
   }
   Workload workload = ResolveWorkload(workload_flags, needed);
-  VerifyResult result{
-      .workload = workload,
-      .heads = ParseHeads(flags.heads, workload.attention()),
-      .inputs = files ? Join(files->paths) : fmt::format("{}, seed {}", Name(distribution), workload.seed)};
+  VerifyResult result{.workload = workload,
+                      .heads = ParseHeads(flags.heads, workload.attention()),
+                      .inputs = problem ? *flags.case_file
+                                : files ? Join(files->paths)
+                                        : fmt::format("{}, seed {}", Name(distribution), workload.seed)};
   for (const sim::Kernel* kernel : workload.kernels) {
     result.kernels.push_back({.kernel = kernel, .command = RepeatCommand(arguments, *kernel)});
   }
@@ -111,11 +148,13 @@ ExitCode VerifyDevice(const VerifyFlags& flags, const Arguments& arguments) {
   }
   for (const std::string& note : workload.notes) output.Note(note);
   if (ready) {
-    Plan(result);
+    const Problem* of_case = problem ? &*problem : nullptr;
+    Plan(result, of_case);
     const HeadSubset all = SelectHeads(workload.attention(), 0, workload.attention().heads_q);
-    const KernelInputs inputs = files ? SelectInputs(*files, workload.attention(), all)
-                                      : GenerateInputs(workload.attention(), all, distribution, workload.seed);
-    for (KernelVerdict& v : result.kernels) Judge(v, result, inputs, runs, output);
+    const KernelInputs inputs = problem ? KernelInputs{problem->q, problem->k, problem->v}
+                                : files ? SelectInputs(*files, workload.attention(), all)
+                                        : GenerateInputs(workload.attention(), all, distribution, workload.seed);
+    for (KernelVerdict& v : result.kernels) Judge(v, result, inputs, of_case, runs, output);
   }
 
   if (output.wants_json()) output.JsonResult(VerifyJson(result));

@@ -40,7 +40,8 @@ VerifyFlags ParseVerifyFlags(const Arguments& arguments) {
   line.Group("What is judged");
   line.AddOption("--o", flags.o, "FILE", "The kernel's O, where --in does not hold it as tensor o");
   line.AddOption("--lse", flags.lse, "FILE", "The kernel's LSE, likewise");
-  line.AddOption("--case", flags.case_file, "FILE", "A case that bitflash saved; with --plugin its inputs only");
+  line.AddOption("--case", flags.case_file, "FILE",
+                 "A case that bitflash saved; with --plugin and --device its inputs only");
   line.AddOption("--plugin", flags.plugin, "FILE.so", "A kernel as a shared library (bitflash/plugin_abi.h)");
   line.AddOption("--fault", flags.fault, "NAME", "The simulated --kernel with this mistake (bitflash list faults)");
   line.AddOption("--device", flags.device, "cuda", "The CUDA kernel --kernel of gpu/, on the GPU in this machine");

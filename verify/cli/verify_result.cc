@@ -71,6 +71,8 @@ std::string KernelText(const VerifyResult& r, const KernelVerdict& v, bool color
     text += fmt::format("tile         {}\n", ToString(v.plan->tiling));
     text += fmt::format("launches     {}\n", Join(LaunchNames(*v.plan)));
     if (const std::string pages = PagesText(*v.plan); !pages.empty()) text += fmt::format("cache        {}\n", pages);
+    if (const std::string lengths = SequencesText(*v.plan); !lengths.empty())
+      text += fmt::format("sequences    {}\n", lengths);
   }
   text += fmt::format("inputs       {}\n", Printable(r.inputs));
   if (!r.workload.assumed.empty()) {

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "data/distribution.h"
 #include "gpu/record/call.h"
@@ -14,6 +15,17 @@ struct DeviceCase : gpu::Call {
   data::Distribution distribution = data::Distribution::kHashNormal;
   uint64_t seed = 1;
 };
+
+// The kernels that run on the current device.
+std::vector<gpu::Kernel> KernelsHere();
+
+data::Attention Problem(int64_t batch, int64_t heads_q, int64_t heads_kv, int64_t seqlen_q, int64_t seqlen_k,
+                        int64_t head_dim, data::Mask mask, data::Format format);
+
+// Sequence number `sequence` of a call as a call of its own, with its own lengths; its inputs and outputs.
+DeviceCase Sequence(const DeviceCase& device_case, int64_t sequence);
+gpu::Inputs SequenceOf(const DeviceCase& device_case, const gpu::Inputs& inputs, int64_t sequence);
+gpu::Outputs SequenceOf(const DeviceCase& device_case, const gpu::Outputs& outputs, int64_t sequence);
 
 std::string ToString(const DeviceCase& device_case);
 

@@ -10,16 +10,11 @@
 
 #include <doctest/doctest.h>
 
-#include <bit>
-#include <cmath>
 #include <cstdio>
 
-#include "data/convert_simd.h"
 #include "data/error.h"
 #include "gpu/entries.h"
-#include "reference/error_bound.h"
-#include "reference/golden.h"
-#include "verify/device/device_case.h"
+#include "verify/device/device_judge.h"
 
 namespace bitflash::verify {
 namespace {
@@ -33,64 +28,6 @@ using gpu::Outputs;
 
 constexpr int64_t kHeadDims[] = {64, 96, 128, 192, 256};
 
-std::vector<float> ToFloat(Format format, const std::vector<uint16_t>& bits) {
-  std::vector<float> values(bits.size());
-  data::ToFloat(format, bits.data(), values.data(), static_cast<int64_t>(bits.size()));
-  return values;
-}
-
-reference::Arithmetic ArithmeticOf(const DeviceCase& c) {
-  const Attention& a = c.attention;
-  reference::Arithmetic r = reference::Arithmetic::ForFormat(a.format);
-  const bool hopper = gpu::CurrentDevice().major >= 9;
-  r.step_products = hopper ? 16 : 8;
-  r.alignment_bits = hopper ? 25 : 24;
-  r.p_is_normalized = c.kernel == "standard";
-  r.rescales = a.seqlen_k / 64 + 3;
-  r.keys_per_sum = a.seqlen_k;
-  if (c.kernel == "standard" && !c.options.fp32_scores) r.score_unit = r.p_unit;
-  return r;
-}
-
-// The largest |error| / bound of O and of LSE; infinity where one is finite and the other is not.
-struct Scores {
-  double o = 0, lse = 0;
-};
-Scores Judge(const DeviceCase& c, const Inputs& inputs, const Outputs& outputs) {
-  const Attention& a = c.attention;
-  const std::vector<float> q = ToFloat(a.format, inputs.q), k = ToFloat(a.format, inputs.k),
-                           v = ToFloat(a.format, inputs.v), o = ToFloat(a.format, outputs.o);
-  const auto view = [](const std::vector<float>& x) {
-    return reference::Operand{.elements = std::span<const float>(x)};
-  };
-  const reference::GoldenInputs golden_inputs{view(q), view(k), view(v), c.lengths};
-  const auto [golden, bound] = reference::BoundAttention(a, golden_inputs, {}, ArithmeticOf(c));
-  const auto score = [](double mine, double truth, double limit) {
-    if (mine == truth) return 0.0;
-    const double ratio = std::abs(mine - truth) / limit;
-    return ratio <= 1e300 ? ratio : INFINITY;  // NaN too
-  };
-  Scores worst;
-  for (size_t n = 0; n < o.size(); ++n) worst.o = std::max(worst.o, score(o[n], golden.O[n], bound.O[n]));
-  for (size_t n = 0; n < outputs.lse.size(); ++n) {
-    worst.lse = std::max(worst.lse, score(std::bit_cast<float>(outputs.lse[n]), golden.LSE[n], bound.LSE[n]));
-  }
-  return worst;
-}
-
-Attention Problem(int64_t batch, int64_t heads_q, int64_t heads_kv, int64_t seqlen_q, int64_t seqlen_k,
-                  int64_t head_dim, Mask mask, Format format) {
-  return {.batch = batch,
-          .heads_q = heads_q,
-          .heads_kv = heads_kv,
-          .seqlen_q = seqlen_q,
-          .seqlen_k = seqlen_k,
-          .head_dim = head_dim,
-          .head_dim_v = head_dim,
-          .mask = mask,
-          .format = format};
-}
-
 // Every kernel, type, head_dim and mask; lengths around tile edges, grouped heads, both layouts.
 std::vector<DeviceCase> Cases() {
   const Mask masks[] = {Mask::Full(), Mask::Causal(), Mask::CausalTopLeft(), Mask::Window(40, 8), Mask::Window(100, 0)};
@@ -100,7 +37,7 @@ std::vector<DeviceCase> Cases() {
                 {3, 2, 2, 1, 1},     {1, 4, 4, 33, 577},  {2, 2, 2, 200, 0},  {1, 2, 2, 257, 1000}};
   std::vector<DeviceCase> cases;
   size_t n = 0;
-  for (const gpu::Kernel& kernel : gpu::Kernels()) {
+  for (const gpu::Kernel& kernel : KernelsHere()) {
     for (const Format format : {Format::kBf16, Format::kFp16}) {
       for (const int64_t head_dim : kHeadDims) {
         for (size_t m = 0; m < 4; ++m, ++n) {
@@ -108,6 +45,12 @@ std::vector<DeviceCase> Cases() {
           DeviceCase c{{std::string(kernel.name), Problem(s.batch, s.heads_q, s.heads_kv, s.seqlen_q, s.seqlen_k,
                                                           head_dim, masks[(m + n / 8) % 5], format)}};
           if (n % 3 == 1) c.layout = Layout::kTokenMajor;
+          if (kernel.packs_sequences && n % 5 == 0) {
+            for (int64_t b = 0; b < s.batch; ++b) {
+              c.queries.push_back(s.seqlen_q * (b + 1) / (b + 2));
+              c.lengths.push_back(s.seqlen_k - b * s.seqlen_k / 3);
+            }
+          }
           if (kernel.name == "standard") c.options.fp32_scores = n % 2 == 1;
           if (kernel.name == "split-kv") {
             c.options.chunk = n % 2 ? 128 : 1024;
@@ -145,7 +88,7 @@ TEST_CASE("every element is within its bound of fp64, and nothing outside a tens
 
 TEST_CASE("inputs that provoke mistakes stay within the bound too") {
   using data::Distribution;
-  for (const gpu::Kernel& kernel : gpu::Kernels()) {
+  for (const gpu::Kernel& kernel : KernelsHere()) {
     for (const Distribution distribution :
          {Distribution::kSpiky, Distribution::kAscending, Distribution::kDescending, Distribution::kSinks,
           Distribution::kCancelling, Distribution::kOneHot, Distribution::kConstantV, Distribution::kDuplicates}) {
@@ -180,7 +123,7 @@ Inputs Slice(const Attention& a, const Inputs& in, int64_t b, int64_t kv, int64_
 }
 
 TEST_CASE("a sequence's bits do not depend on its neighbours, the layout, or pages") {
-  for (const gpu::Kernel& kernel : gpu::Kernels()) {
+  for (const gpu::Kernel& kernel : KernelsHere()) {
     for (const int64_t head_dim : kHeadDims) {
       const Attention a = Problem(3, 8, 2, 5, 1500, head_dim, Mask::Causal(), Format::kBf16);
       DeviceCase c{{std::string(kernel.name), a}};
@@ -245,7 +188,7 @@ TEST_CASE("split-kv gives the same bits with TMA and with cp.async, for any numb
 }
 
 TEST_CASE("one small launch of everything, for the sanitizer") {
-  for (const gpu::Kernel& kernel : gpu::Kernels()) {
+  for (const gpu::Kernel& kernel : KernelsHere()) {
     for (const int64_t head_dim : kHeadDims) {
       DeviceCase c{{std::string(kernel.name), Problem(2, 4, 2, 70, 150, head_dim, Mask::Causal(), Format::kFp16)}};
       if (kernel.name == "split-kv") {
@@ -253,6 +196,10 @@ TEST_CASE("one small launch of everything, for the sanitizer") {
         c.lengths = {150, 37};
       }
       RunOnDevice(c, Generate(c), 1);
+      if (kernel.packs_sequences) {
+        c.lengths = {150, 37};
+        c.queries = {1, 70};
+      }
       c.attention.mask = Mask::Window(20, 3);
       c.options.page_size = 0;
       c.options.fp32_scores = true;
@@ -264,7 +211,7 @@ TEST_CASE("one small launch of everything, for the sanitizer") {
 TEST_CASE("what a kernel does not take is refused in words, before anything is launched") {
   gpu::Stream stream;
   const gpu::Buffer buffer(1 << 20);
-  for (const gpu::Kernel& kernel : gpu::Kernels()) {
+  for (const gpu::Kernel& kernel : KernelsHere()) {
     CAPTURE(std::string(kernel.name));
     const Attention good = Problem(1, 1, 1, 16, 16, 64, Mask::Full(), Format::kBf16);
     const auto launch = [&](const Attention& a, const gpu::Options& options, auto change) {
@@ -288,6 +235,10 @@ TEST_CASE("what a kernel does not take is refused in words, before anything is l
       CHECK_THROWS_AS(launch(good, {.page_size = 24}, nothing), data::UsageError);
       CHECK_THROWS_AS(launch(good, {.page_size = 16}, nothing), data::UsageError);  // no block table
     }
+    const auto packed = [&](gpu::Tensors& t) { t.cu_seqlens_q = t.cu_seqlens_k = buffer.as<int32_t>(); };
+    if (!kernel.packs_sequences) CHECK_THROWS_AS(launch(good, {}, packed), data::UsageError);
+    const auto half_packed = [&](gpu::Tensors& t) { t.cu_seqlens_q = buffer.as<int32_t>(); };
+    CHECK_THROWS_AS(launch(good, {}, half_packed), data::UsageError);
     CHECK_NOTHROW(launch(good, {}, nothing));
   }
   stream.Synchronize();
@@ -321,11 +272,16 @@ TEST_CASE("tensors with more than 2^31 elements: the last head is what it is alo
       {"fa2", Problem(2, 9, 1, 1000000, 100, 128, Mask::Full(), Format::kBf16)},      // Q and O
       {"standard", Problem(1, 1, 1, 65000, 34000, 64, Mask::Full(), Format::kBf16)},  // S and P of one head
       {"split-kv", Problem(33, 32, 32, 1, 16400, 128, Mask::Full(), Format::kBf16)},  // K and V
+      {"fa3", Problem(2, 9, 1, 1000000, 100, 128, Mask::Causal(), Format::kBf16)},    // Q and O
+      {"fa3", Problem(33, 32, 32, 8, 16400, 128, Mask::Full(), Format::kBf16)},       // K and V
   };
-  for (const auto& [name, a] : cases) {
+  for (const auto& each : cases) {
+    const char* const name = each.kernel;
+    const Attention& a = each.attention;  // clang 14 captures no structured bindings
     const gpu::Kernel* kernel = gpu::FindKernel(name);
+    if (kernel == nullptr || !gpu::DeviceRefusal(*kernel, gpu::CurrentDevice()).empty()) continue;
     const std::string problem = std::string(name) + ": " + data::ToString(a);
-    CAPTURE(problem);  // clang 14 captures no structured bindings
+    CAPTURE(problem);
     const LargeTensor q(stream, block, a.q_bytes() / 2), k(stream, block, a.k_bytes() / 2),
         v(stream, block, a.v_bytes() / 2);
     const gpu::Buffer o(a.o_bytes()), lse(a.lse_bytes()), workspace(kernel->WorkspaceBytes(a, {}));
@@ -344,7 +300,7 @@ TEST_CASE("tensors with more than 2^31 elements: the last head is what it is alo
     };
     std::vector<uint16_t> mine(rows * a.head_dim);
     stream.ToHost(mine.data(), o, 2 * rows * a.head_dim, 2 * last_row * a.head_dim);
-    const DeviceCase alone{{name, Problem(1, 1, 1, rows, a.seqlen_k, a.head_dim, Mask::Full(), a.format)}};
+    const DeviceCase alone{{name, Problem(1, 1, 1, rows, a.seqlen_k, a.head_dim, a.mask, a.format)}};
     const std::vector<uint16_t> keys = part(last_key, a.seqlen_k);
     CHECK(mine == RunOnDevice(alone, {part(last_row, rows), keys, keys}, 1).o);
   }
@@ -363,7 +319,7 @@ TEST_CASE("rows that lie 2^25 elements apart" * doctest::test_suite("large")) {
     }
     return buffer;
   };
-  for (const gpu::Kernel& kernel : gpu::Kernels()) {
+  for (const gpu::Kernel& kernel : KernelsHere()) {
     CAPTURE(std::string(kernel.name));
     const DeviceCase near{{std::string(kernel.name), a}};
     const Inputs inputs = Generate(near);
