@@ -30,6 +30,15 @@ class Divisor {
   int shift_ = 0;
 };
 
+constexpr bool Divides(uint32_t divisor, int n) {
+  int remainder = 0;
+  const int quotient = Divisor(divisor).Divide(n, remainder);
+  return quotient == n / static_cast<int>(divisor) && remainder == n % static_cast<int>(divisor);
+}
+static_assert(Divides(1, INT32_MAX) && Divides(3, INT32_MAX) && Divides(7, 6) && Divides(INT32_MAX, INT32_MAX) &&
+              Divides(INT32_MAX, INT32_MAX - 1) && Divides(641, 640) && Divides(641, 641) &&
+              Divides(1 << 30, INT32_MAX));
+
 // Tiles of all heads of all sequences (a head here is batch * heads_q + head). Sections of some heads follow one
 // another, so that their K and V stay in L2; in a section, query tiles one after another, its heads innermost.
 struct TileOrder {

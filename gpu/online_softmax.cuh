@@ -24,16 +24,25 @@ struct SoftmaxRows {
   // every alpha is 1, and multiplying by it would change no bit.
   template <int N>
   __device__ __forceinline__ bool NewMaximum(const float (&S)[N][4], float scale_log2) {
-    float mx[2];
+    bool unchanged = true;
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      mx[r] = fmaxf(S[0][2 * r], S[0][2 * r + 1]);
+      float mx = fmaxf(S[0][2 * r], S[0][2 * r + 1]);
 #pragma unroll
-      for (int n = 1; n < N; ++n) mx[r] = fmaxf(mx[r], fmaxf(S[n][2 * r], S[n][2 * r + 1]));
+      for (int n = 1; n < N; ++n) mx = fmaxf(mx, fmaxf(S[n][2 * r], S[n][2 * r + 1]));
+      mx = fmaxf(mx, __shfl_xor_sync(~0u, mx, 2));
+      mx = fmaxf(m[r], fmaxf(mx, __shfl_xor_sync(~0u, mx, 1)));
+      const float mc = FiniteOrZero(mx);
+      alpha[r] = Ex2(__fmul_rn(__fsub_rn(m[r], mc), scale_log2));
+      negative_max[r] = -__fmul_rn(mc, scale_log2);
+      l[r] = __fmul_rn(l[r], alpha[r]);
+      m[r] = mx;
+      unchanged &= alpha[r] == 1.0f;
     }
-    return TakeMaximum(mx, scale_log2);
+    return __all_sync(~0u, unchanged);
   }
-  // The same with the maximum of this lane's scores of each row.
+  // The same with the maximum of this lane's scores of each row, and the product with scale_log2 before the guard,
+  // which is one step less to wait for. Kernels that are short of registers are better off with the other.
   __device__ __forceinline__ bool TakeMaximum(const float (&of_lane)[2], float scale_log2) {
     bool unchanged = true;
 #pragma unroll
@@ -59,13 +68,19 @@ struct SoftmaxRows {
     }
   }
 
-  // Turns two columns of a row of each half into probabilities and adds them to the sums, in column order. Three steps,
-  // for kernels that place them by hand.
+  // Turns two columns of a row of each half into probabilities and adds them to the sums, in column order.
   __device__ __forceinline__ void Exponentiate(float (&S)[4], float scale_log2) {
-    Exponents(S, scale_log2);
-    Powers(S);
-    Sum(S);
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+#pragma unroll
+      for (int c = 0; c < 2; ++c) {
+        float& p = S[2 * r + c];
+        p = Ex2(__fmaf_rn(p, scale_log2, negative_max[r]));
+        l[r] = __fadd_rn(l[r], p);
+      }
+    }
   }
+  // The same in three steps, for kernels that place them by hand.
   __device__ __forceinline__ void Exponents(float (&S)[4], float scale_log2) const {
 #pragma unroll
     for (int e = 0; e < 4; ++e) S[e] = __fmaf_rn(S[e], scale_log2, negative_max[e / 2]);
