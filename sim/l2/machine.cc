@@ -49,6 +49,7 @@ class Machine::Run {
   int64_t moves() const { return moves_; }
 
   void Execute() {
+    ChooseSides();
     if (together_ > 1) GroupRows();
     const int64_t sms = m_.gpu_.sms;
     const int64_t per_sm = std::max<int64_t>(1, blocks_per_sm_ / together_);
@@ -220,8 +221,18 @@ class Machine::Run {
     }
   }
 
-  // Half of the pairs of SMs belong to each partition; which ones is not known.
-  int SideOf(int64_t sm) const { return static_cast<int>((sm / 2 + static_cast<int64_t>(m_.options_.seed)) & 1); }
+  int SideOf(int64_t sm) const { return sides_[static_cast<size_t>(sm / 2)]; }
+
+  // Half of the pairs of SMs belong to each partition; which ones is not known. At random, so that no period of a grid
+  // falls in with them.
+  void ChooseSides() {
+    const auto pairs = static_cast<size_t>((m_.gpu_.sms + 1) / 2);
+    std::vector<std::pair<double, size_t>> shuffled;
+    for (size_t n = 0; n < pairs; ++n) shuffled.push_back({Uniform(~m_.options_.seed, n), n});
+    std::ranges::sort(shuffled);
+    sides_.resize(pairs);
+    for (size_t n = 0; n < pairs; ++n) sides_[shuffled[n].second] = static_cast<int>(n & 1);
+  }
 
   static constexpr double kSpread = 0.02;  // blocks differ in speed by a percent
 
@@ -235,6 +246,7 @@ class Machine::Run {
   const int64_t together_;
   const Build build_;
   const int launch_;
+  std::vector<int> sides_;  // of pairs of SMs
   std::vector<Slot> slots_;
   std::vector<std::vector<int64_t>> on_sm_;
   std::vector<float> ready_;  // when a granule's fill ends
