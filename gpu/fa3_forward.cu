@@ -174,8 +174,7 @@ void Launch(const data::Attention& a, const Options& options, const Tensors& ten
   const fa3::Parameters parameters = ParametersOf(a, tensors, workspace);
   const int sms = DeviceAttribute(cudaDevAttrMultiProcessorCount);
   if (parameters.next_tile != nullptr) {
-    LaunchKernel(fa3::fa3_reset, "fa3_reset", {.grid = 1, .block = 1, .overlap = true},
-                 fa3::ResetParameters{parameters.next_tile}, stream);
+    LaunchKernel(fa3::fa3_reset, "fa3_reset", {.grid = 1, .block = 1, .overlap = true}, stream, parameters.next_tile);
   }
   ForTypeAndHeadDim(a, [&](auto type, auto head_dim) {
     using C = fa3::Config<decltype(type), head_dim>;
@@ -184,7 +183,7 @@ void Launch(const data::Attention& a, const Options& options, const Tensors& ten
                   .block = C::kThreads,
                   .shared_bytes = fa3::Shared<C>::kBytes,
                   .overlap = true},
-                 parameters, stream);
+                 stream, parameters);
   });
 }
 

@@ -14,13 +14,10 @@
 namespace bitflash::gpu::fa3 {
 
 // Before every launch that counts tiles: a workspace may hold anything.
-struct ResetParameters {
-  int* next_tile;
-};
-__global__ void fa3_reset(const ResetParameters p) {
+__global__ void fa3_reset(int* next_tile) {
   LaunchDependents();
   WaitForPrimary();  // a launch before may still count
-  *p.next_tile = 0;
+  *next_tile = 0;
 }
 
 template <class C>
