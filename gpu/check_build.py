@@ -3,7 +3,7 @@
 
     python3 gpu/check_build.py [--nvcc PATH] [--record] [--json FILE]
 
-Needs nvcc and Python's standard library, no GPU. Every .cu of this folder that includes hopper.cuh, however indirectly,
+Needs nvcc and Python's standard library, no GPU. Every .cu of this folder that includes wgmma.cuh, however indirectly,
 is compiled with -Xptxas -v,-warn-spills,-warn-lmem-usage. It fails on: bytes of stack or spills in any kernel of these
 files, local memory, and the warnings that wgmma is serialized or setmaxnreg ignored (C7508, C7510, C7511, C7512, C7515
 and their like): such a kernel still computes the right bits, at a fraction of the speed. Prints registers, shared memory
@@ -59,7 +59,7 @@ def includes(path, seen):
 
 
 def sources():
-    header = os.path.join(HERE, "hopper.cuh")
+    header = os.path.join(HERE, "wgmma.cuh")
     facts = os.path.join(HERE, "build_facts.cu")
     return [path for path in sorted(glob.glob(os.path.join(HERE, "*.cu")))
             if path != facts and header in includes(path, set())]
