@@ -34,8 +34,8 @@ struct Tensors {
   float* lse = nullptr;  // [batch, heads_q, seqlen_q], contiguous; null: not wanted
   Strides q_strides, k_strides, v_strides, o_strides;
 
-  // split-kv only. Keys of each sequence, [batch], at most attention.seqlen_k; null: attention.seqlen_k for all. Rows of
-  // K and V behind them may be read, within attention.seqlen_k or the last page; what they hold does not matter.
+  // split-kv only. Keys of each sequence, [batch], at most attention.seqlen_k; null: attention.seqlen_k for all. Rows
+  // of K and V behind them may be read, within attention.seqlen_k or the last page; what they hold does not matter.
   const int32_t* seqlens_k = nullptr;
   // split-kv with Options::page_size only: page of each page_size keys, [batch, pages_per_sequence]. K and V are then
   // [pages, heads_kv, page_size, head_dim] with k_strides and v_strides: `batch` is the stride from page to page.
@@ -46,7 +46,8 @@ struct Tensors {
   // fa3 only. Where each sequence starts, [batch + 1], device memory, non-decreasing from 0: Q and O are then
   // [total_q, heads_q, head_dim], K and V [total_k, heads_kv, head_dim] (strides.batch unused), attention.seqlen_q /
   // seqlen_k are the longest sequence's; LSE stays [batch, heads_q, seqlen_q] and rows beyond a sequence are not
-  // written.
+  // written. In front of Q lie seqlen_q rows of the same allocation, in front of K and V seqlen_k: nothing of them is
+  // read, but TMA faults where they are not mapped (fa3_forward.cu, PackedTensor). UsageError without them.
   const int32_t* cu_seqlens_q = nullptr;
   const int32_t* cu_seqlens_k = nullptr;
 };

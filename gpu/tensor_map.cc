@@ -9,21 +9,22 @@ namespace bitflash::gpu {
 namespace {
 
 // From the driver that the runtime has loaded: nothing links to libcuda, which machines without a GPU do not have.
-decltype(&cuTensorMapEncodeTiled) EncodeFunction() {
+template <class Function>
+Function DriverFunction(const char* name) {
   void* function = nullptr;
   cudaDriverEntryPointQueryResult found;
 #if CUDART_VERSION >= 12050
-  Check(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &found),
-        "cudaGetDriverEntryPointByVersion of cuTensorMapEncodeTiled");
+  Check(cudaGetDriverEntryPointByVersion(name, &function, 12000, cudaEnableDefault, &found),
+        (std::string("cudaGetDriverEntryPointByVersion of ") + name).c_str());
 #else
-  Check(cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &function, cudaEnableDefault, &found),
-        "cudaGetDriverEntryPoint of cuTensorMapEncodeTiled");
+  Check(cudaGetDriverEntryPoint(name, &function, cudaEnableDefault, &found),
+        (std::string("cudaGetDriverEntryPoint of ") + name).c_str());
 #endif
   if (found != cudaDriverEntryPointSuccess || function == nullptr) {
-    throw CudaError("the driver has no cuTensorMapEncodeTiled: CUDA 12.0 or newer is needed",
+    throw CudaError(std::string("the driver has no ") + name + ": CUDA 12.0 or newer is needed",
                     cudaErrorInsufficientDriver);
   }
-  return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function);
+  return reinterpret_cast<Function>(function);
 }
 
 // A dimension behind the first.
@@ -35,7 +36,7 @@ struct Dimension {
 template <size_t N>
 CUtensorMap Encode(const MappedTensor& t, const std::array<Dimension, N>& dimensions, Promotion promotion,
                    int64_t columns) {
-  static const auto encode = EncodeFunction();
+  static const auto encode = DriverFunction<decltype(&cuTensorMapEncodeTiled)>("cuTensorMapEncodeTiled");
   constexpr uint32_t kRank = N + 1;
   std::array<cuuint64_t, kRank> extents{static_cast<cuuint64_t>(columns)};
   std::array<cuuint64_t, N> strides{};
@@ -83,6 +84,14 @@ CUtensorMap MakeRowsMap(const MappedTensor& t, int box_rows, Promotion promotion
                      {t.heads, t.strides.head, 1},
                      {t.batch, t.strides.batch, 1}}},
                    promotion, line);
+}
+
+int64_t AllocatedBefore(const void* address) {
+  static const auto range = DriverFunction<decltype(&cuMemGetAddressRange)>("cuMemGetAddressRange");
+  CUdeviceptr begin = 0;
+  size_t bytes = 0;
+  const auto at = reinterpret_cast<CUdeviceptr>(address);
+  return range(&begin, &bytes, at) == CUDA_SUCCESS ? static_cast<int64_t>(at - begin) : 0;
 }
 
 }  // namespace bitflash::gpu

@@ -25,9 +25,12 @@ enum class Promotion : uint8_t { k128, k256 };  // bytes that L2 fetches at leas
 // CudaError that names the tensor.
 CUtensorMap MakeTensorMap(const MappedTensor& tensor, int box_rows, Promotion promotion = Promotion::k128);
 
-// Boxes of `box_rows` whole rows of a multiple of 128 bytes: the lines of 128 bytes lie in the order of the tensor, their
-// 16-byte units exchanged by XOR with the line's number modulo 8. Throws as MakeTensorMap.
+// Boxes of `box_rows` whole rows of a multiple of 128 bytes: the lines of 128 bytes lie in the order of the tensor,
+// their 16-byte units exchanged by XOR with the line's number modulo 8. Throws as MakeTensorMap.
 CUtensorMap MakeRowsMap(const MappedTensor& tensor, int box_rows, Promotion promotion = Promotion::k128);
+
+// Bytes of the allocation of `address` that lie in front of it; 0 where the driver does not know.
+int64_t AllocatedBefore(const void* address);
 
 }  // namespace bitflash::gpu
 

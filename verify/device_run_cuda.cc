@@ -18,15 +18,16 @@ constexpr int64_t kGuardBytes = 1 << 16;
 constexpr int kErrorMemoryAllocation = 2;
 constexpr int kErrorNoKernelImageForDevice = 209;
 
-gpu::Buffer Upload(gpu::Stream& stream, const void* data, int64_t bytes) {
-  gpu::Buffer buffer(bytes + kGuardBytes);
+// `front` bytes from the start of the buffer.
+gpu::Buffer Upload(gpu::Stream& stream, const void* data, int64_t bytes, int64_t front = 0) {
+  gpu::Buffer buffer(front + bytes + kGuardBytes);
   stream.Fill(buffer, 0xFF);
-  stream.ToDevice(buffer, data, bytes);
+  stream.ToDevice(buffer, data, bytes, front);
   return buffer;
 }
 
-gpu::Buffer Upload(gpu::Stream& stream, const Tensor& tensor) {
-  return Upload(stream, tensor.ContiguousBytes().data(), tensor.bytes());
+gpu::Buffer Upload(gpu::Stream& stream, const Tensor& tensor, int64_t front = 0) {
+  return Upload(stream, tensor.ContiguousBytes().data(), tensor.bytes(), front);
 }
 
 // Where each sequence starts, and the end of the last.
@@ -55,15 +56,19 @@ void Run(const DevicePlan& plan, const KernelInputs& inputs, int64_t times,
   gpu::Stream stream;
   const bool packed = !plan.queries.empty();
   const gpu::Buffer o(a.o_bytes()), lse(a.lse_bytes()), workspace(plan.kernel->WorkspaceBytes(a, options));
-  const gpu::Buffer q = Upload(stream, packed ? Pack(inputs.q, plan.queries) : inputs.q);
+  // Packed tensors have the rows of a longest sequence in front of them (gpu/kernels.h).
+  const int64_t row_bytes = a.head_dim * data::StorageBytes(a.format);
+  const int64_t front_q = packed ? a.seqlen_q * a.heads_q * row_bytes : 0;
+  const int64_t front_k = packed ? a.seqlen_k * a.heads_kv * row_bytes : 0;
+  const gpu::Buffer q = Upload(stream, packed ? Pack(inputs.q, plan.queries) : inputs.q, front_q);
   gpu::Buffer k, v, block_table, starts_q, starts_k;
-  gpu::Tensors tensors = gpu::ContiguousTensors(a, q.data(), nullptr, nullptr, o.data(), lse.as<float>());
+  gpu::Tensors tensors = gpu::ContiguousTensors(a, q.as<char>() + front_q, nullptr, nullptr, o.data(), lse.as<float>());
   if (packed) {
     const std::vector<int32_t> of_q = Starts(plan.queries), of_k = Starts(plan.keys);
     starts_q = Upload(stream, of_q.data(), static_cast<int64_t>(4 * of_q.size()));
     starts_k = Upload(stream, of_k.data(), static_cast<int64_t>(4 * of_k.size()));
-    k = Upload(stream, Pack(inputs.k, plan.keys));
-    v = Upload(stream, Pack(inputs.v, plan.keys));
+    k = Upload(stream, Pack(inputs.k, plan.keys), front_k);
+    v = Upload(stream, Pack(inputs.v, plan.keys), front_k);
     tensors.cu_seqlens_q = starts_q.as<int32_t>();
     tensors.cu_seqlens_k = starts_k.as<int32_t>();
     tensors.q_strides = tensors.o_strides = PackedStrides(a.heads_q, a.head_dim);
@@ -81,8 +86,8 @@ void Run(const DevicePlan& plan, const KernelInputs& inputs, int64_t times,
     k = Upload(stream, inputs.k);
     v = Upload(stream, inputs.v);
   }
-  tensors.k = k.data();
-  tensors.v = v.data();
+  tensors.k = k.as<char>() + front_k;
+  tensors.v = v.as<char>() + front_k;
 
   gpu::Event before, after;
   for (int64_t n = 0; n < times; ++n) {
