@@ -59,21 +59,20 @@ std::vector<int32_t> Sorted(const std::vector<BlockIndex>& blocks, const std::ve
   return order;
 }
 
-// Heads that take turns in fa3: every one of them has its next query tile before any has the one after. Without a mask
-// few, so that their K and V stay in L2: 4 MiB are the fastest of those tried (2 heads of 4096 keys with head_dim 128,
-// 4 with 64). With one, FlashAttention-3's rule: as many as fill 32 MiB together (hopper/tile_scheduler.hpp of
-// Dao-AILab/flash-attention 0251105, DynamicPersistentTileScheduler), a power of two, times the query heads of each.
-int64_t SectionOf(const Attention& a, const Tiling& t) {
-  const int64_t heads_of_kv = t.pack_gqa ? 1 : a.group();
-  int64_t section = 1;
-  if (a.mask.kind == data::Mask::Kind::kFull) {
-    section = std::max(a.head_dim, a.head_dim_v) <= 64 ? 4 : 2;
-    return CeilDiv(section, heads_of_kv) * heads_of_kv;
-  }
-  constexpr int64_t kSectionBytes = int64_t{32} << 20;
+// Heads that take turns in fa3 (SectionHeads of gpu/fa3_forward.cu): every one of them has its next query tile before
+// any has the one after. Without a mask few, so that their K and V stay in L2; with one more, so that short tiles are
+// left to fill the gaps. Whole groups that share a KV head, and sections of one size where that costs at most half of
+// it.
+int64_t SectionOf(const Attention& a, const Tiling& t, int64_t heads) {
+  const bool full = a.mask.kind == data::Mask::Kind::kFull;
+  const int64_t group = t.pack_gqa ? 1 : a.group(), kv_heads = std::max<int64_t>(heads / group, 1);
   const int64_t kv_bytes = a.seqlen_k * (a.head_dim + a.head_dim_v) * data::StorageBytes(a.format);
-  while (kv_bytes > 0 && 2 * section * kv_bytes <= kSectionBytes) section *= 2;
-  return section * heads_of_kv;
+  const int64_t fits = (int64_t{full ? 4 : 16} << 20) / std::max<int64_t>(kv_bytes, 1);
+  const int64_t least = std::min(CeilDiv(full ? 2 : 4, group), kv_heads), most = std::clamp(fits, least, kv_heads);
+  for (int64_t n = most; n >= (most + 1) / 2; --n) {
+    if (kv_heads % n == 0) return n * group;
+  }
+  return most * group;
 }
 
 }  // namespace
@@ -89,7 +88,7 @@ Dispatch DispatchOf(const Kernel& kernel, const LaunchSpec& launch, const Attent
   d.heads = {heads, a.batch, launch.name == "fa2_forward" && kernel.name == "pytorch-fa2"};
   if (kernel.name == "fa3") {
     d.orders.push_back(Sorted(d.blocks, {masked ? Axis::kTileReverse : Axis::kTile}));
-    const int64_t section = SectionOf(a, t);
+    const int64_t section = SectionOf(a, t, heads);
     for (int64_t first = 0; first < heads; first += section) {
       d.passes.push_back({first, std::min(section, heads - first), true, 0});
     }

@@ -163,16 +163,16 @@ TEST_CASE("orders that are written down: fa2, PyTorch's, cuDNN's, standard's") {
   CHECK(first({"standard", Of(1, 2, 2, 512, 512, 128, causal)}, 2, 3) == "0:1 0:0 1:1");
 }
 
-TEST_CASE("fa3: two heads of head_dim 128 take turns, four of 64, with a mask as many as fill 32 MiB, longest first") {
+TEST_CASE("fa3: heads with 4 MiB of K and V take turns, with a mask 16 MiB or four heads, longest tiles first") {
   const data::Mask causal = data::Mask::Causal();
   const auto first = [](const Attention& a, size_t count) { return FirstOf(Resolved({"fa3", a}).seen().at(0), count); };
   CHECK(first(Of(1, 4, 4, 256, 4096, 128), 8) == "0:0 1:0 0:1 1:1 2:0 3:0 2:1 3:1");
   CHECK(first(Of(1, 5, 5, 384, 4096, 64), 10) == "0:0 1:0 2:0 3:0 0:1 1:1 2:1 3:1 4:0 4:1");
-  // Heads that share K and V stay together.
-  CHECK(first(Of(1, 6, 2, 256, 4096, 128), 7) == "0:0 1:0 2:0 0:1 1:1 2:1 3:0");
-  // 64 Ki keys of head_dim 128 are 32 MiB; 32 Ki half of them.
-  CHECK(first(Of(1, 2, 2, 256, 65536, 128, causal), 4) == "0:1 0:0 1:1 1:0");
-  CHECK(first(Of(1, 2, 2, 256, 32768, 128, causal), 4) == "0:1 1:1 0:0 1:0");
+  // Heads that share K and V stay together; 8 Ki keys of head_dim 128 are 4 MiB.
+  CHECK(first(Of(1, 6, 2, 256, 8192, 128), 7) == "0:0 1:0 2:0 0:1 1:1 2:1 3:0");
+  // 64 Ki keys are 32 MiB, and yet four heads take turns; 4 Ki keys 2 MiB, so eight do.
+  CHECK(first(Of(1, 8, 8, 256, 65536, 128, causal), 5) == "0:1 1:1 2:1 3:1 0:0");
+  CHECK(first(Of(1, 16, 16, 256, 4096, 128, causal), 9) == "0:1 1:1 2:1 3:1 4:1 5:1 6:1 7:1 0:0");
   CHECK(Resolved({"fa3", Of(1, 4, 4, 256, 4096, 128)}).seen().at(0).dispatch.fixed_shares);
   CHECK_FALSE(Resolved({"fa3", Of(1, 4, 4, 256, 4096, 128, causal)}).seen().at(0).dispatch.fixed_shares);
 }

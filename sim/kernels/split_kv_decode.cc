@@ -12,7 +12,6 @@
 namespace bitflash::sim {
 namespace {
 
-constexpr int64_t kCombineWarps = 4;
 constexpr int64_t kPartKeys = 1024;  // by default: the bits of a sequence then depend on no GPU and no neighbour
 
 void SplitBlock(Block& b, const Attention& a, const Tiling& t, const Recipe& recipe, const Operands& g,
@@ -108,7 +107,7 @@ void Run(Stream& stream, const Attention& a, const Tiling& t, const Recipe& reci
                 [&](Block& b, const BlockIndex& at, const KeyRuns& keys) { SplitBlock(b, a, t, recipe, g, at, keys); });
   stream.Launch({.name = "split_kv_combine",
                  .grid = {rows, heads_per_sequence, a.batch},
-                 .block = {.warps = kCombineWarps},
+                 .block = {.warps = t.row_blocks > 1 ? 4 : 2},  // many rows fit the SMs together
                  .heads = Heads(a, t),
                  .blocks = {{{}, {.i = 1}, rows, {}}}},
                 [&](Block& b, const BlockIndex& at, const KeyRuns&) {
@@ -133,7 +132,7 @@ Tiling DefaultTiling(const Attention& a, const Gpu& gpu) {
   t.part_keys = kPartKeys;
   while (CeilDiv(a.seqlen_k, t.part_keys) > gpu.shared_bytes_per_block / 8) t.part_keys *= 2;
   // A block for every 32 columns where the rows alone leave SMs idle (gpu/split_kv_decode.cu).
-  if (a.batch * a.heads_q * a.seqlen_q < 4 * gpu.sms) t.row_blocks = CeilDiv(a.head_dim_v, 32);
+  if (a.batch * a.heads_q * a.seqlen_q < 2 * gpu.sms) t.row_blocks = CeilDiv(a.head_dim_v, 32);
   return t;
 }
 

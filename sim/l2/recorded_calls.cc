@@ -44,6 +44,11 @@ std::vector<RecordedCall> ReadH100(const std::string& which) {
       if (Number(row, "fp32_scores") != 0) choice.fp32_scores = true;
       call.tiling = ResolveTiling(*call.kernel, call.attention, gpu, choice);
     }
+    // The kernel that was recorded shared out a row's columns among more blocks, "rows x blocks x 1".
+    if (row.at("launch") == "split_kv_combine") {
+      const std::string& grid = row.at("grid");
+      calls.back().tiling.row_blocks = std::stoll(grid.substr(grid.find('x') + 1));
+    }
     Add(calls.back(), row, static_cast<size_t>(Number(row, "step")));
   }
   return calls;

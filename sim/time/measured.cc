@@ -122,7 +122,7 @@ std::vector<MeasuredLaunch> ReadAllMeasured(const std::string& root) {
   const struct {
     const char *file, *gpu;
   } files[] = {{"time/h100-80gb-hbm3.csv", "h100"},
-               {"own/h100-80gb-hbm3_nsight.csv", "h100"},
+               {"h100_nsight_own.csv", "h100"},
                {"time/h100-80gb-hbm3_tiles.csv", "h100"},
                {"l2/h100-80gb-hbm3_cold.csv", "h100"},
                {"h200_nsight_l2_to_sm.csv", "h200"}};
