@@ -75,6 +75,25 @@ std::vector<RecordedCall> ReadH200() {
   return calls;
 }
 
+std::vector<RecordedCall> ReadOwnForward() {
+  const data::Gpu gpu = data::LoadGpu("h200");
+  std::vector<RecordedCall> calls;
+  for (const NsightRow& row : ReadNsight("own/h200_nsight.csv")) {
+    if (!row.at("launch").ends_with("_forward")) continue;  // fa3's counter is cleared by a launch of its own
+    RecordedCall& call = calls.emplace_back();
+    std::string mask = row.at("mask");
+    std::ranges::replace(mask, ';', ',');
+    call.id = row.at("kernel") + "/" + row.at("case");
+    call.gpu = gpu.name;
+    call.held_out = true;
+    call.kernel = &FindKernel(row.at("kernel"));
+    call.attention = ProblemOf(row, data::ParseMask(mask));
+    call.tiling = ResolveTiling(*call.kernel, call.attention, gpu, {});
+    Add(call, row, 0);
+  }
+  return calls;
+}
+
 double Compared::read_error() const {
   return static_cast<double>(predicted.dram_read.value) / static_cast<double>(counted.dram_read) - 1;
 }

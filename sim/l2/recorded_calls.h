@@ -34,6 +34,9 @@ std::vector<RecordedCall> ReadH100(const std::string& which);
 // out by the same rule: bit 32 of the FNV-1a hash of "h200/CASE/BACKEND".
 std::vector<RecordedCall> ReadH200();
 
+// data/golden/own/h200_nsight.csv: our fa2 and fa3, caches flushed. Nothing was fitted to them.
+std::vector<RecordedCall> ReadOwnForward();
+
 // One launch, predicted and counted.
 struct Compared {
   std::string id;

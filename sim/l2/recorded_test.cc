@@ -2,9 +2,12 @@
 // was written down before the recording (data/golden/l2_cases.txt).
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <iterator>
 #include <string>
+#include <string_view>
 
 #include "sim/l2/recorded_calls.h"
 
@@ -100,6 +103,23 @@ TEST_CASE("exact mode, H100: the calls that are replayed in no time") {
   CHECK(ReadError(all, 0.5) < 0.005);
   CHECK(ReadError(all, 0.9) < 0.02);
   CHECK(Writes(all) > 0.88);
+}
+
+TEST_CASE("exact mode, H200, caches flushed: fa2 and fa3, to which nothing was fitted") {
+  const std::vector<Compared> all = Compare(ReadOwnForward(), Mode::kExact);
+  CheckSmReads(all);
+  CHECK(all.size() >= 20);
+  for (const std::string_view kernel : {"fa2_forward", "fa3_forward"}) {
+    std::vector<Compared> some;
+    std::ranges::copy_if(all, std::back_inserter(some), [&](const Compared& c) { return c.launch == kernel; });
+    std::printf("%s, H200, flushed, %zu calls: DRAM reads median %.2f %%, most %.2f %%; writes within 2 MB %.0f %%\n",
+                std::string(kernel).c_str(), some.size(), 100 * ReadError(some, 0.5), 100 * ReadError(some, 1),
+                100 * Writes(some));
+    CHECK(ReadError(some, 0.5) < 0.01);
+    CHECK(ReadError(some, 1) < 0.05);
+    CHECK(Reads(some) == 1);
+    CHECK(Writes(some) > 0.7);
+  }
 }
 
 TEST_SUITE_BEGIN("slow");
