@@ -1,5 +1,5 @@
 // Mistakes that a simulated machine can make: one thing done wrong, everywhere in the kernel, whichever kernel it is.
-// faulty_block.h makes them; verify/faults.h names them for users and says where each has been seen.
+// faulty_block.h makes them; verify/diagnose/faults.h names them for users and says where each has been seen.
 #ifndef BITFLASH_SIM_MACHINE_FAULT_H_
 #define BITFLASH_SIM_MACHINE_FAULT_H_
 

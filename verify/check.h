@@ -6,9 +6,9 @@
 #include <string>
 #include <string_view>
 
-#include "verify/plugin.h"
 #include "verify/report.h"
-#include "verify/subject.h"
+#include "verify/subjects/plugin.h"
+#include "verify/subjects/subject.h"
 
 namespace bitflash::verify {
 

@@ -7,10 +7,10 @@
 #include <string_view>
 #include <vector>
 
-#include "verify/diagnose.h"
-#include "verify/judge.h"
-#include "verify/locality.h"
-#include "verify/metamorphic.h"
+#include "verify/diagnose/diagnose.h"
+#include "verify/diagnose/locality.h"
+#include "verify/judge/judge.h"
+#include "verify/judge/metamorphic.h"
 
 namespace bitflash::verify {
 

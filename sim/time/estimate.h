@@ -1,5 +1,6 @@
-// How long a kernel takes on a GPU: an estimate, with what limits it. Floors (verify/explain.h) are bounds; this is
-// neither bound nor measurement. Valid for a launch that starts with an empty L2, at the clock of the data sheet.
+// How long a kernel takes on a GPU: an estimate, with what limits it. Floors (verify/predict/explain.h) are bounds;
+// this is neither bound nor measurement. Valid for a launch that starts with an empty L2, at the clock of the data
+// sheet.
 #ifndef BITFLASH_SIM_TIME_ESTIMATE_H_
 #define BITFLASH_SIM_TIME_ESTIMATE_H_
 

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "verify/case_input.h"
+#include "verify/cases/case_input.h"
 #include "verify/check.h"
 #include "verify/cli/recipe_flag.h"
 #include "verify/cli/verify_flags.h"

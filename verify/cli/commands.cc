@@ -10,7 +10,7 @@
 #include "verify/cli/output.h"
 #include "verify/cli/suggest.h"
 #include "verify/cli/text.h"
-#include "verify/plugin.h"
+#include "verify/subjects/plugin.h"
 
 namespace bitflash::verify {
 namespace {

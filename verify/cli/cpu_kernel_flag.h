@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "verify/cli/workload.h"
-#include "verify/cpu_kernel.h"
+#include "verify/subjects/cpu_kernel.h"
 
 namespace bitflash::verify {
 

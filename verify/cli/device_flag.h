@@ -9,7 +9,7 @@
 #include "verify/cli/command_line.h"
 #include "verify/cli/output.h"
 #include "verify/cli/workload.h"
-#include "verify/device_plan.h"
+#include "verify/device/device_plan.h"
 
 namespace bitflash::verify {
 

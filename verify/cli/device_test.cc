@@ -8,9 +8,9 @@
 #include <string>
 
 #include "data/error.h"
-#include "verify/case.h"
+#include "verify/cases/case.h"
 #include "verify/cli/shell.h"
-#include "verify/device_run.h"
+#include "verify/device/device_run.h"
 #include "verify/schema_check.h"
 
 namespace bitflash::verify {

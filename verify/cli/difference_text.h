@@ -5,7 +5,7 @@
 #include <string>
 
 #include "verify/cli/output.h"
-#include "verify/compare.h"
+#include "verify/judge/compare.h"
 
 namespace bitflash::verify {
 

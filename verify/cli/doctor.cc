@@ -17,8 +17,8 @@
 #include "verify/cli/table.h"
 #include "verify/cli/text.h"
 #include "verify/cli/units.h"
-#include "verify/cpu_kernel.h"
-#include "verify/device_run.h"
+#include "verify/device/device_run.h"
+#include "verify/subjects/cpu_kernel.h"
 
 namespace bitflash::verify {
 namespace {

@@ -1,5 +1,5 @@
 // bitflash explain: what FlashAttention changes for a workload, in words and in numbers.
-#include "verify/explain.h"
+#include "verify/predict/explain.h"
 
 #include <sys/ioctl.h>
 #include <unistd.h>

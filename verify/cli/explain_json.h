@@ -5,7 +5,7 @@
 #include "verify/cli/catalogue.h"
 #include "verify/cli/document.h"
 #include "verify/cli/output.h"
-#include "verify/explain.h"
+#include "verify/predict/explain.h"
 
 namespace bitflash::verify {
 

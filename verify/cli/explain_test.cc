@@ -1,4 +1,4 @@
-#include "verify/explain.h"
+#include "verify/predict/explain.h"
 
 #include <doctest/doctest.h>
 

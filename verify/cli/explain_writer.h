@@ -1,4 +1,4 @@
-// The explanation in words: turns the analysis (verify/explain.h) and a catalogue into a document.
+// The explanation in words: turns the analysis (verify/predict/explain.h) and a catalogue into a document.
 #ifndef BITFLASH_VERIFY_CLI_EXPLAIN_WRITER_H_
 #define BITFLASH_VERIFY_CLI_EXPLAIN_WRITER_H_
 
@@ -8,7 +8,7 @@
 
 #include "verify/cli/catalogue.h"
 #include "verify/cli/document.h"
-#include "verify/explain.h"
+#include "verify/predict/explain.h"
 
 namespace bitflash::verify {
 

@@ -15,7 +15,7 @@
 #include "verify/cli/traffic_result.h"
 #include "verify/cli/units.h"
 #include "verify/cli/workload.h"
-#include "verify/simulate.h"
+#include "verify/subjects/simulate.h"
 
 namespace bitflash::verify {
 namespace {

@@ -1,5 +1,5 @@
 // bitflash identify: which recipe made these bits?
-#include "verify/identify.h"
+#include "verify/identify/identify.h"
 
 #include <fmt/format.h>
 #include <omp.h>

@@ -8,7 +8,7 @@
 
 #include "verify/cli/output.h"
 #include "verify/cli/workload.h"
-#include "verify/identify.h"
+#include "verify/identify/identify.h"
 
 namespace bitflash::verify {
 

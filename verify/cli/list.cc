@@ -16,8 +16,8 @@
 #include "verify/cli/suggest.h"
 #include "verify/cli/table.h"
 #include "verify/cli/units.h"
-#include "verify/cpu_kernel.h"
-#include "verify/faults.h"
+#include "verify/diagnose/faults.h"
+#include "verify/subjects/cpu_kernel.h"
 
 namespace bitflash::verify {
 namespace {

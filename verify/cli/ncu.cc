@@ -12,7 +12,7 @@
 #include "verify/cli/suggest.h"
 #include "verify/cli/text.h"
 #include "verify/cli/traffic_result.h"
-#include "verify/nsight_kernels.h"
+#include "verify/predict/nsight_kernels.h"
 
 namespace bitflash::verify {
 namespace {

@@ -8,7 +8,7 @@
 
 #include "verify/cli/output.h"
 #include "verify/cli/workload.h"
-#include "verify/nsight_compare.h"
+#include "verify/predict/nsight_compare.h"
 
 namespace bitflash::verify {
 

@@ -6,7 +6,7 @@
 #include <string>
 
 #include "verify/cli/workload.h"
-#include "verify/recipe_file.h"
+#include "verify/identify/recipe_file.h"
 
 namespace bitflash::verify {
 

@@ -17,7 +17,7 @@
 #include "verify/cli/simulation.h"
 #include "verify/cli/suggest.h"
 #include "verify/cli/text.h"
-#include "verify/device_run.h"
+#include "verify/device/device_run.h"
 
 namespace bitflash::verify {
 namespace {

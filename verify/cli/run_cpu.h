@@ -8,7 +8,7 @@
 
 #include "verify/cli/output.h"
 #include "verify/cli/run_result.h"
-#include "verify/cpu_kernel.h"
+#include "verify/subjects/cpu_kernel.h"
 
 namespace bitflash::verify {
 

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "verify/cli/workload.h"
-#include "verify/simulate.h"
+#include "verify/subjects/simulate.h"
 
 namespace bitflash::verify {
 

@@ -10,7 +10,7 @@
 #include "sim/tensor_core.h"
 #include "verify/cli/output.h"
 #include "verify/cli/workload.h"
-#include "verify/simulate.h"
+#include "verify/subjects/simulate.h"
 
 namespace bitflash::verify {
 

@@ -7,7 +7,7 @@
 
 #include "data/tensor_file.h"
 #include "verify/cli/shell.h"
-#include "verify/compare.h"
+#include "verify/judge/compare.h"
 #include "verify/schema_check.h"
 
 namespace bitflash::verify {

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "verify/case.h"
+#include "verify/cases/case.h"
 #include "verify/cli/commands.h"
 #include "verify/report.h"
 

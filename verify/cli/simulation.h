@@ -7,7 +7,7 @@
 
 #include "sim/count.h"
 #include "verify/cli/output.h"
-#include "verify/simulate.h"
+#include "verify/subjects/simulate.h"
 
 namespace bitflash::verify {
 

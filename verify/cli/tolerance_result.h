@@ -6,7 +6,7 @@
 
 #include "verify/cli/output.h"
 #include "verify/cli/workload.h"
-#include "verify/tolerance.h"
+#include "verify/judge/tolerance.h"
 
 namespace bitflash::verify {
 

@@ -9,7 +9,7 @@
 #include "verify/cli/text.h"
 #include "verify/cli/traffic_result.h"
 #include "verify/cli/units.h"
-#include "verify/trace.h"
+#include "verify/predict/trace.h"
 
 namespace bitflash::verify {
 namespace {

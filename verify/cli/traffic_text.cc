@@ -1,12 +1,12 @@
 // The tables of `traffic`.
 #include <fmt/format.h>
 
+#include "verify/cases/tensor_letter.h"
 #include "verify/cli/table.h"
 #include "verify/cli/text.h"
 #include "verify/cli/time_result.h"
 #include "verify/cli/traffic_result.h"
 #include "verify/cli/units.h"
-#include "verify/tensor_letter.h"
 
 namespace bitflash::verify {
 namespace {

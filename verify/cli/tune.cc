@@ -1,5 +1,5 @@
 // bitflash tune: the tiles that a kernel could take, ranked.
-#include "verify/tune.h"
+#include "verify/predict/tune.h"
 
 #include <fmt/format.h>
 

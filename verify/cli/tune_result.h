@@ -7,7 +7,7 @@
 
 #include "verify/cli/output.h"
 #include "verify/cli/workload.h"
-#include "verify/tune.h"
+#include "verify/predict/tune.h"
 
 namespace bitflash::verify {
 

@@ -6,7 +6,7 @@
 
 #include "verify/cli/verdict_testing.h"
 #include "verify/cli/xml_check.h"
-#include "verify/leftovers_testing.h"
+#include "verify/subjects/leftovers_testing.h"
 
 namespace bitflash::verify {
 namespace {

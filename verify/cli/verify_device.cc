@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "data/error.h"
-#include "verify/case_input.h"
+#include "verify/cases/case_input.h"
 #include "verify/cli/check_flags.h"
 #include "verify/cli/commands.h"
 #include "verify/cli/device_flag.h"
@@ -15,8 +15,8 @@
 #include "verify/cli/text.h"
 #include "verify/cli/verify_flags.h"
 #include "verify/cli/verify_result.h"
-#include "verify/device_run.h"
-#include "verify/faults.h"
+#include "verify/device/device_run.h"
+#include "verify/diagnose/faults.h"
 #include "verify/stopwatch.h"
 
 namespace bitflash::verify {

@@ -10,8 +10,8 @@
 #include "verify/cli/output.h"
 #include "verify/cli/run_inputs.h"
 #include "verify/cli/workload.h"
-#include "verify/cpu_kernel.h"
 #include "verify/report.h"
+#include "verify/subjects/cpu_kernel.h"
 
 namespace bitflash::verify {
 

@@ -9,9 +9,9 @@
 #include "gpu/device.h"
 #include "verify/cli/output.h"
 #include "verify/cli/workload.h"
-#include "verify/device_plan.h"
-#include "verify/device_verify.h"
-#include "verify/simulate.h"
+#include "verify/device/device_plan.h"
+#include "verify/device/device_verify.h"
+#include "verify/subjects/simulate.h"
 
 namespace bitflash::verify {
 

@@ -6,7 +6,8 @@
 #include <tuple>
 
 #include "data/error.h"
-#include "verify/case_generator.h"
+#include "verify/cases/case_generator.h"
+#include "verify/cases/shrink.h"
 #include "verify/check.h"
 #include "verify/cli/check_flags.h"
 #include "verify/cli/cpu_kernel_flag.h"
@@ -14,10 +15,9 @@
 #include "verify/cli/save_case.h"
 #include "verify/cli/text.h"
 #include "verify/cli/verify_flags.h"
-#include "verify/plugin.h"
-#include "verify/shrink.h"
-#include "verify/simulate.h"
-#include "verify/simulated_subject.h"
+#include "verify/subjects/plugin.h"
+#include "verify/subjects/simulate.h"
+#include "verify/subjects/simulated_subject.h"
 
 namespace bitflash::verify {
 namespace {

@@ -2,7 +2,7 @@
 #include <fmt/format.h>
 
 #include "data/error.h"
-#include "verify/case_input.h"
+#include "verify/cases/case_input.h"
 #include "verify/check.h"
 #include "verify/cli/check_flags.h"
 #include "verify/cli/save_case.h"

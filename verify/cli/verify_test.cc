@@ -9,7 +9,7 @@
 #include "verify/cli/device_flag.h"
 #include "verify/cli/shell.h"
 #include "verify/cli/verify_result.h"
-#include "verify/device_run.h"
+#include "verify/device/device_run.h"
 #include "verify/schema_check.h"
 
 namespace bitflash::verify {

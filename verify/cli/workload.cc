@@ -8,7 +8,7 @@
 #include "verify/cli/numbers.h"
 #include "verify/cli/suggest.h"
 #include "verify/cli/text.h"
-#include "verify/cpu_kernel.h"
+#include "verify/subjects/cpu_kernel.h"
 
 namespace bitflash::verify {
 namespace {

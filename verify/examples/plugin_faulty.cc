@@ -1,5 +1,5 @@
 // A plug-in with every fault that the runner must survive and name: init's text {"fault": "crash"} chooses one. The
-// tests of verify/plugin.h; also a way to see what bitflash says about each.
+// tests of verify/subjects/plugin.h; also a way to see what bitflash says about each.
 #include <sys/mman.h>
 #include <unistd.h>
 

@@ -1,5 +1,6 @@
-// libFuzzer target of verify/case.h and verify/case_input.h. It needs no seeds: every input is tried as a file, and as
-// a list of changes of a small valid file (the first byte says which; then offset, offset / 256, new byte).
+// libFuzzer target of verify/cases/case.h and verify/cases/case_input.h. It needs no seeds: every input is tried as a
+// file, and as a list of changes of a small valid file (the first byte says which; then offset, offset / 256, new
+// byte).
 #include <cstddef>
 
 #include "verify/fuzz/case_round_trip.h"

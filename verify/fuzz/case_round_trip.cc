@@ -6,7 +6,7 @@
 
 #include "data/error.h"
 #include "data/safetensors.h"
-#include "verify/case_input.h"
+#include "verify/cases/case_input.h"
 
 namespace bitflash::verify {
 namespace {

@@ -1,6 +1,7 @@
-// libFuzzer target of verify/recipe_file.h: a recipe from an untrusted hand is refused with an InputError of one line
-// that names the origin, or is written and reads back equal. It needs no seeds: every input is tried as a file, and as
-// a list of changes of a valid one (the first byte says which kernel's; then offset, offset / 256, new byte).
+// libFuzzer target of verify/identify/recipe_file.h: a recipe from an untrusted hand is refused with an InputError of
+// one line that names the origin, or is written and reads back equal. It needs no seeds: every input is tried as a
+// file, and as a list of changes of a valid one (the first byte says which kernel's; then offset, offset / 256, new
+// byte).
 #include <cstddef>
 #include <cstdint>
 #include <stdexcept>
@@ -9,7 +10,7 @@
 #include <vector>
 
 #include "data/error.h"
-#include "verify/recipe_file.h"
+#include "verify/identify/recipe_file.h"
 
 namespace bitflash::verify {
 namespace {

@@ -1,4 +1,4 @@
-// The executable bitflash-plugin-host. bitflash starts it to run a plug-in away from itself (verify/plugin.h).
+// The executable bitflash-plugin-host. bitflash starts it to run a plug-in away from itself (verify/subjects/plugin.h).
 //
 // Two processes: the first, the supervisor, starts the worker, which loads the plug-in and answers on the socket. The
 // supervisor runs no foreign code. It waits until the worker has ended, or until bitflash closes its end of the socket

@@ -7,9 +7,9 @@
 #include <chrono>
 #include <string>
 
-#include "verify/plugin.h"
 #include "verify/plugin_host/memory_file.h"
 #include "verify/plugin_host/wire.h"
+#include "verify/subjects/plugin.h"
 
 namespace bitflash::verify {
 
