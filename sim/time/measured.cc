@@ -53,11 +53,10 @@ data::Mask MaskOf(const Row& row) {
   return data::ParseMask(text);
 }
 
-// The simulated kernel of a shipped one; empty: there is none, or nobody has fitted constants to the launches (our fa3,
-// whose estimates take those of cuDNN's kernel).
+// The simulated kernel of a shipped one; empty: there is none, or it has no such launch (what clears fa3's counter).
 std::string KernelOf(const Row& row) {
   const std::string& kernel = row.at("kernel");
-  if (kernel == "fa3") return "";
+  if (kernel == "fa3" && row.at("launch") == "fa3_reset") return "";
   if (kernel == "cudnn") return row.at("launch").find("sm90") != std::string::npos ? "cudnn-9.19-sm90" : "";
   if (!row.contains("backend")) return kernel;
   if (row.at("backend") == "fa2") return "pytorch-fa2";
@@ -110,8 +109,9 @@ std::vector<MeasuredLaunch> ReadMeasured(const std::string& root, const std::str
     m.step = step;
     m.seconds = row.contains("time_ns") ? std::stod(row.at("time_ns")) * 1e-9 : std::stod(row.at("time_us")) * 1e-6;
     m.blocks_per_sm = Number(row, "blocks_per_sm");
-    // What was recorded for the L2 came after the fit.
-    m.held_out = Fnv1a(m.name) % 2 == 1 || file.starts_with("l2/");
+    // What was recorded for the L2 came after the fit; nothing was fitted to fa3, which takes the constants of cuDNN's
+    // kernel.
+    m.held_out = Fnv1a(m.name) % 2 == 1 || file.starts_with("l2/") || kernel == "fa3";
     launches.push_back(std::move(m));
   }
   return launches;
