@@ -12,6 +12,10 @@ class Problem(ctypes.Structure):
                                         "cu_seqlens_q", "cu_seqlens_k")])
 
 
+class Refused(RuntimeError):
+    """A kernel does not take the problem; the library has said why on stderr."""
+
+
 class Prepared:
     """A call of a kernel with tensors of its own: call it to launch it."""
 
@@ -23,7 +27,7 @@ class Prepared:
 
     def __call__(self):
         if self.launch(self.name, ctypes.byref(self.problem)):
-            raise RuntimeError(self.name.decode())
+            raise Refused(self.name.decode())
 
     def fresh(self):
         """O of a launch that found NaN in all that it writes."""
@@ -74,6 +78,6 @@ class Library:
         prepared = Prepared(self.lib, name, problem, o, lse, workspace, (q, k, v, table, seqlens, cu))
         try:
             prepared.fresh()
-        except RuntimeError:  # the library has said why
+        except Refused:
             return None
         return prepared
