@@ -1,9 +1,10 @@
-// A 64-bit fingerprint of many (input, output) pairs that does not depend on their order, so that threads and GPUs can
-// add up parts of it.
+// Fingerprints of 64 bits: of a text, and of many (input, output) pairs, which does not depend on their order, so that
+// threads and GPUs can add up parts of it.
 #ifndef BITFLASH_DATA_HASH_H_
 #define BITFLASH_DATA_HASH_H_
 
 #include <cstdint>
+#include <string_view>
 
 namespace bitflash::data {
 
@@ -14,6 +15,13 @@ constexpr uint64_t HashPair(uint32_t input, uint32_t output) {
   z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
   z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
   return z ^ (z >> 31);
+}
+
+// FNV-1a (Fowler, Noll, Vo) of the bytes.
+constexpr uint64_t Fnv1a(std::string_view text) {
+  uint64_t hash = 0xCBF29CE484222325;
+  for (const char letter : text) hash = (hash ^ static_cast<unsigned char>(letter)) * 0x100000001B3;
+  return hash;
 }
 
 }  // namespace bitflash::data

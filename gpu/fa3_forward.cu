@@ -34,14 +34,15 @@ Tile TileOf(const data::Attention& a) {
   return {shape.Br, shape.Bc, 4 * shape.consumers(), shape.stages};
 }
 
-int64_t QueryTiles(const data::Attention& a) { return (a.seqlen_q + TileOf(a).Br - 1) / TileOf(a).Br; }
+// Of a head with so many rows.
+int64_t QueryTiles(const data::Attention& a, int64_t rows) { return (rows + TileOf(a).Br - 1) / TileOf(a).Br; }
 
 std::string Refusal(const data::Attention& a, const Options&) {
   if (std::string why = CommonRefusal(a); !why.empty()) return why;
   if (std::string why = LengthRefusal(a); !why.empty()) return why;
   constexpr int64_t kMost = 1 << 30;
   // Two steps, because the product of all three may not fit 64 bits.
-  if (a.batch * a.heads_q > kMost || a.batch * a.heads_q * QueryTiles(a) > kMost) {
+  if (a.batch * a.heads_q > kMost || a.batch * a.heads_q * QueryTiles(a, a.seqlen_q) > kMost) {
     return "batch " + std::to_string(a.batch) + ", heads_q " + std::to_string(a.heads_q) + ", seqlen_q " +
            std::to_string(a.seqlen_q) + ": at most 2^30 query tiles of " + std::to_string(TileOf(a).Br) + " rows";
   }
@@ -73,25 +74,27 @@ int64_t SectionHeads(const data::Attention& a, const Rows& rows) {
   return most * rows.group;
 }
 
-fa3::TileOrder OrderOf(const data::Attention& a, const Rows& rows, int64_t query_tiles) {
+fa3::Divisor DivisorOf(int64_t n) { return fa3::Divisor(static_cast<uint32_t>(n)); }
+
+fa3::TileOrder OrderOf(const data::Attention& a, const Rows& rows) {
+  const int64_t query_tiles = QueryTiles(a, rows.per_head);
   const int64_t heads = a.batch * rows.heads, section = SectionHeads(a, rows);
   const int64_t last = (heads - 1) / section;
-  const auto divisor = [](int64_t n) { return fa3::Divisor(static_cast<uint32_t>(n)); };
   return {.tiles = static_cast<int>(heads * query_tiles),
           .query_tiles = static_cast<int>(query_tiles),
           .section_heads = static_cast<int>(section),
           .last_section = static_cast<int>(last),
-          .section_tiles = divisor(section * query_tiles),
-          .heads_in_section = divisor(section),
-          .heads_in_last = divisor(heads - last * section),
+          .section_tiles = DivisorOf(section * query_tiles),
+          .heads_in_section = DivisorOf(section),
+          .heads_in_last = DivisorOf(heads - last * section),
           .longest_first = a.mask.kind != data::Mask::Kind::kFull};
 }
 
 // Sequences of at most `longest` rows, one behind the other. A row is at base + (its number in the sequence + the
 // sequence's start) * stride. With the base moved back by `longest` rows that is {longest - length + row, start +
 // length}, and the extent of the row dimension ends the sequence (PlaceInPacked in fa3_schedule.cuh). No address below
-// the tensor is read, but loads fault where the moved base is not mapped: seen on an H200, and told of elsewhere
-// (Dao-AILab/quack, which shifts bases for stores only).
+// the tensor is read. But loads fault where the moved base is not mapped: so says Dao-AILab/quack, which moves bases
+// for stores only, and so one call on an H200 ended, most likely.
 MappedTensor PackedTensor(MappedTensor t) {
   t.batch = INT32_MAX;
   t.strides.batch = t.strides.row;
@@ -122,11 +125,15 @@ void CheckFront(const MappedTensor& t) {
                          std::to_string(t.rows) + " rows, are expected");
 }
 
-CUtensorMap MapOf(MappedTensor t, int box_rows, bool packed) {
-  if (packed && t.name[0] != 'O') CheckFront(t);
+// The map of a tensor that is stored.
+CUtensorMap StoreMap(MappedTensor t, int box_rows, bool packed) {
   if (packed) t = PackedTensor(t);
   CheckStrides(t);
   return MakeTensorMap(t, box_rows);
+}
+CUtensorMap LoadMap(const MappedTensor& t, int box_rows, bool packed) {
+  if (packed) CheckFront(t);
+  return StoreMap(t, box_rows, packed);
 }
 
 // Of packed sequences: relative to where VisibleInSequence moves it.
@@ -149,39 +156,29 @@ fa3::Parameters ParametersOf(const data::Attention& a, const Tensors& t, void* w
     if (a.seqlen_k == 0) return MappedTensor{name, t.q, 2, a.batch, a.heads_kv, 1, a.head_dim, t.q_strides};
     return MappedTensor{name, address, 2, a.batch, a.heads_kv, a.seqlen_k, a.head_dim, strides};
   };
-  const int64_t query_tiles = (rows.per_head + shape.Br - 1) / shape.Br;
-  const auto divisor = [](int64_t n) { return fa3::Divisor(static_cast<uint32_t>(n)); };
-  return {.q_map = MapOf(of_rows("Q", t.q, rows.q), 64, packed),
-          .k_map = MapOf(of_keys("K", t.k, t.k_strides), shape.Bc, packed),
-          .v_map = MapOf(of_keys("V", t.v, t.v_strides), shape.Bc, packed),
-          .o_map = MapOf(of_rows("O", t.o, rows.o), 16, packed),
+  return {.q_map = LoadMap(of_rows("Q", t.q, rows.q), 64, packed),
+          .k_map = LoadMap(of_keys("K", t.k, t.k_strides), shape.Bc, packed),
+          .v_map = LoadMap(of_keys("V", t.v, t.v_strides), shape.Bc, packed),
+          .o_map = StoreMap(of_rows("O", t.o, rows.o), 16, packed),
           .lse = t.lse,
           .seqlen_q = static_cast<int>(rows.per_head),
           .seqlen_k = static_cast<int>(std::max<int64_t>(a.seqlen_k, 1)),
-          .heads_q = divisor(rows.heads),
-          .group = divisor(rows.group),
+          .heads_q = DivisorOf(rows.heads),
+          .group = DivisorOf(rows.group),
           .heads = static_cast<int>(rows.heads),
           .query_step = PacksHeads(a, t) ? 0 : 1,
           .visible = VisibleOf(a, packed),
           .scale = ScaleOf(a),
-          .order = OrderOf(a, rows, query_tiles),
+          .order = OrderOf(a, rows),
           .next_tile = CountsTiles(a) || packed ? static_cast<int*>(workspace) : nullptr,
           .cu_seqlens_q = t.cu_seqlens_q,
           .cu_seqlens_k = t.cu_seqlens_k,
           .bottom_right = a.mask.kind == data::Mask::Kind::kCausal || a.mask.kind == data::Mask::Kind::kWindow};
 }
 
-void CheckDevice() {
-  const int major = DeviceAttribute(cudaDevAttrComputeCapabilityMajor);
-  const int minor = DeviceAttribute(cudaDevAttrComputeCapabilityMinor);
-  if (major == 9 && minor == 0) return;
-  throw data::UsageError("fa3: the device has compute capability " + std::to_string(major) + "." +
-                         std::to_string(minor) + ": wgmma and TMA as of 9.0 are needed");
-}
-
 void Launch(const data::Attention& a, const Options& options, const Tensors& tensors, void* workspace, Stream& stream) {
   if (!Validate(Fa3Forward(), a, options, tensors)) return;
-  CheckDevice();
+  if (!IsHopper()) throw data::UsageError(DeviceRefusal(Fa3Forward(), CurrentDevice()));
   const fa3::Parameters parameters = ParametersOf(a, tensors, workspace);
   const int sms = DeviceAttribute(cudaDevAttrMultiProcessorCount);
   if (parameters.next_tile != nullptr) {

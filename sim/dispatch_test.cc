@@ -8,6 +8,7 @@
 #include <tuple>
 #include <vector>
 
+#include "data/attention_testing.h"
 #include "data/gpu.h"
 #include "sim/operands.h"
 #include "sim/time/schedule.h"
@@ -15,6 +16,8 @@
 
 namespace bitflash::sim {
 namespace {
+
+using data::PlainAttention;
 
 // What a machine would see of one launch.
 struct Seen {
@@ -48,29 +51,16 @@ struct Problem {
   Attention attention;
 };
 
-Attention Of(int64_t batch, int64_t heads_q, int64_t heads_kv, int64_t rows, int64_t keys, int64_t head_dim,
-             const data::Mask& mask = data::Mask::Full()) {
-  return {.batch = batch,
-          .heads_q = heads_q,
-          .heads_kv = heads_kv,
-          .seqlen_q = rows,
-          .seqlen_k = keys,
-          .head_dim = head_dim,
-          .head_dim_v = head_dim,
-          .mask = mask,
-          .format = Format::kBf16};
-}
-
 std::vector<Problem> Problems() {
   const data::Mask causal = data::Mask::Causal();
   std::vector<Problem> problems;
   for (const char* kernel : {"standard", "fa1", "fa2", "fa3", "pytorch-fa2", "cudnn-9.19-sm90", "split-kv"}) {
-    problems.push_back({kernel, Of(2, 4, 2, 777, 1000, 64)});
-    problems.push_back({kernel, Of(3, 5, 5, 600, 700, 128, causal)});
+    problems.push_back({kernel, PlainAttention(2, 4, 2, 777, 1000, 64)});
+    problems.push_back({kernel, PlainAttention(3, 5, 5, 600, 700, 128, causal)});
   }
-  problems.push_back({"split-kv", Of(2, 8, 2, 1, 5000, 128)});
-  problems.push_back({"pytorch-fa2", Of(1, 8, 2, 1, 5000, 128)});
-  problems.push_back({"fa2", Of(1, 2, 2, 512, 4096, 128, data::Mask::Window(255, 0))});
+  problems.push_back({"split-kv", PlainAttention(2, 8, 2, 1, 5000, 128)});
+  problems.push_back({"pytorch-fa2", PlainAttention(1, 8, 2, 1, 5000, 128)});
+  problems.push_back({"fa2", PlainAttention(1, 2, 2, 512, 4096, 128, data::Mask::Window(255, 0))});
   return problems;
 }
 
@@ -155,26 +145,27 @@ TEST_CASE("orders that are written down: fa2, PyTorch's, cuDNN's, standard's") {
     return FirstOf(Resolved(problem).seen().at(launch), count);
   };
   // gpu/fa2_forward.cuh: row0 = (gridDim.x - 1 - blockIdx.x) * Br.
-  CHECK(first({"fa2", Of(2, 2, 2, 384, 384, 128, causal)}, 0, 7) == "0:2 0:1 0:0 1:2 1:1 1:0 2:2");
+  CHECK(first({"fa2", PlainAttention(2, 2, 2, 384, 384, 128, causal)}, 0, 7) == "0:2 0:1 0:0 1:2 1:1 1:0 2:2");
   // blockIdx = (query tile, sequence, head): the same head of the next sequence comes next.
-  CHECK(first({"pytorch-fa2", Of(2, 200, 200, 384, 384, 128, causal)}, 0, 7) == "0:0 0:1 0:2 200:0 200:1 200:2 1:0");
+  CHECK(first({"pytorch-fa2", PlainAttention(2, 200, 200, 384, 384, 128, causal)}, 0, 7) ==
+        "0:0 0:1 0:2 200:0 200:1 200:2 1:0");
   // gpu/standard_scores_hopper.cuh: key tiles, query tiles ascending, heads; gpu/standard_output_hopper.cuh descending.
-  CHECK(first({"standard", Of(1, 2, 2, 512, 512, 128, causal)}, 0, 7) == "0:0 0:0 0:1 0:1 0:1 0:1 1:0");
-  CHECK(first({"standard", Of(1, 2, 2, 512, 512, 128, causal)}, 2, 3) == "0:1 0:0 1:1");
+  CHECK(first({"standard", PlainAttention(1, 2, 2, 512, 512, 128, causal)}, 0, 7) == "0:0 0:0 0:1 0:1 0:1 0:1 1:0");
+  CHECK(first({"standard", PlainAttention(1, 2, 2, 512, 512, 128, causal)}, 2, 3) == "0:1 0:0 1:1");
 }
 
 TEST_CASE("fa3: heads with 4 MiB of K and V take turns, with a mask 16 MiB or four heads, longest tiles first") {
   const data::Mask causal = data::Mask::Causal();
   const auto first = [](const Attention& a, size_t count) { return FirstOf(Resolved({"fa3", a}).seen().at(0), count); };
-  CHECK(first(Of(1, 4, 4, 256, 4096, 128), 8) == "0:0 1:0 0:1 1:1 2:0 3:0 2:1 3:1");
-  CHECK(first(Of(1, 5, 5, 384, 4096, 64), 10) == "0:0 1:0 2:0 3:0 0:1 1:1 2:1 3:1 4:0 4:1");
+  CHECK(first(PlainAttention(1, 4, 4, 256, 4096, 128), 8) == "0:0 1:0 0:1 1:1 2:0 3:0 2:1 3:1");
+  CHECK(first(PlainAttention(1, 5, 5, 384, 4096, 64), 10) == "0:0 1:0 2:0 3:0 0:1 1:1 2:1 3:1 4:0 4:1");
   // Heads that share K and V stay together; 8 Ki keys of head_dim 128 are 4 MiB.
-  CHECK(first(Of(1, 6, 2, 256, 8192, 128), 7) == "0:0 1:0 2:0 0:1 1:1 2:1 3:0");
+  CHECK(first(PlainAttention(1, 6, 2, 256, 8192, 128), 7) == "0:0 1:0 2:0 0:1 1:1 2:1 3:0");
   // 64 Ki keys are 32 MiB, and yet four heads take turns; 4 Ki keys 2 MiB, so eight do.
-  CHECK(first(Of(1, 8, 8, 256, 65536, 128, causal), 5) == "0:1 1:1 2:1 3:1 0:0");
-  CHECK(first(Of(1, 16, 16, 256, 4096, 128, causal), 9) == "0:1 1:1 2:1 3:1 4:1 5:1 6:1 7:1 0:0");
-  CHECK(Resolved({"fa3", Of(1, 4, 4, 256, 4096, 128)}).seen().at(0).dispatch.fixed_shares);
-  CHECK_FALSE(Resolved({"fa3", Of(1, 4, 4, 256, 4096, 128, causal)}).seen().at(0).dispatch.fixed_shares);
+  CHECK(first(PlainAttention(1, 8, 8, 256, 65536, 128, causal), 5) == "0:1 1:1 2:1 3:1 0:0");
+  CHECK(first(PlainAttention(1, 16, 16, 256, 4096, 128, causal), 9) == "0:1 1:1 2:1 3:1 4:1 5:1 6:1 7:1 0:0");
+  CHECK(Resolved({"fa3", PlainAttention(1, 4, 4, 256, 4096, 128)}).seen().at(0).dispatch.fixed_shares);
+  CHECK_FALSE(Resolved({"fa3", PlainAttention(1, 4, 4, 256, 4096, 128, causal)}).seen().at(0).dispatch.fixed_shares);
 }
 
 }  // namespace

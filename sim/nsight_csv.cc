@@ -1,27 +1,31 @@
 #include "sim/nsight_csv.h"
 
-#include <doctest/doctest.h>
-
 #include "data/csv.h"
 #include "data/strict_json.h"
 
 namespace bitflash::sim {
 
 std::vector<NsightRow> ReadCsv(const std::string& path) {
-  const std::string text = data::ReadTextFile(std::string(BITFLASH_SOURCE_DIR) + "/" + path);
+  const std::string text = data::ReadTextFile(path);
   data::CsvReader reader(text, path);
   const data::CsvRecord header = reader.Read();
   std::vector<NsightRow> rows;
   while (!reader.at_end()) {
     const data::CsvRecord record = reader.Read();
-    REQUIRE(record.fields.size() == header.fields.size());
+    if (record.fields.size() != header.fields.size()) {
+      throw data::CsvError(path, record.line, 1,
+                           "expected a field for every one of the " + std::to_string(header.fields.size()) +
+                               " columns, got " + std::to_string(record.fields.size()));
+    }
     NsightRow& row = rows.emplace_back();
     for (size_t n = 0; n < record.fields.size(); ++n) row[header.fields[n].text] = record.fields[n].text;
   }
   return rows;
 }
 
-std::vector<NsightRow> ReadNsight(const std::string& name) { return ReadCsv("data/golden/" + name); }
+std::vector<NsightRow> ReadNsight(const std::string& name) {
+  return ReadCsv(std::string(BITFLASH_SOURCE_DIR) + "/data/golden/" + name);
+}
 
 int64_t Number(const NsightRow& row, const std::string& column) { return std::stoll(row.at(column)); }
 

@@ -1,5 +1,5 @@
 // Tables of counters that Nsight Compute gave, in data/golden: what record scripts made of its exports, which
-// data/nsight.h reads. For tests.
+// data/nsight.h reads. For tests and time_calibrate.
 #ifndef BITFLASH_SIM_NSIGHT_CSV_H_
 #define BITFLASH_SIM_NSIGHT_CSV_H_
 
@@ -14,10 +14,10 @@ namespace bitflash::sim {
 
 using NsightRow = std::map<std::string, std::string>;  // column -> text
 
-// The rows of a file of the repository, whose first line names the columns: "gpu/hopper_builds.csv".
+// The rows of a file whose first line names the columns. Throws InputError.
 std::vector<NsightRow> ReadCsv(const std::string& path);
 
-// Those of data/golden/NAME.
+// Those of data/golden/NAME of this repository.
 std::vector<NsightRow> ReadNsight(const std::string& name);
 
 int64_t Number(const NsightRow& row, const std::string& column);

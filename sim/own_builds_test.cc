@@ -46,7 +46,7 @@ TEST_CASE("an SM holds as many blocks of our wgmma kernels as their twins predic
   std::set<std::string> kernels;
   for (const char* name : {"h100", "h200"}) {
     const Gpu gpu = data::LoadGpu(name);
-    for (const NsightRow& row : ReadCsv("gpu/hopper_builds.csv")) {
+    for (const NsightRow& row : ReadCsv(BITFLASH_SOURCE_DIR "/gpu/hopper_builds.csv")) {
       const Pair pair = PairOf(row, gpu);
       CAPTURE(pair.name);
       CHECK(pair.tiling.Br == Number(row, "br"));
@@ -66,7 +66,7 @@ TEST_CASE("an SM holds as many blocks of our wgmma kernels as their twins predic
 TEST_CASE("fa3 has the threads and registers that its twin predicts, at launch and after setmaxnreg") {
   const Gpu gpu = data::LoadGpu("h200");
   std::set<std::string> seen;
-  for (const NsightRow& row : ReadCsv("gpu/hopper_builds.csv")) {
+  for (const NsightRow& row : ReadCsv(BITFLASH_SOURCE_DIR "/gpu/hopper_builds.csv")) {
     if (row.at("kernel") != "fa3") continue;
     const Pair pair = PairOf(row, gpu);
     CAPTURE(pair.name);

@@ -10,23 +10,13 @@
 #include <map>
 #include <vector>
 
+#include "data/attention_testing.h"
 #include "sim/l2/closed_form.h"
 
 namespace bitflash::sim::l2 {
 namespace {
 
-Attention Problem(int64_t batch, int64_t heads_q, int64_t heads_kv, int64_t rows, int64_t keys, int64_t head_dim,
-                  const data::Mask& mask = data::Mask::Full()) {
-  return {.batch = batch,
-          .heads_q = heads_q,
-          .heads_kv = heads_kv,
-          .seqlen_q = rows,
-          .seqlen_k = keys,
-          .head_dim = head_dim,
-          .head_dim_v = head_dim,
-          .mask = mask,
-          .format = Format::kBf16};
-}
+using data::PlainAttention;
 
 struct Asked {
   const Kernel* kernel;
@@ -51,12 +41,12 @@ std::vector<Asked> Problems(const data::Gpu& gpu) {
   for (const char* kernel : {"standard", "fa1", "fa2", "fa3", "pytorch-fa2", "cudnn-9.19-sm90"}) {
     if (FindKernel(kernel).min_arch > std::stoi(gpu.arch.substr(2))) continue;
     if (FindKernel(kernel).mma == MmaInstruction::kWgmma && gpu.arch != "sm90") continue;
-    problems.push_back(Ask(kernel, Problem(2, 4, 2, 1024, 1024, 64), gpu));
-    problems.push_back(Ask(kernel, Problem(1, 4, 4, 777, 1000, 128, causal), gpu));
+    problems.push_back(Ask(kernel, PlainAttention(2, 4, 2, 1024, 1024, 64), gpu));
+    problems.push_back(Ask(kernel, PlainAttention(1, 4, 4, 777, 1000, 128, causal), gpu));
   }
-  problems.push_back(Ask("split-kv", Problem(2, 8, 2, 1, 4096, 128), gpu));
-  problems.push_back(Ask("pytorch-fa2", Problem(2, 8, 2, 1, 4096, 128), gpu));
-  problems.push_back(Ask("fa2", Problem(1, 2, 2, 512, 4096, 128, data::Mask::Window(255, 0)), gpu));
+  problems.push_back(Ask("split-kv", PlainAttention(2, 8, 2, 1, 4096, 128), gpu));
+  problems.push_back(Ask("pytorch-fa2", PlainAttention(2, 8, 2, 1, 4096, 128), gpu));
+  problems.push_back(Ask("fa2", PlainAttention(1, 2, 2, 512, 4096, 128, data::Mask::Window(255, 0)), gpu));
   return problems;
 }
 
@@ -90,7 +80,7 @@ TEST_CASE("compulsory <= DRAM reads <= requested on every GPU, and nothing that 
 
 TEST_CASE("a problem that fits is read once, and when it ran just before not at all") {
   const data::Gpu gpu = data::LoadGpu("h100");
-  const Asked asked = Ask("fa2", Problem(1, 8, 8, 1024, 1024, 128), gpu);
+  const Asked asked = Ask("fa2", PlainAttention(1, 8, 8, 1024, 1024, 128), gpu);
   for (const Mode mode : {Mode::kExact, Mode::kClosedForm}) {
     const int64_t overhead = *gpu.launch_dram_bytes;
     const Prediction cold = asked(gpu, {mode, Start::kFlushed, 1, {}}).total;
@@ -105,7 +95,7 @@ TEST_CASE("a problem that fits is read once, and when it ran just before not at 
 
 TEST_CASE("standard attention at a decode size: S and P are found in L2 by the next launch") {
   const data::Gpu gpu = data::LoadGpu("h100");
-  const Asked asked = Ask("standard", Problem(1, 8, 8, 1024, 1024, 128), gpu);  // S and P of 16.8 MB each
+  const Asked asked = Ask("standard", PlainAttention(1, 8, 8, 1024, 1024, 128), gpu);  // S and P of 16.8 MB each
   for (const Mode mode : {Mode::kExact, Mode::kClosedForm}) {
     const Predicted stream = asked(gpu, {mode, Start::kStream, 1, {}});
     const Predicted flushed = asked(gpu, {mode, Start::kFlushed, 1, {}});
@@ -117,7 +107,7 @@ TEST_CASE("standard attention at a decode size: S and P are found in L2 by the n
 
 TEST_CASE("decode reads K and V once, whoever reads them") {
   const data::Gpu gpu = data::LoadGpu("h100");
-  const Asked asked = Ask("split-kv", Problem(8, 32, 8, 1, 8192, 128), gpu);
+  const Asked asked = Ask("split-kv", PlainAttention(8, 32, 8, 1, 8192, 128), gpu);
   for (const Mode mode : {Mode::kExact, Mode::kClosedForm}) {
     const Predicted p = asked(gpu, {mode, Start::kStream, 1, {}});
     const double ratio =
@@ -128,7 +118,7 @@ TEST_CASE("decode reads K and V once, whoever reads them") {
 
 TEST_CASE("the same bits every time; far from the capacity other runs give about the same bytes") {
   const data::Gpu gpu = data::LoadGpu("h100");
-  const Asked asked = Ask("fa2", Problem(1, 2, 2, 8192, 8192, 128, data::Mask::Causal()), gpu);
+  const Asked asked = Ask("fa2", PlainAttention(1, 2, 2, 8192, 8192, 128, data::Mask::Causal()), gpu);
   const Prediction one = asked(gpu, {}).total, two = asked(gpu, {}).total;
   CHECK(one.dram_read == two.dram_read);
   CHECK(one.dram_write == two.dram_write);
@@ -141,7 +131,7 @@ TEST_CASE("the same bits every time; far from the capacity other runs give about
 
 TEST_CASE("events come in the order of time, from every SM, and add up to what the SMs ask for") {
   const data::Gpu gpu = data::LoadGpu("h100");
-  const Asked asked = Ask("fa2", Problem(1, 16, 16, 2048, 2048, 128), gpu);
+  const Asked asked = Ask("fa2", PlainAttention(1, 16, 16, 2048, 2048, 128), gpu);
   double last = 0;
   int64_t read = 0, written = 0, dram = 0;
   std::map<int64_t, int> sms;
@@ -166,7 +156,7 @@ TEST_CASE("closed form and replay, over lengths from far below the knee to far b
   std::vector<double> outside, inside;
   for (const char* kernel : {"fa2", "fa3", "pytorch-fa2"}) {
     for (const int64_t length : {1024, 4096, 8192, 16384, 24576}) {
-      const Asked asked = Ask(kernel, Problem(1, 2, 2, length, length, 128), gpu);
+      const Asked asked = Ask(kernel, PlainAttention(1, 2, 2, length, length, 128), gpu);
       const Prediction exact = asked(gpu, {Mode::kExact, Start::kFlushed, 1, {}}).total;
       const Prediction closed = asked(gpu, {Mode::kClosedForm, Start::kFlushed, 1, {}}).total;
       const double difference =

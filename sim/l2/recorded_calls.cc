@@ -5,18 +5,13 @@
 #include <cstdlib>
 
 #include "data/gpu.h"
+#include "data/hash.h"
 #include "sim/nsight_csv.h"
 
 namespace bitflash::sim::l2 {
 namespace {
 
-uint64_t Fnv1a(const std::string& text) {
-  uint64_t hash = 0xCBF29CE484222325;
-  for (const char letter : text) hash = (hash ^ static_cast<unsigned char>(letter)) * 0x100000001B3;
-  return hash;
-}
-
-bool HeldOut(const std::string& id) { return (Fnv1a(id) >> 32 & 1) == 1; }
+bool HeldOut(const std::string& id) { return (data::Fnv1a(id) >> 32 & 1) == 1; }
 
 void Add(RecordedCall& call, const NsightRow& row, size_t step) {
   call.launches.push_back(

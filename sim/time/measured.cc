@@ -1,52 +1,20 @@
 #include "sim/time/measured.h"
 
 #include <filesystem>
-#include <map>
-#include <sstream>
 
-#include "data/error.h"
-#include "data/strict_json.h"
+#include "data/hash.h"
+#include "sim/nsight_csv.h"
 
 namespace bitflash::sim {
 namespace {
 
-using Row = std::map<std::string, std::string>;
-
-std::vector<std::string> Split(const std::string& text, char separator) {
-  std::vector<std::string> parts;
-  std::istringstream stream(text);
-  for (std::string part; std::getline(stream, part, separator);) parts.push_back(part);
-  return parts;
-}
-
-// No cell has a comma.
-std::vector<Row> ReadRows(const std::string& path) {
-  std::istringstream text(data::ReadTextFile(path));
-  std::string line;
-  std::getline(text, line);
-  const std::vector<std::string> columns = Split(line, ',');
-  std::vector<Row> rows;
-  while (std::getline(text, line)) {
-    const std::vector<std::string> cells = Split(line, ',');
-    if (cells.size() != columns.size()) throw data::InputError(path + ": a row without a cell for every column");
-    for (size_t n = 0; n < cells.size(); ++n) (n == 0 ? rows.emplace_back() : rows.back())[columns[n]] = cells[n];
-  }
-  return rows;
-}
-
-uint64_t Fnv1a(const std::string& text) {
-  uint64_t hash = 0xCBF29CE484222325;
-  for (const char letter : text) hash = (hash ^ static_cast<unsigned char>(letter)) * 0x100000001B3;
-  return hash;
-}
-
-int64_t Number(const Row& row, const std::string& column) {
-  const auto cell = row.find(column);
-  return cell == row.end() ? 0 : std::stoll(cell->second);
+// 0 where the table has no such column.
+int64_t NumberOrZero(const NsightRow& row, const std::string& column) {
+  return row.contains(column) ? Number(row, column) : 0;
 }
 
 // "window(1023;0)"; the recordings of shipped kernels have 0 or 1 in `causal`.
-data::Mask MaskOf(const Row& row) {
+data::Mask MaskOf(const NsightRow& row) {
   if (row.contains("causal")) return Number(row, "causal") != 0 ? data::Mask::Causal() : data::Mask::Full();
   std::string text = row.at("mask");
   for (char& letter : text) letter = letter == ';' ? ',' : letter;
@@ -54,7 +22,7 @@ data::Mask MaskOf(const Row& row) {
 }
 
 // The simulated kernel of a shipped one; empty: there is none, or it has no such launch (what clears fa3's counter).
-std::string KernelOf(const Row& row) {
+std::string KernelOf(const NsightRow& row) {
   const std::string& kernel = row.at("kernel");
   if (kernel == "fa3" && row.at("launch") == "fa3_reset") return "";
   if (kernel == "cudnn") return row.at("launch").find("sm90") != std::string::npos ? "cudnn-9.19-sm90" : "";
@@ -63,10 +31,10 @@ std::string KernelOf(const Row& row) {
   return kernel.find("cudnn_sm90") == 0 ? "cudnn-9.19-sm90" : "";
 }
 
-Tiling TilingOf(const Kernel& kernel, const Attention& a, const Gpu& gpu, const Row& row) {
+Tiling TilingOf(const Kernel& kernel, const Attention& a, const Gpu& gpu, const NsightRow& row) {
   Tiling t = kernel.DefaultTiling(a, gpu);
   if (!row.contains("br")) {  // recorded with the kernel's own choices
-    t.fp32_scores = Number(row, "fp32_scores") != 0;
+    t.fp32_scores = NumberOrZero(row, "fp32_scores") != 0;
     return t;
   }
   if (kernel.fixed_parts) t.part_keys = Number(row, "chunk");
@@ -87,31 +55,23 @@ std::vector<MeasuredLaunch> ReadMeasured(const std::string& root, const std::str
   std::vector<MeasuredLaunch> launches;
   std::string previous;
   size_t step = 0;
-  for (const Row& row : ReadRows(root + "/data/golden/" + file)) {
+  for (const NsightRow& row : ReadCsv(root + "/data/golden/" + file)) {
     const std::string kernel = KernelOf(row);
     if (kernel.empty()) continue;
     MeasuredLaunch m{.file = file,
                      .name = kernel + " " + row.at("case"),
                      .kernel = &FindKernel(kernel),
-                     .attention = {.batch = Number(row, "batch"),
-                                   .heads_q = Number(row, "heads_q"),
-                                   .heads_kv = Number(row, "heads_kv"),
-                                   .seqlen_q = Number(row, "seqlen_q"),
-                                   .seqlen_k = Number(row, "seqlen_k"),
-                                   .head_dim = Number(row, "head_dim"),
-                                   .head_dim_v = Number(row, "head_dim"),
-                                   .mask = MaskOf(row),
-                                   .format = data::ParseFormat(row.at("dtype"))},
+                     .attention = ProblemOf(row, MaskOf(row)),
                      .gpu = data::LoadGpu(gpu)};
     m.tiling = TilingOf(*m.kernel, m.attention, m.gpu, row);
     step = m.name == previous ? step + 1 : 0;
     previous = m.name;
     m.step = step;
     m.seconds = row.contains("time_ns") ? std::stod(row.at("time_ns")) * 1e-9 : std::stod(row.at("time_us")) * 1e-6;
-    m.blocks_per_sm = Number(row, "blocks_per_sm");
+    m.blocks_per_sm = NumberOrZero(row, "blocks_per_sm");
     // What was recorded for the L2 came after the fit; nothing was fitted to fa3, which takes the constants of cuDNN's
     // kernel.
-    m.held_out = Fnv1a(m.name) % 2 == 1 || file.starts_with("l2/") || kernel == "fa3";
+    m.held_out = data::Fnv1a(m.name) % 2 == 1 || file.starts_with("l2/") || kernel == "fa3";
     launches.push_back(std::move(m));
   }
   return launches;

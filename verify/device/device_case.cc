@@ -30,19 +30,6 @@ std::vector<gpu::Kernel> KernelsHere() {
   return kernels;
 }
 
-data::Attention Problem(int64_t batch, int64_t heads_q, int64_t heads_kv, int64_t seqlen_q, int64_t seqlen_k,
-                        int64_t head_dim, data::Mask mask, data::Format format) {
-  return {.batch = batch,
-          .heads_q = heads_q,
-          .heads_kv = heads_kv,
-          .seqlen_q = seqlen_q,
-          .seqlen_k = seqlen_k,
-          .head_dim = head_dim,
-          .head_dim_v = head_dim,
-          .mask = mask,
-          .format = format};
-}
-
 DeviceCase Sequence(const DeviceCase& c, int64_t sequence) {
   DeviceCase one = c;
   one.attention.batch = 1;

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "data/attention_testing.h"
 #include "data/distribution.h"
 #include "gpu/record/call.h"
 
@@ -18,9 +19,6 @@ struct DeviceCase : gpu::Call {
 
 // The kernels that run on the current device.
 std::vector<gpu::Kernel> KernelsHere();
-
-data::Attention Problem(int64_t batch, int64_t heads_q, int64_t heads_kv, int64_t seqlen_q, int64_t seqlen_k,
-                        int64_t head_dim, data::Mask mask, data::Format format);
 
 // Sequence number `sequence` of a call as a call of its own, with its own lengths; its inputs and outputs.
 DeviceCase Sequence(const DeviceCase& device_case, int64_t sequence);

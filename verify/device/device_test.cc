@@ -42,8 +42,9 @@ std::vector<DeviceCase> Cases() {
       for (const int64_t head_dim : kHeadDims) {
         for (size_t m = 0; m < 4; ++m, ++n) {
           const auto& s = shapes[n % 8];
-          DeviceCase c{{std::string(kernel.name), Problem(s.batch, s.heads_q, s.heads_kv, s.seqlen_q, s.seqlen_k,
-                                                          head_dim, masks[(m + n / 8) % 5], format)}};
+          DeviceCase c{
+              {std::string(kernel.name), data::PlainAttention(s.batch, s.heads_q, s.heads_kv, s.seqlen_q, s.seqlen_k,
+                                                              head_dim, masks[(m + n / 8) % 5], format)}};
           if (n % 3 == 1) c.layout = Layout::kTokenMajor;
           if (kernel.packs_sequences && n % 5 == 0) {
             for (int64_t b = 0; b < s.batch; ++b) {
@@ -93,7 +94,8 @@ TEST_CASE("inputs that provoke mistakes stay within the bound too") {
          {Distribution::kSpiky, Distribution::kAscending, Distribution::kDescending, Distribution::kSinks,
           Distribution::kCancelling, Distribution::kOneHot, Distribution::kConstantV, Distribution::kDuplicates}) {
       for (const int64_t head_dim : {64, 128}) {
-        DeviceCase c{{std::string(kernel.name), Problem(1, 2, 1, 200, 700, head_dim, Mask::Causal(), Format::kBf16)}};
+        DeviceCase c{{std::string(kernel.name),
+                      data::PlainAttention(1, 2, 1, 200, 700, head_dim, Mask::Causal(), Format::kBf16)}};
         c.distribution = distribution;
         c.options.fp32_scores = true;
         c.options.chunk = 256;
@@ -125,7 +127,7 @@ Inputs Slice(const Attention& a, const Inputs& in, int64_t b, int64_t kv, int64_
 TEST_CASE("a sequence's bits do not depend on its neighbours, the layout, or pages") {
   for (const gpu::Kernel& kernel : KernelsHere()) {
     for (const int64_t head_dim : kHeadDims) {
-      const Attention a = Problem(3, 8, 2, 5, 1500, head_dim, Mask::Causal(), Format::kBf16);
+      const Attention a = data::PlainAttention(3, 8, 2, 5, 1500, head_dim, Mask::Causal(), Format::kBf16);
       DeviceCase c{{std::string(kernel.name), a}};
       const bool decode = kernel.name == "split-kv";
       if (decode) c.lengths = {1500, 0, 777};
@@ -142,7 +144,7 @@ TEST_CASE("a sequence's bits do not depend on its neighbours, the layout, or pag
       }
       for (int64_t b = 0; b < a.batch; ++b) {
         const int64_t keys = decode ? c.lengths[b] : a.seqlen_k;
-        DeviceCase alone{{c.kernel, Problem(1, 4, 1, 5, keys, head_dim, Mask::Causal(), Format::kBf16)}};
+        DeviceCase alone{{c.kernel, data::PlainAttention(1, 4, 1, 5, keys, head_dim, Mask::Causal(), Format::kBf16)}};
         for (int64_t kv = 0; kv < 2; ++kv) {
           const Outputs one = RunOnDevice(alone, Slice(a, inputs, b, kv, keys));
           const int64_t rows = 4 * 5, first = (b * 8 + kv * 4) * 5;
@@ -163,7 +165,8 @@ TEST_CASE("split-kv gives the same bits with TMA and with cp.async, for any numb
   } shapes[] = {{2, 2, 1}, {8, 2, 1}, {8, 1, 2}, {64, 1, 1}, {10, 2, 5}};  // 1, 4, 16, 64, 25 rows
   for (const int64_t head_dim : kHeadDims) {
     for (const auto& s : shapes) {
-      const Attention a = Problem(2, s.heads_q, s.heads_kv, s.seqlen_q, 1500, head_dim, Mask::Causal(), Format::kFp16);
+      const Attention a =
+          data::PlainAttention(2, s.heads_q, s.heads_kv, s.seqlen_q, 1500, head_dim, Mask::Causal(), Format::kFp16);
       CAPTURE(data::ToString(a));
       const Inputs in = Generate({{"split-kv", a}});
       const auto upload = [&](const std::vector<uint16_t>& x) {
@@ -190,7 +193,8 @@ TEST_CASE("split-kv gives the same bits with TMA and with cp.async, for any numb
 TEST_CASE("one small launch of everything, for the sanitizer") {
   for (const gpu::Kernel& kernel : KernelsHere()) {
     for (const int64_t head_dim : kHeadDims) {
-      DeviceCase c{{std::string(kernel.name), Problem(2, 4, 2, 70, 150, head_dim, Mask::Causal(), Format::kFp16)}};
+      DeviceCase c{
+          {std::string(kernel.name), data::PlainAttention(2, 4, 2, 70, 150, head_dim, Mask::Causal(), Format::kFp16)}};
       if (kernel.name == "split-kv") {
         c.options = {.chunk = 64, .page_size = 16};
         c.lengths = {150, 37};
@@ -213,7 +217,7 @@ TEST_CASE("what a kernel does not take is refused in words, before anything is l
   const gpu::Buffer buffer(1 << 20);
   for (const gpu::Kernel& kernel : KernelsHere()) {
     CAPTURE(std::string(kernel.name));
-    const Attention good = Problem(1, 1, 1, 16, 16, 64, Mask::Full(), Format::kBf16);
+    const Attention good = data::PlainAttention(1, 1, 1, 16, 16, 64, Mask::Full(), Format::kBf16);
     const auto launch = [&](const Attention& a, const gpu::Options& options, auto change) {
       gpu::Tensors t = gpu::ContiguousTensors(a, buffer.data(), buffer.data(), buffer.data(), buffer.data(), nullptr);
       change(t);
@@ -269,11 +273,12 @@ TEST_CASE("tensors with more than 2^31 elements: the last head is what it is alo
     const char* kernel;
     Attention attention;
   } cases[] = {
-      {"fa2", Problem(2, 9, 1, 1000000, 100, 128, Mask::Full(), Format::kBf16)},      // Q and O
-      {"standard", Problem(1, 1, 1, 65000, 34000, 64, Mask::Full(), Format::kBf16)},  // S and P of one head
-      {"split-kv", Problem(33, 32, 32, 1, 16400, 128, Mask::Full(), Format::kBf16)},  // K and V
-      {"fa3", Problem(2, 9, 1, 1000000, 100, 128, Mask::Causal(), Format::kBf16)},    // Q and O
-      {"fa3", Problem(33, 32, 32, 8, 16400, 128, Mask::Full(), Format::kBf16)},       // K and V
+      {"fa2", data::PlainAttention(2, 9, 1, 1000000, 100, 128, Mask::Full(), Format::kBf16)},  // Q and O
+      {"standard",
+       data::PlainAttention(1, 1, 1, 65000, 34000, 64, Mask::Full(), Format::kBf16)},  // S and P of one head
+      {"split-kv", data::PlainAttention(33, 32, 32, 1, 16400, 128, Mask::Full(), Format::kBf16)},  // K and V
+      {"fa3", data::PlainAttention(2, 9, 1, 1000000, 100, 128, Mask::Causal(), Format::kBf16)},    // Q and O
+      {"fa3", data::PlainAttention(33, 32, 32, 8, 16400, 128, Mask::Full(), Format::kBf16)},       // K and V
   };
   for (const auto& each : cases) {
     const char* const name = each.kernel;
@@ -300,7 +305,7 @@ TEST_CASE("tensors with more than 2^31 elements: the last head is what it is alo
     };
     std::vector<uint16_t> mine(rows * a.head_dim);
     stream.ToHost(mine.data(), o, 2 * rows * a.head_dim, 2 * last_row * a.head_dim);
-    const DeviceCase alone{{name, Problem(1, 1, 1, rows, a.seqlen_k, a.head_dim, a.mask, a.format)}};
+    const DeviceCase alone{{name, data::PlainAttention(1, 1, 1, rows, a.seqlen_k, a.head_dim, a.mask, a.format)}};
     const std::vector<uint16_t> keys = part(last_key, a.seqlen_k);
     CHECK(mine == RunOnDevice(alone, {part(last_row, rows), keys, keys}, 1).o);
   }
@@ -309,7 +314,7 @@ TEST_CASE("tensors with more than 2^31 elements: the last head is what it is alo
 TEST_CASE("rows that lie 2^25 elements apart" * doctest::test_suite("large")) {
   constexpr int64_t kRow = (1 << 25) + 8, kRows = 90;  // the last begins beyond 2^31
   gpu::Stream stream;
-  const Attention a = Problem(1, 1, 1, kRows, kRows, 128, Mask::Causal(), Format::kBf16);
+  const Attention a = data::PlainAttention(1, 1, 1, kRows, kRows, 128, Mask::Causal(), Format::kBf16);
   const int64_t columns = a.head_dim;
   const auto spread = [&](const std::vector<uint16_t>& x) {
     gpu::Buffer buffer(2 * (kRow * (kRows - 1) + columns));

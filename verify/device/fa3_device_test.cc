@@ -51,7 +51,8 @@ TEST_CASE("fa3 and fa2 give the same bits with head_dim 64") {
   uint64_t seed = 300;
   for (const auto& p : problems) {
     for (const Format format : {Format::kBf16, Format::kFp16}) {
-      DeviceCase c = Case(Problem(p.batch, p.heads_q, p.heads_kv, p.seqlen_q, p.seqlen_k, 64, p.mask, format), ++seed);
+      DeviceCase c = Case(
+          data::PlainAttention(p.batch, p.heads_q, p.heads_kv, p.seqlen_q, p.seqlen_k, 64, p.mask, format), ++seed);
       CAPTURE(ToString(c));
       const Inputs inputs = Generate(c);
       const Outputs fa3 = RunOnDevice(c, inputs);
@@ -71,8 +72,9 @@ TEST_CASE("packed sequences have the bits that each has alone") {
   for (const int64_t head_dim : kHeadDims) {
     for (const Mask mask : {Mask::Full(), Mask::Causal(), Mask::CausalTopLeft(), Mask::Window(60, 20)}) {
       for (const auto& batch : batches) {
-        DeviceCase c = Case(Problem(static_cast<int64_t>(batch.queries.size()), 6, 2, std::ranges::max(batch.queries),
-                                    std::ranges::max(batch.keys), head_dim, mask, Format::kBf16));
+        DeviceCase c =
+            Case(data::PlainAttention(static_cast<int64_t>(batch.queries.size()), 6, 2, std::ranges::max(batch.queries),
+                                      std::ranges::max(batch.keys), head_dim, mask, Format::kBf16));
         c.queries = batch.queries;
         c.lengths = batch.keys;
         CAPTURE(ToString(c));
@@ -95,7 +97,7 @@ TEST_CASE("NaN in a neighbour of a packed sequence changes nothing") {
   if (IsMissing()) return;
   gpu::Stream stream;
   for (const int64_t head_dim : kHeadDims) {
-    DeviceCase c = Case(Problem(3, 4, 2, 150, 200, head_dim, Mask::Causal(), Format::kFp16));
+    DeviceCase c = Case(data::PlainAttention(3, 4, 2, 150, 200, head_dim, Mask::Causal(), Format::kFp16));
     c.queries = {100, 150, 70};
     c.lengths = {133, 200, 75};
     c.layout = Layout::kContiguous;
@@ -121,7 +123,7 @@ TEST_CASE("many more query tiles than SMs: every head is what it is alone") {
   if (IsMissing()) return;
   for (const Mask mask : {Mask::Full(), Mask::Causal()}) {
     for (const int64_t head_dim : {64, 128}) {
-      const DeviceCase c = Case(Problem(5, 48, 12, 300, 400, head_dim, mask, Format::kBf16));
+      const DeviceCase c = Case(data::PlainAttention(5, 48, 12, 300, 400, head_dim, mask, Format::kBf16));
       CAPTURE(ToString(c));
       const Inputs inputs = Generate(c);
       const Outputs all = RunOnDevice(c, inputs, 3);
@@ -137,7 +139,7 @@ TEST_CASE("launches one behind another, each with the O before as its Q") {
   gpu::Stream stream;
   const gpu::Kernel& kernel = *gpu::FindKernel("fa3");
   for (const Mask mask : {Mask::Causal(), Mask::Full()}) {
-    const DeviceCase c = Case(Problem(2, 8, 8, 512, 512, 128, mask, Format::kBf16));
+    const DeviceCase c = Case(data::PlainAttention(2, 8, 8, 512, 512, 128, mask, Format::kBf16));
     const data::Attention& a = c.attention;
     CAPTURE(ToString(c));
     const Inputs inputs = Generate(c);

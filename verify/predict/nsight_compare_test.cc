@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "data/attention_testing.h"
 #include "data/csv.h"
 #include "data/strict_json.h"
 #include "sim/kernels/kernels.h"
@@ -26,19 +27,6 @@ std::vector<PredictedLaunch> Predictions(const char* kernel_name, const data::At
   return predictions;
 }
 
-data::Attention Heads(int64_t heads, int64_t seqlen_q, int64_t seqlen_k, int64_t head_dim,
-                      data::Mask mask = data::Mask::Full()) {
-  return {.batch = 1,
-          .heads_q = heads,
-          .heads_kv = heads,
-          .seqlen_q = seqlen_q,
-          .seqlen_k = seqlen_k,
-          .head_dim = head_dim,
-          .head_dim_v = head_dim,
-          .mask = mask,
-          .format = data::Format::kBf16};
-}
-
 const ComparedField& Field(const ComparedLaunch& launch, const std::string& name) {
   for (const ComparedField& field : launch.fields) {
     if (field.field->name == name) return field;
@@ -53,8 +41,9 @@ data::NsightTable Testdata(const std::string& name) {
 
 TEST_CASE("PyTorch's kernels on an H100: predicted to the byte and to the operation") {
   const data::NsightTable table = Testdata("torch.csv");
-  std::vector<PredictedLaunch> predictions = Predictions("pytorch-fa2", Heads(8, 2048, 2048, 128), "h100");
-  for (PredictedLaunch& launch : Predictions("cudnn-9.19-sm90", Heads(8, 2048, 2048, 128), "h100"))
+  std::vector<PredictedLaunch> predictions =
+      Predictions("pytorch-fa2", data::PlainAttention(1, 8, 8, 2048, 2048, 128), "h100");
+  for (PredictedLaunch& launch : Predictions("cudnn-9.19-sm90", data::PlainAttention(1, 8, 8, 2048, 2048, 128), "h100"))
     predictions.push_back(std::move(launch));
   const NsightComparison comparison = Compare(predictions, table, {}, {}, 0.01);
   REQUIRE(comparison.launches.size() == 6);
@@ -78,7 +67,8 @@ TEST_CASE("PyTorch's kernels on an H100: predicted to the byte and to the operat
 }
 
 TEST_CASE("the same launches in long, wide, mangled and sectioned form") {
-  const std::vector<PredictedLaunch> predictions = Predictions("fa2", Heads(8, 1000, 1111, 128), "h100");
+  const std::vector<PredictedLaunch> predictions =
+      Predictions("fa2", data::PlainAttention(1, 8, 8, 1000, 1111, 128), "h100");
   for (const char* name : {"long.csv", "wide.csv", "mangled.csv", "sections.csv"}) {
     CAPTURE(name);
     const data::NsightTable table = Testdata(name);
@@ -95,12 +85,12 @@ TEST_CASE("the same launches in long, wide, mangled and sectioned form") {
 
 TEST_CASE("standard attention and split-kv: every launch of a call") {
   const data::NsightTable table = Testdata("wide.csv");
-  const NsightComparison standard =
-      Compare(Predictions("standard", Heads(8, 1000, 1111, 96), "h100"), table, {}, {"sm.read"}, 0.0);
+  const NsightComparison standard = Compare(
+      Predictions("standard", data::PlainAttention(1, 8, 8, 1000, 1111, 96), "h100"), table, {}, {"sm.read"}, 0.0);
   CHECK(standard.compared == 3);
   CHECK(standard.held == 3);
   CHECK(standard.failed == 0);
-  data::Attention decode = Heads(8, 1, 8192, 96);
+  data::Attention decode = data::PlainAttention(1, 8, 8, 1, 8192, 96);
   decode.batch = 4;
   const NsightComparison split =
       Compare(Predictions("split-kv", decode, "h100", {.part_keys = 1024}), table, {}, {"sm.read"}, 0.1);
@@ -144,8 +134,9 @@ TEST_CASE("every recorded launch of standard attention, written as an export aga
     for (size_t n = 0; n < record.fields.size(); ++n) row[header.fields[n].text] = record.fields[n].text;
     std::string mask = row["mask"];
     for (char& letter : mask) letter = letter == ';' ? ',' : letter;
-    data::Attention a = Heads(std::stoll(row["heads_q"]), std::stoll(row["seqlen_q"]), std::stoll(row["seqlen_k"]),
-                              std::stoll(row["head_dim"]), data::ParseMask(mask));
+    data::Attention a =
+        data::PlainAttention(1, std::stoll(row["heads_q"]), std::stoll(row["heads_q"]), std::stoll(row["seqlen_q"]),
+                             std::stoll(row["seqlen_k"]), std::stoll(row["head_dim"]), data::ParseMask(mask));
     a.batch = std::stoll(row["batch"]);
     a.heads_kv = std::stoll(row["heads_kv"]);
     a.format = data::ParseFormat(row["dtype"]);
@@ -165,7 +156,8 @@ TEST_CASE("every recorded launch of standard attention, written as an export aga
 }
 
 TEST_CASE("kernels of the user's own, renamed metrics, nothing measured") {
-  const std::vector<PredictedLaunch> predictions = Predictions("fa2", Heads(8, 2048, 2048, 128), "b200");
+  const std::vector<PredictedLaunch> predictions =
+      Predictions("fa2", data::PlainAttention(1, 8, 8, 2048, 2048, 128), "b200");
   const data::NsightTable table = data::ParseNsight(
       "ID,Kernel Name,Metric Name,Metric Unit,Metric Value\n"
       "0,mine<1>,dram__bytes_op_read.sum,Mbyte,12.6\n0,mine<1>,l1tex__m_xbar2l1tex_read_sectors.sum,sector,\"4,325,"
@@ -190,7 +182,8 @@ TEST_CASE("kernels of the user's own, renamed metrics, nothing measured") {
 
 TEST_CASE("HBM is compared where it is predicted") {
   const data::NsightTable table = Testdata("torch.csv");
-  std::vector<PredictedLaunch> predictions = Predictions("pytorch-fa2", Heads(8, 2048, 2048, 128), "h100");
+  std::vector<PredictedLaunch> predictions =
+      Predictions("pytorch-fa2", data::PlainAttention(1, 8, 8, 2048, 2048, 128), "h100");
   predictions[0].hbm_read = 3 * 4 << 20;  // Q, K and V once
   const NsightComparison comparison = Compare(predictions, table, {}, {"hbm.read", "hbm.write"}, 1.0);
   CHECK(comparison.held == 2);  // the writes are not predicted
@@ -218,7 +211,7 @@ TEST_CASE("kernel names: mangled or not, and more specific ones first") {
   // Every launch of a pattern is one that its kernel makes.
   for (const KernelPattern& pattern : KernelPatterns()) {
     if (pattern.kernel.empty()) continue;
-    data::Attention a = Heads(8, 2048, 2048, 128);
+    data::Attention a = data::PlainAttention(1, 8, 8, 2048, 2048, 128);
     sim::TilingChoice choice;
     if (pattern.launch.find("split") != std::string::npos) {
       a.seqlen_q = 1;
