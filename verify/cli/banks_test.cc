@@ -1,32 +1,15 @@
 // `bitflash banks` as its users see it.
 #include <doctest/doctest.h>
 
-#include <nlohmann/json.hpp>
 #include <string>
 
-#include "verify/cli/shell.h"
-#include "verify/schema_check.h"
+#include "verify/cli/command_testing.h"
 
 namespace bitflash::verify {
 namespace {
 
-using Json = nlohmann::json;
-
-Finished Run(const std::string& command) { return Shell(command, TemporaryFolder()); }
-
-Json ValidJson(const std::string& command) {
-  const Finished finished = Run(command + " --json");
-  CAPTURE(command);
-  CAPTURE(finished.err);
-  CHECK(finished.exit_code == 0);
-  const Json json = Json::parse(finished.out);
-  for (const std::string& error : CheckSchema(json, BITFLASH_SOURCE_DIR "/verify/schemas/banks.schema.json"))
-    FAIL_CHECK(error);
-  return json;
-}
-
 TEST_CASE("banks: what attention kernels do, in five layouts, and a sentence for each") {
-  const Json json = ValidJson("bitflash banks --tile 64x128");
+  const Json json = ValidJson("bitflash banks --tile 64x128 --json", "banks");
   CHECK(json["tile"]["row_bytes"] == 256);
   REQUIRE(json["results"].size() == 20);
   CHECK(json["results"][5]["layout"] == "row-major");
@@ -48,15 +31,15 @@ TEST_CASE("banks: the map of one layout under one instruction") {
   CHECK(text.out.find("The worst instruction begins at row 0, byte 0: 32 wavefronts, 4 without conflicts.") !=
         std::string::npos);
   CHECK(text.out.find("  16-23       ....8888........................           8\n") != std::string::npos);
-  const Json json =
-      ValidJson("bitflash banks --tile 32x32 --dtype fp32 --pattern down-column --layout row-major,padded-4");
+  const Json json = ValidJson(
+      "bitflash banks --tile 32x32 --dtype fp32 --pattern down-column --layout row-major,padded-4 --json", "banks");
   CHECK(json["results"][0]["worst"]["parts"][0]["words_by_bank"][0] == 32);
   CHECK(json["results"][0]["worst"]["parts"][0]["words_by_bank"][1] == 0);
   CHECK(json["results"][1]["pass"]["conflicts"] == 0);
 }
 
 TEST_CASE("banks: a layout that cannot hold the tile is a row with its reason; if none can, a usage error") {
-  const Json json = ValidJson("bitflash banks --tile 64x32 --instruction ld.shared.b64");
+  const Json json = ValidJson("bitflash banks --tile 64x32 --instruction ld.shared.b64 --json", "banks");
   int infeasible = 0;
   for (const Json& result : json["results"]) {
     if (result["infeasible"].is_null()) continue;

@@ -5,29 +5,14 @@
 
 #include "data/convert.h"
 #include "data/tensor_file.h"
-#include "verify/cli/shell.h"
+#include "verify/cli/command_testing.h"
 #include "verify/cli/verdict_testing.h"
-#include "verify/schema_check.h"
 
 namespace bitflash::verify {
 namespace {
 
 using data::Format;
 using data::Tensor;
-using Json = nlohmann::json;
-
-Json ValidJson(const std::string& command, const char* schema, const TemporaryFolder& folder) {
-  const Finished finished = Shell(command, folder);
-  CAPTURE(command);
-  CAPTURE(finished.err);
-  REQUIRE(finished.exit_code == 0);
-  const Json json = Json::parse(finished.out);
-  for (const std::string& error :
-       CheckSchema(json, std::string(BITFLASH_SOURCE_DIR "/verify/schemas/") + schema + ".schema.json")) {
-    FAIL_CHECK(error);
-  }
-  return json;
-}
 
 constexpr const char* kProblem = " --batch 2 --heads-q 6 --heads-kv 3 --head-dim 64 --seqlen-q 70 --seqlen-k 133 ";
 

@@ -5,12 +5,10 @@
 #include <string>
 #include <string_view>
 
-#include "verify/cli/shell.h"
+#include "verify/cli/command_testing.h"
 
 namespace bitflash::verify {
 namespace {
-
-Finished Run(const std::string& command) { return Shell(command, TemporaryFolder()); }
 
 TEST_CASE("help and version") {
   CHECK(Run("bitflash --version").out == "bitflash " BITFLASH_VERSION "\n");

@@ -1,16 +1,12 @@
 // `bitflash ncu` as its users see it.
 #include <doctest/doctest.h>
 
-#include <nlohmann/json.hpp>
 #include <string>
 
-#include "verify/cli/shell.h"
-#include "verify/schema_check.h"
+#include "verify/cli/command_testing.h"
 
 namespace bitflash::verify {
 namespace {
-
-using Json = nlohmann::json;
 
 const std::string kFolder = BITFLASH_SOURCE_DIR "/data/testdata/nsight/";
 
@@ -18,19 +14,6 @@ const std::string kFolder = BITFLASH_SOURCE_DIR "/data/testdata/nsight/";
 std::string Quoted(const std::string& name) { return "'" + kFolder + name + "'"; }
 const std::string kTorch = Quoted("torch.csv");
 const std::string kShape = " --heads-q 8 --head-dim 128 --seqlen 2048 --gpu h100 ";
-
-Finished Run(const std::string& command) { return Shell(command, TemporaryFolder()); }
-
-Json ValidJson(const std::string& command, int exit_code = 0) {
-  const Finished finished = Run(command + " --json");
-  CAPTURE(command);
-  CAPTURE(finished.err);
-  CHECK(finished.exit_code == exit_code);
-  const Json json = Json::parse(finished.out);
-  for (const std::string& error : CheckSchema(json, BITFLASH_SOURCE_DIR "/verify/schemas/ncu.schema.json"))
-    FAIL_CHECK(error);
-  return json;
-}
 
 TEST_CASE("ncu without a file: predictions, and the commands that would falsify them") {
   const Finished text = Run("bitflash ncu --kernel fa2" + kShape);
@@ -44,12 +27,12 @@ TEST_CASE("ncu without a file: predictions, and the commands that would falsify 
     CAPTURE(part);
     CHECK(text.out.find(part) != std::string::npos);
   }
-  const Json json = ValidJson("bitflash ncu --kernel standard" + kShape);
+  const Json json = ValidJson("bitflash ncu --json --kernel standard" + kShape, "ncu");
   CHECK(json["measured"].is_null());
   CHECK(json["predictions"].size() == 3);
   CHECK(json["predictions"][1]["launch"] == "standard_softmax");
   CHECK(json["compute_capability"] == 90);
-  const Json blackwell = ValidJson("bitflash ncu --heads-q 8 --head-dim 128 --seqlen 2048 --gpu b200");
+  const Json blackwell = ValidJson("bitflash ncu --heads-q 8 --head-dim 128 --seqlen 2048 --gpu b200 --json", "ncu");
   CHECK(blackwell["profile"].get<std::string>().find("dram__bytes_op_read.sum,") != std::string::npos);
   CHECK(blackwell["profile"].get<std::string>().find("dram__bytes_read.sum,") == std::string::npos);
 }
@@ -66,7 +49,7 @@ TEST_CASE("ncu with a file: the kernels that it shows, with signed errors; the l
     CAPTURE(part);
     CHECK(text.out.find(part) != std::string::npos);
   }
-  const Json json = ValidJson(command + "--limit 50 --fields sm.write", 1);
+  const Json json = ValidJson(command + "--limit 50 --fields sm.write --json", "ncu", 1);
   CHECK(json["measured"]["held"] == 4);
   CHECK(json["measured"]["failed"] == 2);  // registers that PyTorch's kernel spills
   const Json& launch = json["measured"]["launches"][0];
@@ -76,7 +59,7 @@ TEST_CASE("ncu with a file: the kernels that it shows, with signed errors; the l
   CHECK(launch["fields"][0]["held"] == false);
   CHECK(launch["fields"][0]["measured"] == 138412032);
   CHECK(json["measured"]["launches"][5]["kernel"].is_null());
-  const Json unlimited = ValidJson("bitflash ncu --csv " + kTorch + kShape);
+  const Json unlimited = ValidJson("bitflash ncu --json --csv " + kTorch + kShape, "ncu");
   CHECK(unlimited["measured"]["limit_percent"].is_null());
   CHECK(unlimited["measured"]["failed"].is_null());
 }

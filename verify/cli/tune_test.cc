@@ -1,31 +1,20 @@
 // `bitflash tune` and `bitflash traffic --trace` as their users see them.
 #include <doctest/doctest.h>
 
-#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "data/strict_json.h"
-#include "verify/cli/shell.h"
-#include "verify/schema_check.h"
+#include "verify/cli/command_testing.h"
 
 namespace bitflash::verify {
 namespace {
-
-using Json = nlohmann::json;
-
-Finished Run(const std::string& command) { return Shell(command, TemporaryFolder()); }
 
 constexpr const char* kPrefill = "bitflash tune --heads-q 16 --head-dim 128 --seqlen 4096 --gpu h100 ";
 
 TEST_CASE("tune --json is of its schema, with the rejected ones when asked for") {
   for (const char* flags : {"", "--all ", "--kernel split-kv --all ", "--kernel fa3 ", "--kernel standard "}) {
     CAPTURE(flags);
-    const Finished finished = Run(std::string(kPrefill) + flags + "--json");
-    REQUIRE(finished.exit_code == 0);
-    const Json json = Json::parse(finished.out);
-    for (const std::string& error : CheckSchema(json, BITFLASH_SOURCE_DIR "/verify/schemas/tune.schema.json")) {
-      FAIL_CHECK(error);
-    }
+    const Json json = ValidJson(std::string(kPrefill) + flags + "--json", "tune");
     CHECK(json["ranked"].size() == json["feasible"].get<size_t>());
     const bool all = std::string_view(flags).find("--all") != std::string_view::npos;
     CHECK(json["rejected"].size() == (all ? json["infeasible"].get<size_t>() : 0));
