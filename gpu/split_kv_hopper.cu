@@ -49,7 +49,8 @@ template <class Shape>
 void LaunchShaped(const data::Attention& a, const Options& options, Parameters p, Stream& stream) {
   using C = typename Shape::Config;
   constexpr bool kWarpgroup = C::Br == 64;
-  const int box_rows = C::kPaged ? static_cast<int>(std::min<int64_t>(options.page_size, C::kSliceKeys)) : C::kSliceKeys;
+  const int box_rows =
+      C::kPaged ? static_cast<int>(std::min<int64_t>(options.page_size, C::kSliceKeys)) : C::kSliceKeys;
   p.log2_box = std::countr_zero(static_cast<unsigned>(box_rows));
   const MappedTensor k = MappedCache("K", a, options, p.t.k, p.t.k_strides);
   const MappedTensor v = MappedCache("V", a, options, p.t.v, p.t.v_strides);
