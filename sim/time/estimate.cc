@@ -16,8 +16,9 @@ double TensorRate(const Kernel& kernel, const Attention& a, const Tiling& t, con
   double rate = gpu.tensor_16bit_flops;
   if (data::StorageBytes(a.format) == 1 && gpu.tensor_8bit_flops) rate = *gpu.tensor_8bit_flops;
   if (data::StorageBytes(a.format) == 4) rate /= 2;  // tf32, and fp32 as tf32 instructions
-  // Standard attention multiplies with wgmma where it loads by TMA, which its text does not show.
-  const bool wgmma = kernel.mma == MmaInstruction::kWgmma || t.tma;
+  // Where it loads by TMA, standard attention multiplies with wgmma, which its text does not show, and split-kv with
+  // warpgroups.
+  const bool wgmma = kernel.mma == MmaInstruction::kWgmma || (t.tma && t.warps >= 4);
   return data::HasWgmma(gpu) && !wgmma ? rate * kMmaSyncShareOnSm90 : rate;
 }
 
@@ -91,7 +92,7 @@ LaunchModel ModelOf(const Calibration& c, const Kernel& kernel, const Attention&
   unit[0] = static_cast<double>(ledger.matrix_flops) / TensorRate(kernel, a, t, gpu);
   unit[1] = static_cast<double>(ledger.special_ops) / (gpu.mufu_per_clock_sm * sm_clocks);
   unit[2] = static_cast<double>(ledger.fp32_ops) / (gpu.fp32_flops / 2);
-  const bool unseen_wgmma = t.tma && kernel.mma != MmaInstruction::kWgmma;  // as in TensorRate
+  const bool unseen_wgmma = t.tma && kernel.stores_scores;  // as in TensorRate
   unit[3] = (unseen_wgmma ? kWgmmaShareOfShared : 1) * Bytes(Sum(ledger.shared)) /
             (gpu.shared_bytes_per_clock_sm * sm_clocks);
   unit[4] = Bytes(l2) / (c.l2_share * L2Rate(gpu));
