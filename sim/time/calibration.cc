@@ -85,7 +85,30 @@ const std::vector<Calibration>& Calibrations() {
        .page_cycles_per_kib = 100,
        .kib_in_flight = 96,
        .fitted_to = kH100},
+      // The same with TMA: rings of 24 to 48 KiB, so many blocks an SM that they fill its shared memory.
+      {.kernel = "split-kv",
+       .launch = "split_kv_decode",
+       .tma = true,
+       .fixed_us = 7.4,
+       .hiding = 1,
+       .page_cycles = 20,
+       .wide_cycles = 1500,
+       .hbm_share = 1.05,
+       .blocks_per_sm = 3,
+       .blocks_per_sm_pages = 4,
+       .fitted_to = kH100},
       {.kernel = "split-kv", .launch = "split_kv_combine", .fixed_us = 5.2, .block_cycles = 150, .fitted_to = kH100},
+      // Softmax and products of its warpgroups pass one another, but for a persistent block's first and last tile.
+      {.kernel = "fa3",
+       .launch = "fa3_forward",
+       .fixed_us = 6.3,
+       .block_cycles = 1600,
+       .masked_tile = .48,
+       .hiding = 1,
+       .tensor = .84,
+       .special = 1.06,
+       .fp32 = 0,
+       .fitted_to = kH100},
       {.kernel = "cudnn-9.19-sm90",
        .launch = "fa3_forward",
        .fixed_us = 8.5,
@@ -100,10 +123,15 @@ const std::vector<Calibration>& Calibrations() {
   return calibrations;
 }
 
-const Calibration& CalibrationOf(std::string_view kernel, std::string_view launch) {
+bool LoadsByTma(std::string_view launch, const Attention& a, const Gpu& gpu) {
+  return launch == "split_kv_decode" && data::HasWgmma(gpu) && a.head_dim % 64 == 0 && a.head_dim_v % 64 == 0 &&
+         data::StorageBytes(a.format) == 2;
+}
+
+const Calibration& CalibrationOf(std::string_view kernel, std::string_view launch, bool tma) {
   const Calibration* same_launch = nullptr;
   for (const Calibration& c : Calibrations()) {
-    if (c.launch != launch) continue;
+    if (c.launch != launch || c.tma != tma) continue;
     if (c.kernel == kernel) return c;
     if (!same_launch) same_launch = &c;
   }
