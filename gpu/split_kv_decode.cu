@@ -23,7 +23,12 @@ int64_t Parts(const data::Attention& a, const Options& options) {
 // are columns on compute capability 9.0, split_kv_rows8.cuh: rows without a query change no bit.)
 int RowTiles(const data::Attention& a) { return Rows(a) > 16 && a.head_dim <= 128 ? 2 : 1; }
 
-Tile TileOf(const data::Attention& a) { return {16 * RowTiles(a), kBc, 1}; }
+Tile PortableTileOf(const data::Attention& a) { return {16 * RowTiles(a), kBc, 1}; }
+// Of caches that TMA can address.
+Tile TileOf(const data::Attention& a) {
+  const bool warpgroup = Rows(a) > split_kv::kMostRowsOfWarp && a.head_dim % 64 == 0 && IsHopper();
+  return warpgroup ? Tile{64, kBc, 4} : PortableTileOf(a);
+}
 
 std::string Refusal(const data::Attention& a, const Options& options) {
   if (std::string why = CommonRefusal(a); !why.empty()) return why;
@@ -133,15 +138,17 @@ void Launch(const Kernel& kernel, const data::Attention& a, const Options& optio
   } else if (p.parts > 0) {
     LaunchPortableParts(a, p, stream);
   }
+  if (p.IsWhole()) return;
   const bool overlap = DeviceAttribute(cudaDevAttrComputeCapabilityMajor) >= 9 && p.parts > 0;
   LaunchCombine(a, p, overlap, stream);
 }
 
-Kernel Named(std::string_view name, std::string_view title, decltype(Kernel::Launch) launch) {
+Kernel Named(std::string_view name, std::string_view title, decltype(Kernel::TileOf) tile_of,
+             decltype(Kernel::Launch) launch) {
   return {.name = name,
           .title = title,
           .launches = {"split_kv_decode", "split_kv_combine"},
-          .TileOf = TileOf,
+          .TileOf = tile_of,
           .Refusal = Refusal,
           .WorkspaceBytes = WorkspaceBytes,
           .Launch = launch};
@@ -151,7 +158,7 @@ Kernel Named(std::string_view name, std::string_view title, decltype(Kernel::Lau
 
 const Kernel& SplitKvDecode() {
   static const Kernel kernel =
-      Named("split-kv", "Split-KV decode (flash-decoding) and combine, mma.sync",
+      Named("split-kv", "Split-KV decode (flash-decoding) and combine, mma.sync", TileOf,
             [](const data::Attention& a, const Options& options, const Tensors& tensors, void* workspace,
                Stream& stream) { Launch(SplitKvDecode(), a, options, tensors, workspace, stream, false); });
   return kernel;
@@ -159,7 +166,7 @@ const Kernel& SplitKvDecode() {
 
 const Kernel& SplitKvDecodePortable() {
   static const Kernel kernel =
-      Named("split-kv-portable", "Split-KV decode (flash-decoding) and combine, mma.sync and cp.async",
+      Named("split-kv-portable", "Split-KV decode (flash-decoding) and combine, mma.sync and cp.async", PortableTileOf,
             [](const data::Attention& a, const Options& options, const Tensors& tensors, void* workspace,
                Stream& stream) { Launch(SplitKvDecodePortable(), a, options, tensors, workspace, stream, true); });
   return kernel;

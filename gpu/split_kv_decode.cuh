@@ -149,7 +149,7 @@ __global__ void __launch_bounds__(32) split_kv_decode(const __grid_constant__ Pa
   LaunchDependents();
   const int lane = threadIdx.x;
   const Part<C> part(p);
-  if (part.IsBeyondEnd(p)) return;
+  if (part.IsSkipped(p)) return;
   const uint32_t ring = SharedAddress(shared), Qi = ring + C::kRingBytes;
   LoadQ(p, part, Qi, lane);
   CopyFeed<C> feed(p, part, ring, lane);

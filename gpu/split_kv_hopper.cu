@@ -5,6 +5,7 @@
 #include "gpu/launch.h"
 #include "gpu/split_kv_hopper.cuh"
 #include "gpu/split_kv_launch.h"
+#include "gpu/split_kv_warpgroup.cuh"
 #include "gpu/tensor_map.h"
 
 namespace bitflash::gpu::split_kv {
@@ -12,13 +13,12 @@ namespace {
 
 // Slices of 8 to 16 KiB, and how many warps with which ring share an SM. 96 KiB in flight hide the latency; more, with
 // few long rings or with many, was 0.5 to 3 % slower. Pages make a part begin later (the block table comes first): a
-// fourth warp fills in. 32 rows are more work than the bytes, and want warps (H100; gpu/README.md has the numbers).
+// fourth warp fills in (H100; gpu/README.md has the numbers).
 template <class T, int D, int Br, bool kPaged>
 struct HopperShape {
-  static constexpr bool kBusy = Br == 32;
   static constexpr int kSliceKeys = D <= 128 ? 64 : 32;
-  static constexpr int kRing = D > 64 ? 32 : kBusy ? 16 : kPaged ? 32 : 48;  // KiB
-  static constexpr int kBlocksPerSm = kBusy ? (D == 64 ? 8 : kPaged ? 3 : 5) : kPaged ? 4 : 3;
+  static constexpr int kRing = D > 64 || kPaged ? 32 : 48;  // KiB
+  static constexpr int kBlocksPerSm = kPaged ? 4 : 3;
   using Config = split_kv::Config<T, D, Br, kPaged, kSliceKeys, kRing * 1024 / (kSliceKeys * D * 2), true>;
 };
 
@@ -36,26 +36,43 @@ MappedTensor MappedCache(const char* name, const data::Attention& a, const Optio
           .strides = strides};
 }
 
-template <class T, int D, int Br, bool kPaged>
+// A part that a warpgroup takes: 48 KiB in flight in each of two blocks on an SM; beyond 128 columns O has so many
+// registers that one block fits.
+template <class T, int D, bool kPaged>
+struct WarpgroupShape {
+  static constexpr int kBlocksPerSm = D <= 128 ? 2 : 1;
+  static constexpr int kRing = D <= 128 ? 48 : 160;  // KiB
+  using Config = warpgroup::Config<T, D, kPaged, kRing * 1024 / (64 * D * 2), kBlocksPerSm>;
+};
+
+template <class Shape>
 void LaunchShaped(const data::Attention& a, const Options& options, Parameters p, Stream& stream) {
-  using Shape = HopperShape<T, D, Br, kPaged>;
   using C = typename Shape::Config;
-  const int box_rows = kPaged ? static_cast<int>(std::min<int64_t>(options.page_size, C::kSliceKeys)) : C::kSliceKeys;
+  constexpr bool kWarpgroup = C::Br == 64;
+  const int box_rows =
+      C::kPaged ? static_cast<int>(std::min<int64_t>(options.page_size, C::kSliceKeys)) : C::kSliceKeys;
   p.log2_box = std::countr_zero(static_cast<unsigned>(box_rows));
+  const MappedTensor k = MappedCache("K", a, options, p.t.k, p.t.k_strides);
+  const MappedTensor v = MappedCache("V", a, options, p.t.v, p.t.v_strides);
+  // Each block asks for its share of the shared memory, so that no more fit than are wanted.
   const int share = DeviceAttribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor) / Shape::kBlocksPerSm - 1024;
-  const auto shared_bytes = static_cast<size_t>(std::max(hopper::kSharedBytes<C>, share));
-  LaunchKernel(hopper::split_kv_decode<C>, "split_kv_decode", {PartsGrid<C>(a, p), 32, shared_bytes, true}, stream, p,
-               MakeRowsMap(MappedCache("K", a, options, p.t.k, p.t.k_strides), box_rows),
-               MakeRowsMap(MappedCache("V", a, options, p.t.v, p.t.v_strides), box_rows));
+  if constexpr (kWarpgroup) {
+    const auto shared_bytes = static_cast<size_t>(std::max(warpgroup::kSharedBytes<C>, share));
+    LaunchKernel(warpgroup::split_kv_decode<C>, "split_kv_decode",
+                 {PartsGrid<C>(a, p), C::kThreads, shared_bytes, true}, stream, p, MakeTensorMap(k, box_rows),
+                 MakeTensorMap(v, box_rows));
+  } else {
+    const auto shared_bytes = static_cast<size_t>(std::max(hopper::kSharedBytes<C>, share));
+    LaunchKernel(hopper::split_kv_decode<C>, "split_kv_decode", {PartsGrid<C>(a, p), 32, shared_bytes, true}, stream, p,
+                 MakeRowsMap(k, box_rows), MakeRowsMap(v, box_rows));
+  }
 }
 
 template <class T, int D, bool kPaged>
 void LaunchRows(const data::Attention& a, const Options& options, const Parameters& p, Stream& stream) {
-  if (p.rows <= 8) return LaunchShaped<T, D, 8, kPaged>(a, options, p, stream);
-  if constexpr (D <= 128) {
-    if (p.rows > 16) return LaunchShaped<T, D, 32, kPaged>(a, options, p, stream);
-  }
-  LaunchShaped<T, D, 16, kPaged>(a, options, p, stream);
+  if (p.rows <= 8) return LaunchShaped<HopperShape<T, D, 8, kPaged>>(a, options, p, stream);
+  if (p.rows <= kMostRowsOfWarp) return LaunchShaped<HopperShape<T, D, 16, kPaged>>(a, options, p, stream);
+  LaunchShaped<WarpgroupShape<T, D, kPaged>>(a, options, p, stream);
 }
 
 // TMA takes strides from 16 bytes to below 2^40.

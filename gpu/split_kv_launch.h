@@ -6,6 +6,9 @@
 
 namespace bitflash::gpu::split_kv {
 
+// Of a KV head; on compute capability 9.0 a warpgroup takes the parts of more.
+inline constexpr int64_t kMostRowsOfWarp = 16;
+
 // A block for each part, KV head and tile of query rows. Parts innermost: blocks that run together read neighbouring
 // memory (0.5 to 1 % faster than heads innermost).
 template <class C>

@@ -20,6 +20,8 @@ struct Parameters {
   int log2_box = 0;  // TMA only, of the keys of a box: those of a slice, or of a page if it has fewer
   Scale scale;
 
+  // Every sequence is one part, which writes O and LSE itself: there is no second launch.
+  __host__ __device__ bool IsWhole() const { return parts == 1; }
   __device__ __forceinline__ int Keys(int64_t batch) const { return t.seqlens_k ? t.seqlens_k[batch] : seqlen_k; }
 };
 
@@ -66,24 +68,72 @@ struct Part {
     return HeadOf<const typename C::T>(p.t.q, p.t.q_strides, batch, kv_head * p.group + row % p.group) +
            row / p.group * p.t.q_strides.row;
   }
-  // A shorter sequence has fewer parts.
-  __device__ __forceinline__ bool IsBeyondEnd(const Parameters& p) const {
-    return part * static_cast<int64_t>(p.chunk) >= keys;
+  // A shorter sequence has fewer parts. Not where nobody else would write O.
+  __device__ __forceinline__ bool IsSkipped(const Parameters& p) const {
+    return part * static_cast<int64_t>(p.chunk) >= keys && !p.IsWhole();
   }
 };
 
-// Starts the copies of the part's query rows, by all lanes, not yet a group of cp.async; zeros beyond the last. A part
-// of which the rows see nothing needs none.
-template <class C>
-__device__ __forceinline__ void LoadQ(const Parameters& p, const Part<C>& part, uint32_t to, int lane) {
+// Starts the copies of the part's query rows, by kThreads threads, not yet a group of cp.async; zeros beyond the last.
+// A part of which the rows see nothing needs none.
+template <class C, int kThreads = 32>
+__device__ __forceinline__ void LoadQ(const Parameters& p, const Part<C>& part, uint32_t to, int thread) {
   constexpr int kUnits = C::D / 8;
   if (part.tiles.begin >= part.tiles.end) return;
 #pragma unroll
-  for (int unit = lane; unit < C::Br * kUnits; unit += 32) {
+  for (int unit = thread; unit < C::Br * kUnits; unit += kThreads) {
     const int r = unit / kUnits, u = unit % kUnits, row = part.row0 + r;
     CpAsync16(to + UnitOffset<C::Br, C::D>(r, u), part.Query(p, row) + u * 8, row < p.rows);
   }
 }
+
+// Takes the unnormalised O, m and l of a row: to the partial results, or to O and LSE where the part is the whole
+// sequence. What the combine kernel makes of a single part: its weight is 1 (0 for a row that sees no key, whose O and
+// l are 0), so that adding zeros only makes +0 of -0.
+template <class C>
+class RowResult {
+  using T = typename C::T;
+
+ public:
+  // m and l by one lane, or by several that agree.
+  __device__ __forceinline__ RowResult(const Parameters& p, const Part<C>& part, int row, float m, float l, bool writes)
+      : whole_(p.IsWhole()) {
+    if (whole_) {
+      const int head = part.kv_head * p.group + row % p.group, token = row / p.group;
+      inverse_ = InverseSum(l);
+      to_ = HeadOf<T>(p.t.o, p.t.o_strides, part.batch, head) + token * p.t.o_strides.row;
+      if (writes && p.t.lse != nullptr) {
+        p.t.lse[(part.batch * p.heads_kv * p.group + head) * p.seqlen_q + token] = LogSumExp(m, l, p.scale.natural);
+      }
+    } else {
+      const int64_t at = part.Index(p, row);
+      to_ = p.o_part + at * C::D;
+      if (writes) p.m_part[at] = m, p.l_part[at] = l;
+    }
+  }
+  // Columns `column`, which is even, and the next.
+  __device__ __forceinline__ void Put(int column, float x, float y) const {
+    if (whole_) {
+      *reinterpret_cast<uint32_t*>(static_cast<T*>(to_) + column) = Pack<T>(Normalized(x), Normalized(y));
+    } else {
+      *reinterpret_cast<float2*>(static_cast<float*>(to_) + column) = make_float2(x, y);
+    }
+  }
+  __device__ __forceinline__ void Put(int column, float x) const {
+    if (whole_) {
+      static_cast<T*>(to_)[column] = Round<T>(Normalized(x));
+    } else {
+      static_cast<float*>(to_)[column] = x;
+    }
+  }
+
+ private:
+  __device__ __forceinline__ float Normalized(float x) const { return __fmul_rn(__fadd_rn(x, 0.0f), inverse_); }
+
+  bool whole_;
+  void* to_;
+  float inverse_ = 0;
+};
 
 // The part's partial results, from slices that `feed` delivers in order, by `rows` (Rows8, Rows16). Position n of block
 // j is K slice n for n < kSlices, else V slice n - kSlices.

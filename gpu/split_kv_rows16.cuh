@@ -122,16 +122,9 @@ class Rows16 {
       for (int r = 0; r < 2; ++r) {
         const int row = part.row0 + 16 * i + 8 * r + lane_ / 4;
         if (row >= p.rows) continue;
-        const int64_t at = part.Index(p, row);
+        const RowResult<C> result(p, part, row, rows_[i].m[r], rows_[i].l[r], lane_ % 4 == 0);
 #pragma unroll
-        for (int d = 0; d < D / 8; ++d) {
-          *reinterpret_cast<float2*>(p.o_part + at * D + 8 * d + lane_ % 4 * 2) =
-              make_float2(O_[i][d][2 * r], O_[i][d][2 * r + 1]);
-        }
-        if (lane_ % 4 == 0) {
-          p.m_part[at] = rows_[i].m[r];
-          p.l_part[at] = rows_[i].l[r];
-        }
+        for (int d = 0; d < D / 8; ++d) result.Put(8 * d + lane_ % 4 * 2, O_[i][d][2 * r], O_[i][d][2 * r + 1]);
       }
     }
   }

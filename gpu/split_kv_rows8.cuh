@@ -123,16 +123,13 @@ class Rows8 {
 #pragma unroll
     for (int c = 0; c < 2; ++c) {
       const int row = part.row0 + lane_ % 4 * 2 + c;
+      const float sum = __shfl_sync(~0u, l, 4 * c + lane_ % 4);  // odd and even r have summed another row
       if (row >= p.rows) continue;
-      const int64_t at = part.Index(p, row);
+      const RowResult<C> result(p, part, row, m_[c], sum, r == c);
 #pragma unroll
       for (int d = 0; d < kSteps; ++d) {
-        p.o_part[at * D + 16 * d + r] = O_[d][c];
-        p.o_part[at * D + 16 * d + 8 + r] = O_[d][2 + c];
-      }
-      if (r == c) {
-        p.m_part[at] = m_[c];
-        p.l_part[at] = l;
+        result.Put(16 * d + r, O_[d][c]);
+        result.Put(16 * d + 8 + r, O_[d][2 + c]);
       }
     }
   }

@@ -349,7 +349,7 @@ Resources Block::resources() const {
   r.threads = spec_.all_threads();
   r.shared_bytes = shared_bytes_;
   r.registers_needed = CeilDiv(register_bytes_, 4 * 32 * spec_.warps) + kRegisterOverhead;
-  if (spec_.mma == MmaInstruction::kWgmma && r.threads > 32 * spec_.warps) {
+  if (spec_.mma == MmaInstruction::kWgmma && r.threads >= 32 * spec_.warps + 128) {
     r.registers_per_thread = RegistersAtEntry(r.threads);
     r.registers_limit = ConsumerRegisters(spec_.warps / 4);
   } else {

@@ -27,7 +27,7 @@ enum class MmaInstruction : uint8_t { kMmaSync, kWgmma };
 struct BlockSpec {
   MmaInstruction mma = MmaInstruction::kMmaSync;
   int64_t warps = 4;    // that hold the register tiles; kWgmma: a multiple of 4
-  int64_t threads = 0;  // of the whole block; 0: 32 * warps. More than that: a producer warpgroup
+  int64_t threads = 0;  // of the whole block; 0: 32 * warps. 128 more: a producer warpgroup; 32 more: a producer warp
   int64_t all_threads() const { return threads ? threads : 32 * warps; }
 };
 

@@ -10,11 +10,21 @@ namespace {
 
 using enum TensorId;
 
-// K or V of a key tile, whole: with TMA every row of the tile and whole boxes of 64 columns.
+// Keys that TMA brings together, whether there are so many or not: a tile; for split-kv with one warp and more than 128
+// columns half of one, and never two pages.
+int64_t KeysTogether(const Problem& p) {
+  int64_t keys = p.split && !p.wgmma && p.a.head_dim > 128 ? std::max<int64_t>(1, p.t.Bc / 2) : p.t.Bc;
+  if (p.t.page_size > 0) keys = std::min(keys, p.t.page_size);
+  return keys;
+}
+
+// K or V of a key tile, whole: with TMA whole boxes of 64 columns.
 void LoadKeyTile(const Problem& p, EnumeratedLaunch& l, TensorId tensor, int64_t b, int64_t h, int64_t j,
                  int64_t cols) {
   if (!p.t.tma) return p.LoadKeys(l, tensor, b, h, j, 0, cols);
-  CrossBox(p, l, {tensor, p.a.seqlen_k, cols}, j * p.t.Bc, p.t.Bc, 0, RoundUp(cols, 64));
+  for (int64_t key = j * p.t.Bc; key < p.key_end(j); key += KeysTogether(p)) {
+    CrossBox(p, l, {tensor, p.a.seqlen_k, cols}, key, KeysTogether(p), 0, RoundUp(cols, 64));
+  }
   p.UseKeys(l, tensor, b, h, j, 0, cols);
 }
 
@@ -37,7 +47,7 @@ void OnlineStep(const Problem& p, EnumeratedLaunch& l, int64_t b, int64_t h, int
 }
 
 void LoadQueries(const Problem& p, EnumeratedLaunch& l, int64_t b, int64_t h, int64_t i) {
-  if (p.t.tma && (p.packed == 1 || p.a.seqlen_q == 1)) {  // no box has the packed rows of two queries
+  if (p.t.tma && !p.split && (p.packed == 1 || p.a.seqlen_q == 1)) {  // no box has the packed rows of two queries
     CrossBox(p, l, {kQ, p.rows, p.a.head_dim}, i * p.t.Br, p.t.Br, 0, RoundUp(p.a.head_dim, 64));
     p.UseRows(l, kQ, b, h, i, 0, p.a.head_dim);
   } else {
@@ -246,6 +256,12 @@ std::vector<Ledger> SplitKv(const Problem& p) {
           }
           OnlineStep(p, l, b, h, j, From::kShared, From::kRegisters);
         }
+        if (parts == 1) {  // the whole row
+          p.MoveRows(l, kO, kWrite, b, h, i, 0, a.head_dim_v, p.bytes);
+          p.MoveRows(l, kLse, kWrite, b, h, i, 0, 1, 4);
+          l.Special(2 * 4 * t.Br);  // 1 / l, log l, by the four lanes that share a row
+          continue;
+        }
         p.MoveRows(l, kOPartial, kWrite, b, h, i, part * a.head_dim_v, a.head_dim_v, 4);
         p.MoveRows(l, kM, kWrite, b, h, i, part, 1, 4);
         p.MoveRows(l, kL, kWrite, b, h, i, part, 1, 4);
@@ -268,6 +284,7 @@ std::vector<Ledger> SplitKv(const Problem& p) {
       combine.SharedRead(kL, 4 * parts * 2);   // weighted, summed
     }
   });
+  if (parts == 1) return {l.Finish()};
   return {l.Finish(), combine.Finish()};
 }
 

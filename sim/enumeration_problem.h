@@ -43,11 +43,16 @@ struct Problem {
   const int64_t heads = a.heads_q / packed;  // of blocks, in one sequence
   const int64_t rows = a.seqlen_q * packed;
   const int64_t d = Padded(a.head_dim), dv = Padded(a.head_dim_v);  // columns of tiles: whole matrix instructions
+  const bool split = false;                                         // split-kv
   const bool wgmma = false;
   std::vector<std::vector<int64_t>> keys_of;  // query tile -> key tiles with a visible pair
 
   Problem(const Attention& attention, const Tiling& tiling, const Kernel& kernel)
-      : a(attention), t(tiling), wgmma(kernel.name == "fa3" || kernel.name == "cudnn-9.19-sm90") {
+      : a(attention),
+        t(tiling),
+        split(kernel.name == "split-kv"),
+        wgmma(kernel.name == "fa3" || kernel.name == "cudnn-9.19-sm90" ||
+              (split && t.tma && t.Br % 64 == 0 && t.warps == t.Br / 16)) {
     std::vector<std::set<int64_t>> seen((rows + t.Br - 1) / t.Br);
     for (int64_t row = 0; row < rows; ++row) {
       for (int64_t key = 0; key < a.seqlen_k; ++key) {

@@ -60,7 +60,7 @@ inline RandomProblem MakeRandomProblem(std::mt19937_64& rng, const Kernel& kerne
     t.pack_gqa = pick(0, 1);
   }
   if (kernel.fixed_parts) t.row_blocks = pick(1, 4);
-  const bool tma = kernel.stores_scores || wgmma;
+  const bool tma = kernel.stores_scores || kernel.fixed_parts || wgmma;
   if (tma && data::StorageBytes(a.format) == 2) t.tma = pick(0, 1);
   a.v_is_in_k = a.head_dim_v <= a.head_dim && pick(0, 3) == 0;
   if (wgmma && pick(0, 3) == 0) t.warps *= 2;  // warpgroups that divide the columns

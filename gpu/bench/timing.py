@@ -1,5 +1,6 @@
 """Timing in two thermal states, and the clock and power that go with it. For bench.py."""
 import ctypes
+import random
 import statistics
 import time
 
@@ -58,17 +59,20 @@ def timed(run, launches, sensors=None):
     return (milliseconds, sample) if sensors else milliseconds
 
 
-def burst(runs, rounds, budget_ms=12):
-    """Milliseconds of each run after 0.2 s of idling: the median over rounds, all runs once a round."""
+def burst(runs, rounds, budget_ms=12, pause=0.2):
+    """Milliseconds of each run after some seconds of idling: the median over rounds, all runs once a round.
+
+    In another order every round: what a run finds in L2 is what the one before left, and that is worth a percent.
+    """
     times = {name: [] for name in runs}
     counts = {}
     for name, run in runs.items():
         run()
         counts[name] = max(2, min(20, round(budget_ms / max(1e-3, timed(run, 2)))))
     for _ in range(rounds):
-        for name, run in runs.items():
+        for name, run in random.sample(list(runs.items()), len(runs)):
             torch.cuda.synchronize()
-            time.sleep(0.2)
+            time.sleep(pause)
             run()
             times[name].append(timed(run, counts[name]))
     return {name: statistics.median(t) for name, t in times.items()}

@@ -14,12 +14,40 @@ namespace {
 
 constexpr int64_t kPartKeys = 1024;  // by default: the bits of a sequence then depend on no GPU and no neighbour
 
+// With TMA, 64 rows are multiplied by wgmma, which rounds as mma.sync does (sim/tensor_core.cc).
+bool MultipliesByWarpgroup(const Tiling& t) { return t.tma && t.Br % 64 == 0 && t.warps * 16 == t.Br; }
+
+// K or V. TMA brings slices of keys whole, beyond 128 columns half a tile, and of a page no more than it has.
+GlobalMatrix Loaded(const Attention& a, const Tiling& t, const GlobalMatrix& m) {
+  if (!t.tma) return m;
+  int64_t rows = a.head_dim <= 128 || MultipliesByWarpgroup(t) ? t.Bc : std::max<int64_t>(1, t.Bc / 2);
+  if (t.page_size > 0) rows = std::min(rows, t.page_size);
+  return InBoxes(m, {rows, 128 / data::StorageBytes(m.format), m.cols});
+}
+
+// Sequences of one part need no second launch.
+bool IsWhole(const Attention& a, const Tiling& t) { return SplitParts(a, t) == 1; }
+
+// What CombineBlock makes of a single part: its weight is 1, or 0 for a row without keys, whose O and l are 0.
+void FinishWhole(Block& b, const Attention& a, const Recipe& recipe, const Operands& g, Range rows, const Tile& O,
+                 const OnlineSoftmax& softmax) {
+  const Tile zero = b.RowVector(O.rows), r = b.RowVector(O.rows);
+  b.Fill(zero, 0);
+  b.FmaRows(O, 1, zero);  // -0 becomes +0
+  b.Invert(r, softmax.l, recipe);
+  b.MulRows(O, r);
+  b.CopyConvert(Rows(g.O, rows), O);
+  b.LogSumExp(r, softmax.m, softmax.l, static_cast<float>(a.scale()), recipe);
+  b.Copy(Rows(g.LSE, rows), r);
+}
+
 void SplitBlock(Block& b, const Attention& a, const Tiling& t, const Recipe& recipe, const Operands& g,
                 const BlockIndex& at, const KeyRuns& keys) {
   const QueryTile queries = QueryTileAt(a, t, at.i);
   const int64_t d = PaddedDim(a.head_dim, a.format), dv = PaddedDim(a.head_dim_v, a.format);
   // Every part reads the queries again.
   const GlobalMatrix Q = With(g.Q, at.split == 0 ? Reuse::kOnce : Reuse::kAgain);
+  const GlobalMatrix K = Loaded(a, t, g.K), V = Loaded(a, t, g.V);
   const Tile Qi = b.Shared(TensorId::kQ, a.format, t.Br, d);
   const Tile Kj = b.Shared(TensorId::kK, a.format, t.Bc, d, t.stages);
   const Tile Vj = a.v_is_in_k ? Kj : b.Shared(TensorId::kV, a.format, t.Bc, dv, t.stages);
@@ -32,15 +60,16 @@ void SplitBlock(Block& b, const Attention& a, const Tiling& t, const Recipe& rec
   b.Copy(Qi, Rows(Q, queries.rows));
   b.For(keys, [&](const KeyTile& j) {
     if (t.page_size > 0) b.LoadIndices(Rows(g.BlockTable, Pages(t, j.rows)));
-    b.Copy(Kj, Rows(g.K, j.rows));
+    b.Copy(Kj, Rows(K, j.rows));
     b.MmaTransposed(S, Qi, Kj);
     softmax.Apply(b, a, recipe, S, O, queries, j);
     b.Convert(P, S);
-    if (!a.v_is_in_k) b.Copy(Vj, Rows(g.V, j.rows));
+    if (!a.v_is_in_k) b.Copy(Vj, Rows(V, j.rows));
     b.Mma(O, P, Vj);
   });
 
   b.SumQuad(softmax.l, recipe);
+  if (IsWhole(a, t)) return FinishWhole(b, a, recipe, g, queries.rows, O, softmax);
   const Range part{at.split, 1};
   b.Copy(Part(g.OPartial, queries.rows, {at.split * a.head_dim_v, a.head_dim_v}), O);
   b.Copy(Part(g.m, queries.rows, part), softmax.m);
@@ -97,14 +126,18 @@ void Run(Stream& stream, const Attention& a, const Tiling& t, const Recipe& reci
   const int64_t rows = QueryRows(a, t);
   const int64_t heads_per_sequence = t.pack_gqa ? a.heads_kv : a.heads_q;
   const Operands g = SplitOperands(a, t);
+  const bool wgmma = MultipliesByWarpgroup(t);
 
   stream.Launch({.name = "split_kv_decode",
                  .grid = {QueryTileCount(a, t), parts, heads_per_sequence * a.batch},
-                 .block = {.mma = MmaInstruction::kMmaSync, .warps = t.warps},
+                 .block = {.mma = wgmma ? MmaInstruction::kWgmma : MmaInstruction::kMmaSync,
+                           .warps = t.warps,
+                           .threads = wgmma ? 32 * t.warps + 32 : 0},
                  .heads = Heads(a, t),
                  .blocks = SplitBlocks(a, t, Order::kAscending),
                  .keys = [&](const BlockIndex& at) { return PartKeys(a, t, at, Order::kAscending); }},
                 [&](Block& b, const BlockIndex& at, const KeyRuns& keys) { SplitBlock(b, a, t, recipe, g, at, keys); });
+  if (IsWhole(a, t)) return;
   stream.Launch({.name = "split_kv_combine",
                  .grid = {rows, heads_per_sequence, a.batch},
                  .block = {.warps = t.row_blocks > 1 ? 4 : 2},  // many rows fit the SMs together
@@ -115,14 +148,25 @@ void Run(Stream& stream, const Attention& a, const Tiling& t, const Recipe& reci
                 });
 }
 
+// The problems that gpu/split_kv_hopper.cu takes.
+bool LoadsByTma(const Attention& a, const Gpu& gpu) {
+  return gpu.arch == "sm90" && data::StorageBytes(a.format) == 2 && a.head_dim == a.head_dim_v &&
+         a.head_dim % 64 == 0 && a.head_dim <= 256 && !a.v_is_in_k && a.softcap == 0;
+}
+
 // The tile of the CUDA kernel: one warp, for no two warps then wait for one another, with as few rows as hold the
-// queries. 32 rows of O beyond 128 columns do not fit the registers of a warp.
+// queries; on sm90 a warpgroup for more than 16. 32 rows of O beyond 128 columns do not fit the registers of a warp.
 Tiling DefaultTiling(const Attention& a, const Gpu& gpu) {
   Tiling t{.Br = 16, .Bc = 64, .warps = 1, .pack_gqa = a.group() > 1};
   const int64_t d = PaddedDim(a.head_dim, a.format), dv = a.v_is_in_k ? 0 : PaddedDim(a.head_dim_v, a.format);
   const int64_t columns = std::max(a.head_dim, a.head_dim_v);
   if (columns > 256) t = {.Br = 64, .Bc = 64, .warps = 8, .stages = 2, .pack_gqa = t.pack_gqa};  // latent attention
-  if (columns <= 128 && QueryRows(a, t) > t.Br) t.Br = 32;
+  t.tma = LoadsByTma(a, gpu);
+  if (QueryRows(a, t) > t.Br && t.tma) {
+    t.Br = 64, t.warps = 4;
+  } else if (QueryRows(a, t) > t.Br && columns <= 128) {
+    t.Br = 32;
+  }
   const auto shared = [&] { return (t.Br * d + t.stages * t.Bc * (d + dv)) * data::StorageBytes(a.format); };
   while (shared() > gpu.shared_bytes_per_block && t.stages > 1) --t.stages;
   while (shared() > gpu.shared_bytes_per_block && t.Bc > 16) t.Bc /= 2;

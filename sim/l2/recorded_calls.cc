@@ -7,6 +7,7 @@
 #include "data/gpu.h"
 #include "data/hash.h"
 #include "sim/nsight_csv.h"
+#include "sim/splits.h"
 
 namespace bitflash::sim::l2 {
 namespace {
@@ -39,7 +40,10 @@ std::vector<RecordedCall> ReadH100(const std::string& which) {
       if (Number(row, "fp32_scores") != 0) choice.fp32_scores = true;
       call.tiling = ResolveTiling(*call.kernel, call.attention, gpu, choice);
     }
-    // The kernel that was recorded shared out a row's columns among more blocks, "rows x blocks x 1".
+    // The kernel that was recorded had a second launch for a single part, too.
+    if (row.at("launch") == "split_kv_combine" && SplitParts(calls.back().attention, calls.back().tiling) == 1)
+      continue;
+    // It shared out a row's columns among more blocks, "rows x blocks x 1".
     if (row.at("launch") == "split_kv_combine") {
       const std::string& grid = row.at("grid");
       calls.back().tiling.row_blocks = std::stoll(grid.substr(grid.find('x') + 1));

@@ -26,7 +26,7 @@ struct Prepared {
   Traffic hbm;
   LaunchWork work;
 
-  bool tma() const { return LoadsByTma(count.name, measured.attention, measured.gpu); }
+  bool tma() const { return LoadsByTma(count.name, measured.tiling); }
 };
 
 std::vector<Prepared> Prepare(const std::string& root) {

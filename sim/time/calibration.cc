@@ -123,10 +123,7 @@ const std::vector<Calibration>& Calibrations() {
   return calibrations;
 }
 
-bool LoadsByTma(std::string_view launch, const Attention& a, const Gpu& gpu) {
-  return launch == "split_kv_decode" && data::HasWgmma(gpu) && a.head_dim % 64 == 0 && a.head_dim_v % 64 == 0 &&
-         data::StorageBytes(a.format) == 2;
-}
+bool LoadsByTma(std::string_view launch, const Tiling& t) { return launch == "split_kv_decode" && t.tma; }
 
 const Calibration& CalibrationOf(std::string_view kernel, std::string_view launch, bool tma) {
   const Calibration* same_launch = nullptr;

@@ -7,7 +7,6 @@
 #include <string_view>
 #include <vector>
 
-#include "sim/kernels/kernels.h"
 #include "sim/tiling.h"
 
 namespace bitflash::sim {
@@ -16,7 +15,7 @@ namespace bitflash::sim {
 struct Calibration {
   std::string_view kernel;  // as in the list of kernels
   std::string_view launch;  // as in LaunchCount
-  bool tma = false;         // split_kv_decode: of the build that loads by TMA, which takes head_dims that 64 divides
+  bool tma = false;         // split_kv_decode: of the build that loads by TMA (Tiling::tma)
 
   double fixed_us = 0;      // from the launch to the first tile and from the last one to the end, caches empty
   double block_cycles = 0;  // of a block: its first loads, its stores
@@ -53,8 +52,8 @@ struct Calibration {
 // the one that loads by TMA.
 const Calibration& CalibrationOf(std::string_view kernel, std::string_view launch, bool tma = false);
 
-// Whether it does (gpu/split_kv_hopper.cu); false for launches of which there is one build.
-bool LoadsByTma(std::string_view launch, const Attention& attention, const Gpu& gpu);
+// Whether it does; false for launches of which there is one build.
+bool LoadsByTma(std::string_view launch, const Tiling& tiling);
 
 const std::vector<Calibration>& Calibrations();
 

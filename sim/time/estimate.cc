@@ -17,8 +17,9 @@ double TensorRate(const Kernel& kernel, const Attention& a, const Tiling& t, con
   double rate = gpu.tensor_16bit_flops;
   if (data::StorageBytes(a.format) == 1 && gpu.tensor_8bit_flops) rate = *gpu.tensor_8bit_flops;
   if (data::StorageBytes(a.format) == 4) rate /= 2;  // tf32, and fp32 as tf32 instructions
-  // Standard attention multiplies with wgmma where it loads by TMA, which its text does not show.
-  const bool wgmma = kernel.mma == MmaInstruction::kWgmma || t.tma;
+  // Where it loads by TMA, standard attention multiplies with wgmma, which its text does not show, and split-kv with
+  // warpgroups.
+  const bool wgmma = kernel.mma == MmaInstruction::kWgmma || (t.tma && t.warps >= 4);
   return data::HasWgmma(gpu) && !wgmma ? rate * kMmaSyncShareOnSm90 : rate;
 }
 
@@ -42,6 +43,7 @@ int64_t BlocksPerSm(const Calibration& c, const Attention& a, const Tiling& t, c
   const int64_t own = t.fp32_scores && c.blocks_per_sm_fp32_scores > 0 ? c.blocks_per_sm_fp32_scores
                       : t.page_size > 0 && c.blocks_per_sm_pages > 0   ? c.blocks_per_sm_pages
                                                                        : c.blocks_per_sm;
+  if (c.tma && t.warps >= 4) return a.head_dim <= 128 ? 2 : 1;  // warpgroups (gpu/split_kv_hopper.cu)
   if (c.tma) return own;
   if (own > 0) most = std::min(most, own);
   if (c.kib_in_flight > 0) {
@@ -95,7 +97,7 @@ LaunchModel ModelOf(const Calibration& c, const Kernel& kernel, const Attention&
   unit[0] = static_cast<double>(ledger.matrix_flops) / TensorRate(kernel, a, t, gpu);
   unit[1] = static_cast<double>(ledger.special_ops) / (gpu.mufu_per_clock_sm * sm_clocks);
   unit[2] = static_cast<double>(ledger.fp32_ops) / (gpu.fp32_flops / 2);
-  const bool unseen_wgmma = t.tma && kernel.mma != MmaInstruction::kWgmma;  // as in TensorRate
+  const bool unseen_wgmma = t.tma && kernel.stores_scores;  // as in TensorRate
   unit[3] = (unseen_wgmma ? kWgmmaShareOfShared : 1) * Bytes(Sum(ledger.shared)) /
             (gpu.shared_bytes_per_clock_sm * sm_clocks);
   unit[4] = Bytes(l2) / (c.l2_share * L2Rate(gpu));
@@ -145,7 +147,7 @@ std::vector<LaunchModel> ModelsOf(const Kernel& kernel, const Attention& a, cons
   const std::vector<Traffic> hbm = HbmWhileRunning(kernel, a, t, gpu, count);
   for (size_t n = 0; n < works.size(); ++n) {
     const LaunchCount& launch = count.launches.at(n);
-    models.push_back(ModelOf(CalibrationOf(kernel.name, launch.name, LoadsByTma(launch.name, a, gpu)), kernel, a, t,
+    models.push_back(ModelOf(CalibrationOf(kernel.name, launch.name, LoadsByTma(launch.name, t)), kernel, a, t,
                              gpu, launch, hbm.at(n), std::move(works[n])));
   }
   return models;

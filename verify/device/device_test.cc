@@ -161,12 +161,20 @@ TEST_CASE("a sequence's bits do not depend on its neighbours, the layout, or pag
 TEST_CASE("split-kv gives the same bits with TMA and with cp.async, for any number of query rows a KV head") {
   gpu::Stream stream;
   const struct {
-    int64_t heads_q, heads_kv, seqlen_q;
-  } shapes[] = {{2, 2, 1}, {8, 2, 1}, {8, 1, 2}, {64, 1, 1}, {10, 2, 5}};  // 1, 4, 16, 64, 25 rows
+    int64_t heads_q, heads_kv, seqlen_q, seqlen_k;
+  } shapes[] = {{2, 2, 1, 1500},    // 1 row of a KV head
+                {8, 2, 1, 1500},    // 4
+                {8, 1, 2, 1500},    // 16
+                {17, 1, 1, 1500},   // 17
+                {64, 1, 1, 1500},   // 64
+                {10, 2, 5, 1500},   // 25
+                {13, 1, 10, 1500},  // 130
+                {8, 2, 1, 1024},    // a single part
+                {16, 1, 1, 63},    {32, 1, 2, 900}};
   for (const int64_t head_dim : kHeadDims) {
     for (const auto& s : shapes) {
-      const Attention a =
-          data::PlainAttention(2, s.heads_q, s.heads_kv, s.seqlen_q, 1500, head_dim, Mask::Causal(), Format::kFp16);
+      const Attention a = data::PlainAttention(2, s.heads_q, s.heads_kv, s.seqlen_q, s.seqlen_k, head_dim,
+                                               Mask::Causal(), Format::kFp16);
       CAPTURE(data::ToString(a));
       const Inputs in = Generate({{"split-kv", a}});
       const auto upload = [&](const std::vector<uint16_t>& x) {
