@@ -11,14 +11,14 @@
 namespace bitflash::gpu::split_kv {
 namespace {
 
-// Slices of 8 to 16 KiB, and how many warps with which ring share an SM. 96 KiB in flight hide the latency; more, with
-// few long rings or with many, was 0.5 to 3 % slower. Pages make a part begin later (the block table comes first): a
-// fourth warp fills in (H100; gpu/README.md has the numbers).
+// Slices of 8 to 16 KiB, and how many warps with which ring share an SM. 64 to 96 KiB in flight hide the latency; more,
+// with few long rings or with many, was 0.5 to 3 % slower. Pages make a part begin later (the block table comes first):
+// two warps more fill in (H100; gpu/README.md has the numbers).
 template <class T, int D, int Br, bool kPaged>
 struct HopperShape {
   static constexpr int kSliceKeys = D <= 128 ? 64 : 32;
   static constexpr int kRing = D > 64 || kPaged ? 32 : 48;  // KiB
-  static constexpr int kBlocksPerSm = kPaged ? 4 : 3;
+  static constexpr int kBlocksPerSm = kPaged ? 4 : D <= 128 ? 2 : 3;
   using Config = split_kv::Config<T, D, Br, kPaged, kSliceKeys, kRing * 1024 / (kSliceKeys * D * 2), true>;
 };
 

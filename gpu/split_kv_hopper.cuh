@@ -1,8 +1,7 @@
 // The first launch of flash-decoding on compute capability 9.0: split_kv_decode.cuh with TMA in place of cp.async, and
 // with up to 8 query rows as columns (Rows8). Same bits.
 //
-// A slice of K or V is one instruction of one lane, which brings whole rows in the order of memory. It leaves L2 first:
-// what the parts write stays there until it is combined.
+// A slice of K or V is one instruction of one lane, which brings whole rows in the order of memory.
 #ifndef BITFLASH_GPU_SPLIT_KV_HOPPER_CUH_
 #define BITFLASH_GPU_SPLIT_KV_HOPPER_CUH_
 
@@ -90,13 +89,13 @@ class TmaFeed {
       if (lane_ == 0) MbarrierArriveExpect(barrier, boxes * (C::D * 2) << log2_box_);
       __syncwarp();
       if (lane_ < boxes) {
-        TmaLoadRows(to + lane_ * (C::D * 2 << log2_box_), map, barrier, kEvictFirst, key & ((1 << log2_page_) - 1),
+        TmaLoadRows(to + lane_ * (C::D * 2 << log2_box_), map, barrier, kEvictNormal, key & ((1 << log2_page_) - 1),
                     head_, page);
       }
     } else if (ElectOne()) {
       const bool any = key < keys_;
       MbarrierArriveExpect(barrier, any ? C::kSliceBytes : 0);
-      if (any) TmaLoadRows(to, map, barrier, kEvictFirst, key, head_, batch_);
+      if (any) TmaLoadRows(to, map, barrier, kEvictNormal, key, head_, batch_);
     }
   }
 

@@ -71,7 +71,7 @@ class Producer {
     __syncwarp();
     if (box < boxes && chunk < C::kChunks) {
       TmaLoad(halves_ + ring_.stage() * C::kHalfBytes + chunk * C::kChunkBytes + (box * 128 << p_.log2_box), map,
-              ring_.full(), kEvictFirst, chunk * 64, row, part_.kv_head, batch);
+              ring_.full(), kEvictNormal, chunk * 64, row, part_.kv_head, batch);
     }
     ring_.Advance();
   }
