@@ -40,7 +40,6 @@ struct Calibration {
   // The kernel takes no more, where its own registers and buffers decide rather than its tiles (0: what fits).
   int64_t blocks_per_sm = 0;
   int64_t blocks_per_sm_fp32_scores = 0;  // likewise, with Tiling::fp32_scores
-  int64_t blocks_per_sm_pages = 0;        // likewise, with pages; it may take more than the twin's tiles leave room for
   // Of a persistent block that finds its next tile by walking over rows of tiles whose lengths a mask decides: each
   // row.
   double walked_row_cycles = 0;

@@ -39,12 +39,11 @@ double HbmRate(const Gpu& gpu) { return gpu.hbm_read_bytes_per_second.value_or(0
 double Bytes(const Traffic& traffic) { return static_cast<double>(traffic.read + traffic.write); }
 
 int64_t BlocksPerSm(const Calibration& c, const Attention& a, const Tiling& t, const LaunchCount& launch) {
+  // Each block of split_kv_decode asks for so much shared memory that no more fit (gpu/split_kv_hopper.cu).
+  if (c.tma && t.warps >= 4) return a.head_dim <= 128 ? 2 : 1;
+  if (c.tma) return t.page_size > 0 ? 4 : a.head_dim <= 128 ? 2 : 3;
   int64_t most = std::max<int64_t>(1, launch.occupancy.blocks_per_sm);
-  const int64_t own = t.fp32_scores && c.blocks_per_sm_fp32_scores > 0 ? c.blocks_per_sm_fp32_scores
-                      : t.page_size > 0 && c.blocks_per_sm_pages > 0   ? c.blocks_per_sm_pages
-                                                                       : c.blocks_per_sm;
-  if (c.tma && t.warps >= 4) return a.head_dim <= 128 ? 2 : 1;  // warpgroups (gpu/split_kv_hopper.cu)
-  if (c.tma) return own;
+  const int64_t own = t.fp32_scores && c.blocks_per_sm_fp32_scores > 0 ? c.blocks_per_sm_fp32_scores : c.blocks_per_sm;
   if (own > 0) most = std::min(most, own);
   if (c.kib_in_flight > 0) {
     const int64_t ring = t.stages * t.Bc * (a.head_dim + a.head_dim_v) * data::StorageBytes(a.format);
@@ -147,8 +146,8 @@ std::vector<LaunchModel> ModelsOf(const Kernel& kernel, const Attention& a, cons
   const std::vector<Traffic> hbm = HbmWhileRunning(kernel, a, t, gpu, count);
   for (size_t n = 0; n < works.size(); ++n) {
     const LaunchCount& launch = count.launches.at(n);
-    models.push_back(ModelOf(CalibrationOf(kernel.name, launch.name, LoadsByTma(launch.name, t)), kernel, a, t,
-                             gpu, launch, hbm.at(n), std::move(works[n])));
+    models.push_back(ModelOf(CalibrationOf(kernel.name, launch.name, LoadsByTma(launch.name, t)), kernel, a, t, gpu,
+                             launch, hbm.at(n), std::move(works[n])));
   }
   return models;
 }
