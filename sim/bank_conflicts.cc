@@ -1,6 +1,9 @@
 #include "sim/bank_conflicts.h"
 
 #include <algorithm>
+#include <array>
+#include <map>
+#include <set>
 #include <string>
 
 #include "data/error.h"
@@ -51,17 +54,45 @@ WarpPart PartOf(const SharedInstruction& instruction, const LaneAddresses& addre
   return part;
 }
 
+// Of cp.async (bank_conflicts.h). Of lanes that write the same piece the last counts.
+BankCount CountAsync(const LaneAddresses& addresses) {
+  constexpr int64_t kPiece = 16, kPieces = 8;  // of a line
+  std::map<int64_t, int64_t> writers;
+  std::set<int64_t> parts;
+  for (int64_t lane = 0; lane < kLanes; ++lane) {
+    const int64_t address = addresses[static_cast<size_t>(lane)];
+    if (address < 0) continue;
+    writers[address / kPiece] = lane;
+    parts.insert(lane / kPieces);
+  }
+  std::set<std::array<int64_t, 3>> wavefronts;
+  for (const auto& [piece, lane] : writers) {
+    wavefronts.insert({lane / kPieces, (lane ^ piece) % kPieces, piece / kPieces});
+  }
+  // Fewer than parts only where lanes overwrite one another.
+  const auto count = static_cast<int64_t>(wavefronts.size());
+  return {.instructions = 1, .wavefronts = count, .ideal = std::min(count, static_cast<int64_t>(parts.size()))};
+}
+
 }  // namespace
 
 const std::vector<SharedInstruction>& SharedInstructions() {
   static const std::vector<SharedInstruction> instructions = {
-      {"ld.shared.b16", 2},          {"ld.shared.b32", 4},
-      {"ld.shared.b64", 8},          {"ld.shared.b128", 16},
-      {"st.shared.b16", 2, 0, true}, {"st.shared.b32", 4, 0, true},
-      {"st.shared.b64", 8, 0, true}, {"st.shared.b128", 16, 0, true},
-      {"ldmatrix.x1", 16, 1},        {"ldmatrix.x2", 16, 2},
-      {"ldmatrix.x4", 16, 4},        {"stmatrix.x1", 16, 1, true},
-      {"stmatrix.x2", 16, 2, true},  {"stmatrix.x4", 16, 4, true},
+      {"ld.shared.b16", 2},
+      {"ld.shared.b32", 4},
+      {"ld.shared.b64", 8},
+      {"ld.shared.b128", 16},
+      {"st.shared.b16", 2, 0, true},
+      {"st.shared.b32", 4, 0, true},
+      {"st.shared.b64", 8, 0, true},
+      {"st.shared.b128", 16, 0, true},
+      {"ldmatrix.x1", 16, 1},
+      {"ldmatrix.x2", 16, 2},
+      {"ldmatrix.x4", 16, 4},
+      {"stmatrix.x1", 16, 1, true},
+      {"stmatrix.x2", 16, 2, true},
+      {"stmatrix.x4", 16, 4, true},
+      {"cp.async.b128", 16, 0, true, true},
   };
   return instructions;
 }
@@ -98,6 +129,7 @@ BankCount& BankCount::operator+=(const BankCount& other) {
 }
 
 BankCount CountBanks(const SharedInstruction& instruction, const LaneAddresses& addresses) {
+  if (instruction.async) return CountAsync(addresses);
   BankCount count{.instructions = 1};
   for (const WarpPart& part : Parts(instruction, addresses)) {
     count.wavefronts += part.wavefronts();

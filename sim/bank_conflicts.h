@@ -16,9 +16,10 @@
 // cp.async of 16 bytes a lane follows another rule, because data arrive as lines of global memory: 8 lanes that read a
 // line take a wavefront for each way of permuting its pieces (lane xor place of the piece in its 128-byte line) and
 // each line that they write. So 65 of the 78 recorded patterns say, with global addresses in the order of lanes, among
-// them all of tiles that begin on a line; where pieces in order cross lines, the hardware needs up to a quarter fewer,
-// by a rule that nobody has found. It is therefore not offered here; bank_conflicts_test.cc holds it. TMA and wgmma are
-// not modelled: these counters do not see their accesses.
+// them all of tiles that begin on a line. Where pieces in order cross lines, the hardware needs up to a quarter fewer:
+// one fewer for each 8 lanes whose pieces lie in two lines or three, but not always, by a rule that nobody has found.
+// So it is a model (SharedInstruction::async), not a measured rule. TMA and wgmma are not modelled: these counters do
+// not see their accesses.
 #ifndef BITFLASH_SIM_BANK_CONFLICTS_H_
 #define BITFLASH_SIM_BANK_CONFLICTS_H_
 
@@ -39,6 +40,7 @@ struct SharedInstruction {
   int64_t piece_bytes;    // that each lane moves; of a matrix: 16, one of its rows
   int matrices = 0;       // of ldmatrix and stmatrix; 0: every lane has an address
   bool store = false;
+  bool async = false;  // cp.async: its counts are a model's, which is right for most recorded patterns
 };
 
 const std::vector<SharedInstruction>& SharedInstructions();

@@ -2,11 +2,8 @@
 
 #include <doctest/doctest.h>
 
-#include <array>
 #include <cstdlib>
-#include <map>
 #include <nlohmann/json.hpp>
-#include <set>
 #include <sstream>
 #include <string>
 
@@ -90,19 +87,6 @@ TEST_CASE("wavefronts and conflicts of every recorded pattern are those that Nsi
   }
 }
 
-// The rule for cp.async in bank_conflicts.h. Of lanes that write the same piece the last counts.
-int64_t AsyncWavefronts(const LaneAddresses& addresses) {
-  constexpr int64_t kPiece = 16, kPieces = 8;  // of a line
-  std::map<int64_t, int> writers;
-  for (int lane = 0; lane < kLanes; ++lane) {
-    if (addresses[lane] >= 0) writers[addresses[lane] / kPiece] = lane;
-  }
-  std::set<std::array<int64_t, 3>> wavefronts;
-  for (const auto& [piece, lane] : writers)
-    wavefronts.insert({lane / kPieces, (lane ^ piece) % kPieces, piece / kPieces});
-  return static_cast<int64_t>(wavefronts.size());
-}
-
 TEST_CASE("cp.async: most recorded patterns, and all of tiles that begin on a line") {
   for (const std::string& name : Recordings()) {
     int exact = 0, all = 0, tiles = 0;
@@ -110,7 +94,7 @@ TEST_CASE("cp.async: most recorded patterns, and all of tiles that begin on a li
       if (!row.at("instruction").starts_with("cp.async")) continue;
       CAPTURE(row.at("pieces"));
       const int64_t counted = Number(row, "sass_ldgsts_wavefronts") / Number(row, "executions");
-      const int64_t ruled = AsyncWavefronts(AddressesOf(row).addresses);
+      const int64_t ruled = CountBanks(FindSharedInstruction("cp.async.b128"), AddressesOf(row).addresses).wavefronts;
       ++all;
       exact += ruled == counted;
       CHECK(std::abs(ruled - counted) * 3 <= counted);

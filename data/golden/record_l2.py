@@ -87,7 +87,8 @@ class Problem(ctypes.Structure):  # that of gpu/bench/launch_c.cc
     _fields_ = ([(n, ctypes.c_int64) for n in (
         "batch", "heads_q", "heads_kv", "seqlen_q", "seqlen_k", "head_dim", "causal", "bf16", "fp32_scores", "chunk",
         "page_size", "pages_per_sequence")] + [("strides", ctypes.c_int64 * 12)] +
-        [(n, ctypes.c_void_p) for n in ("q", "k", "v", "o", "lse", "workspace", "seqlens_k", "block_table")])
+        [(n, ctypes.c_void_p) for n in ("q", "k", "v", "o", "lse", "workspace", "seqlens_k", "block_table", "cu_seqlens_q",
+                                       "cu_seqlens_k")])
 
 
 def own_call(torch, library, case, q, k, v):

@@ -4,7 +4,8 @@
 // known: whole-buffer streams of reads (again by the same SM, or by the SM that is `shift` blocks further), streams of
 // writes, and reads and writes mixed. DRAM bytes counted by Nsight Compute per launch say what stayed.
 //
-//   l2_patterns      prints one JSON line per launch: to be run under a profiler (data/golden/record_l2.py does it)
+//   l2_patterns [PREFIX]   prints one JSON line per launch: to be run under a profiler (data/golden/record_l2.py does
+//                          it); PREFIX: only patterns whose names begin so
 #include <cuda_runtime.h>
 
 #include <algorithm>
@@ -20,7 +21,7 @@ namespace bitflash::gpu::probe {
 namespace {
 
 constexpr int64_t kMiB = 1 << 20;
-constexpr int kMostPhases = 12;
+constexpr int kMostPhases = 48;
 
 // Units of 16 bytes; a turn is what a block moves at once, 128 KiB. Turn t of a stream is block (t + shift)'s.
 struct Phase {
@@ -116,15 +117,36 @@ std::vector<Launch> Launches() {
           {{Units(128), Units(read), 0, Units(read / reads), reads, 1, 0}});
     }
   }
+  // Are lines that are written again and again, as registers that are spilled are, ever written back while other lines
+  // pass? 24 rounds; what passes is new every time, or the same.
+  for (const int64_t hot : {1, 3}) {
+    for (const int64_t size : {1, 2, 4, 8, 10}) {
+      std::vector<Phase> phases;
+      for (int round = 0; round < 24; ++round) {
+        phases.push_back(Write(0, hot));
+        phases.push_back(Read(128 + round * size, size));
+      }
+      add("rewrite_" + mib(hot) + "_stream_" + mib(size), phases);
+    }
+    for (const int64_t size : {8, 16, 20, 24, 28, 32, 36, 40, 48}) {
+      std::vector<Phase> phases;
+      for (int round = 0; round < 24; ++round) {
+        phases.push_back(Write(0, hot));
+        phases.push_back(Read(128, size, 37 * round));
+      }
+      add("rewrite_" + mib(hot) + "_same_" + mib(size), phases);
+    }
+  }
   return launches;
 }
 
-int Main() {
+int Main(const std::string& prefix) {
   const Device device = CurrentDevice();
   Stream stream;
   const Buffer buffer(384 * kMiB), arrived(256), sink(256);
   stream.Fill(buffer, 0);
   for (const Launch& launch : Launches()) {
+    if (!launch.name.starts_with(prefix)) continue;
     Program program;
     for (const Phase& phase : launch.phases) program.phases[program.count++] = phase;
     stream.Fill(arrived, 0);
@@ -147,9 +169,9 @@ int Main() {
 }  // namespace
 }  // namespace bitflash::gpu::probe
 
-int main() {
+int main(int argc, char** argv) {
   try {
-    return bitflash::gpu::probe::Main();
+    return bitflash::gpu::probe::Main(argc > 1 ? argv[1] : "");
   } catch (const std::exception& error) {
     std::fprintf(stderr, "l2_patterns: %s\n", error.what());
     return 1;

@@ -16,6 +16,10 @@ struct Build {
   // Local memory: bytes that every thread stores for each key tile, and others once per block. They pass through L1 to
   // L2 (stores are written through) and are loaded back from L1.
   int64_t spilled_per_tile = 0, spilled_per_block = 0;
+  // Of what is stored for each key tile, the share that reaches HBM though the next tile's stores come soon (fitted).
+  double leaked = 0;
+  // Places in local memory that an SM's blocks use in turn; 0: a block takes that of the one whose slot it takes.
+  int64_t places = 0;
   // What a block gets of its SM, relative to the one that is resident longer: 1 when the blocks of an SM stay in step.
   double younger = 1;
 };

@@ -111,8 +111,7 @@ void Cache::Insert(uint32_t at, int64_t granule, int partition, int64_t bytes, H
   e.bytes = static_cast<uint32_t>(bytes);
   e.present = true;
   e.dirty = e.leaves = false;
-  // One granule in 16 does not follow the hint: fitted to what the launches of standard attention find of each other.
-  LinkNewest(at, hint == Hint::kEvictFirst && hash >> 60 == 0 ? Hint::kNormal : hint);
+  LinkNewest(at, hint);
   Set& set = sets_[e.set];
   set.bytes += bytes;
   Shrink(set, at);

@@ -50,6 +50,7 @@ double Copies(const CacheParameters& cache, bool shared) { return cache.partitio
 struct Spills {
   double places = 0;  // bytes, all slots together
   double again = 0;   // what later blocks write to the places, as far as it was out of L2 when they came: in all
+  double leaked = 0;  // Build::leaked, of all key tiles
 };
 
 Spills SpillsOf(const Kernel& kernel, const Attention& a, const Tiling& t, const data::Gpu& gpu,
@@ -60,8 +61,12 @@ Spills SpillsOf(const Kernel& kernel, const Attention& a, const Tiling& t, const
   const auto bytes = [&](int64_t of, int64_t a_thread) {
     return static_cast<double>(of * launch.resources.threads * a_thread);
   };
-  return {bytes(resident, build.spilled_per_tile + build.spilled_per_block),
-          bytes(blocks - resident, build.spilled_per_block)};
+  const int64_t places = std::min(blocks, std::max(resident, build.places * gpu.sms));
+  const int64_t once = build.spilled_per_block + (build.places > 0 ? build.spilled_per_tile : 0);
+  const double k_tile = static_cast<double>(t.Bc * a.head_dim * data::StorageBytes(a.format));
+  const double tiles = static_cast<double>(At(launch.ledger.l2_to_sm, TensorId::kK).read) / k_tile;
+  return {bytes(places, build.spilled_per_tile + build.spilled_per_block), bytes(blocks - places, once),
+          build.leaked * tiles * static_cast<double>(launch.resources.threads * build.spilled_per_tile)};
 }
 
 // What a launch's lines would take if all of them stayed.
@@ -186,7 +191,7 @@ std::vector<Prediction> ClosedForm(const Kernel& kernel, const Attention& a, con
     const Spills spills = SpillsOf(kernel, a, t, gpu, launch);
     const double per_wave = footprint / std::max(1.0, launch.waves);
     const double outputs = static_cast<double>(Sum(launch.ledger.hbm_compulsory).write);
-    const double written = outputs + spills.places + spills.again * MissRate(per_wave / capacity);
+    const double written = outputs + spills.places + spills.again * MissRate(per_wave / capacity) + spills.leaked;
     // Blocks that all fit at once write after the last read.
     const double fits = footprint > 0 && launch.waves > 1 ? std::min(1.0, capacity / footprint) : 1;
     // Spilled lines are written again and again: those of the last blocks stay.

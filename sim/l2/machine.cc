@@ -47,6 +47,7 @@ class Machine::Run {
         launch_(static_cast<int>(machine.launches_.size())) {}
 
   int64_t moves() const { return moves_; }
+  int64_t leaked() const { return std::llround(leaked_); }
 
   void Execute() {
     ChooseSides();
@@ -55,6 +56,7 @@ class Machine::Run {
     const int64_t per_sm = std::max<int64_t>(1, blocks_per_sm_ / together_);
     slots_.resize(static_cast<size_t>(sms * per_sm));
     on_sm_.assign(static_cast<size_t>(sms), {});
+    started_on_.assign(static_cast<size_t>(sms), 0);
     ready_.assign(static_cast<size_t>(m_.layout_.granules()), 0);
     programs_.resize(dispatch_.blocks.size());
     for (size_t n = 0; n < slots_.size(); ++n) {
@@ -79,6 +81,7 @@ class Machine::Run {
     const Program* program = nullptr;
     size_t at = 0, end = 0;
     int64_t started = 0;  // how many blocks started before
+    int64_t place = 0;    // in local memory
     int64_t sm = 0, number = 0;
     int64_t next_own = 0;  // of a persistent block with a fixed share
     DispatchedBlock work;
@@ -140,6 +143,9 @@ class Machine::Run {
     slot.speed = 1 + kSpread * (Uniform(m_.options_.seed, static_cast<uint64_t>(slot.started)) - 0.5);
     slot.time = time + clock_.block_seconds * slot.speed;
     resident.push_back(slot.number);
+    int64_t& on_this_sm = started_on_[static_cast<size_t>(slot.sm)];
+    slot.place = build_.places == 0 ? slot.number : slot.sm * build_.places + on_this_sm % build_.places;
+    ++on_this_sm;
     StoreSpilled(slot, kSpillGranules / 2, build_.spilled_per_block);
     return true;
   }
@@ -164,7 +170,9 @@ class Machine::Run {
     double ready = now;
     for (; slot.at < slot.end && moves[slot.at].flops == flops; ++slot.at) {
       ready = std::max(ready, Do(slot, moves[slot.at], now));
-      if (moves[slot.at].tensor == TensorId::kK) StoreSpilled(slot, 0, build_.spilled_per_tile);
+      if (moves[slot.at].tensor != TensorId::kK) continue;
+      StoreSpilled(slot, 0, build_.spilled_per_tile);
+      leaked_ += build_.leaked * static_cast<double>(build_.spilled_per_tile * spec_.block.all_threads());
     }
     const int64_t until = slot.at < moves.size() ? moves[slot.at].flops : slot.program->flops;
     slot.time = std::max(now + Compute(slot, until - flops), ready);
@@ -216,7 +224,7 @@ class Machine::Run {
   void StoreSpilled(const Slot& slot, int64_t first, int64_t per_thread) {
     const int64_t bytes = per_thread * spec_.block.all_threads();
     for (int64_t done = 0, n = first; done < bytes && n < kSpillGranules; done += kGranuleBytes, ++n) {
-      const int64_t granule = m_.layout_.granules() + slot.number * kSpillGranules + n;
+      const int64_t granule = m_.layout_.granules() + slot.place * kSpillGranules + n;
       m_.cache_->Touch(granule, std::min(kGranuleBytes, bytes - done), SideOf(slot.sm), Access::kWrite);
     }
   }
@@ -249,10 +257,12 @@ class Machine::Run {
   std::vector<int> sides_;  // of pairs of SMs
   std::vector<Slot> slots_;
   std::vector<std::vector<int64_t>> on_sm_;
-  std::vector<float> ready_;  // when a granule's fill ends
+  std::vector<int64_t> started_on_;  // blocks, by SM
+  std::vector<float> ready_;         // when a granule's fill ends
   std::vector<std::shared_ptr<const Program>> programs_;
   int64_t kept_moves_ = 0, next_ = 0, started_ = 0, moves_ = 0;
   double dram_free_ = 0, l2_free_ = 0;
+  double leaked_ = 0;  // bytes, Build::leaked
   std::priority_queue<std::pair<double, int64_t>, std::vector<std::pair<double, int64_t>>, std::greater<>> queue_;
 };
 
@@ -286,8 +296,9 @@ void Machine::Launch(const LaunchSpec& spec, const Body& body) {
   Run run(*this, spec, body, count_.launches[launches_.size() % count_.launches.size()].occupancy.blocks_per_sm);
   run.Execute();
   const CacheCounts& c = cache_->counts();
-  launches_.push_back({c.dram_read + OverheadOf(gpu_), c.dram_write, foreign - cache_->foreign_dirty_bytes(), c.fabric,
-                       c.misses, cache_->dirty_bytes(), run.moves()});
+  launches_.push_back({c.dram_read + OverheadOf(gpu_), c.dram_write + run.leaked(),
+                       foreign - cache_->foreign_dirty_bytes(), c.fabric, c.misses, cache_->dirty_bytes(),
+                       run.moves()});
 }
 
 }  // namespace bitflash::sim::l2

@@ -7,7 +7,7 @@ namespace {
 
 // For GPUs that nobody has probed: the H100's ratios (data/gpus/h100.json).
 constexpr double kLruShare = 1.06;    // of l2_bytes where the L2 has two partitions
-constexpr double kDirtyShare = 0.47;  // of l2_lru_bytes
+constexpr double kDirtyShare = 0.45;  // of l2_lru_bytes
 constexpr int64_t kWays = 256;
 // Of l2_lru_bytes, what evict_last protects: fitted to how much of Q and K a repeated call of standard attention finds.
 constexpr double kLastShare = 0.4;

@@ -130,7 +130,8 @@ std::vector<Compared> Compare(const std::vector<RecordedCall>& calls, Mode mode,
     for (const RecordedLaunch& launch : call.launches) {
       if (launch.step >= predicted.launches.size()) continue;
       const Prediction& p = predicted.launches[launch.step];
-      compared.push_back({call.id, p.name, call.held_out, p.in_knee(), call.start, p, launch});
+      compared.push_back({call.id, p.name, call.held_out, p.in_knee(), call.start, p, launch, call.kernel,
+                          call.attention, call.tiling, gpu});
     }
   }
   return compared;

@@ -46,6 +46,10 @@ struct Compared {
   Start start = Start::kFlushed;
   Prediction predicted;
   RecordedLaunch counted;
+  const Kernel* kernel = nullptr;
+  Attention attention;
+  Tiling tiling;
+  data::Gpu gpu;
 
   double read_error() const;     // relative, signed
   double sm_read_error() const;  // relative, signed

@@ -9,6 +9,7 @@
 #include <string>
 #include <string_view>
 
+#include "sim/l2/misses.h"
 #include "sim/l2/recorded_calls.h"
 
 namespace bitflash::sim::l2 {
@@ -57,13 +58,15 @@ const char* Word(Start start) {
 
 void PrintMisses(const std::vector<Compared>& all) {
   for (const Compared& c : all) {
-    const bool read = c.read_within() || (c.in_knee && std::abs(c.read_error()) <= 0.15);
-    if (read && c.write_within()) continue;
+    if (!ReadIsMissed(c) && !WriteIsMissed(c)) continue;
     std::printf("  %s %-5s %-58s %-20s read %9.2f counted %9.2f MB (%+6.1f %%)  write %8.2f counted %8.2f MB%s\n",
                 c.held_out ? "held" : "fit ", Word(c.start), c.id.c_str(), c.launch.c_str(),
                 static_cast<double>(c.predicted.dram_read.value) / 1e6, static_cast<double>(c.counted.dram_read) / 1e6,
                 100 * c.read_error(), static_cast<double>(c.predicted.dram_write.value) / 1e6,
                 static_cast<double>(c.counted.dram_write) / 1e6, c.in_knee ? "  (knee)" : "");
+    for (const std::string& reason : {ReasonOfRead(c), ReasonOfWrite(c)}) {
+      if (!reason.empty()) std::printf("       %s\n", reason.c_str());
+    }
   }
 }
 
@@ -82,6 +85,14 @@ TEST_CASE("closed form, H100, caches flushed: DRAM reads and writes of 127 calls
   PrintSummary("closed form, H100, flushed", all);
   CheckSmReads(all);
   CHECK(all.size() == 164);
+  int64_t missed = 0;
+  for (const Compared& c : all) {  // every miss has a reason, and nothing else
+    CAPTURE(c.id);
+    CHECK(ReasonOfRead(c).empty() == !ReadIsMissed(c));
+    CHECK(ReasonOfWrite(c).empty() == !WriteIsMissed(c));
+    missed += ReadIsMissed(c) || WriteIsMissed(c);
+  }
+  CHECK(missed > 10);
   for (const Group& group : kGroups) {
     const std::vector<Compared> some = Of(all, group);
     CAPTURE(group.name);
@@ -133,7 +144,7 @@ TEST_CASE("exact mode, H100, caches flushed: DRAM reads and writes of 127 calls"
     CAPTURE(group.name);
     CHECK(ReadError(some, 0.5) < (group.in_knee ? 0.05 : 0.01));
     if (group.held_out) CHECK(ReadError(some, 0.9) < (group.in_knee ? 0.12 : 0.03));
-    CHECK(Writes(some) > 0.88);
+    CHECK(Writes(some) > 0.9);
   }
 }
 

@@ -2,7 +2,7 @@
 // out:
 //   time_calibrate ROOT                      errors by launch
 //   time_calibrate ROOT --launch NAME        every measurement of it
-//   time_calibrate ROOT --fit KERNEL NAME [CONSTANT ...]
+//   time_calibrate ROOT --fit KERNEL NAME [CONSTANT ...]   (--fit-tma: of the build that loads by TMA)
 //                                            constants that fit better, to be copied to calibration.cc; few launches
 //                                            cannot tell many of them apart
 #include <algorithm>
@@ -25,6 +25,8 @@ struct Prepared {
   LaunchCount count;
   Traffic hbm;
   LaunchWork work;
+
+  bool tma() const { return LoadsByTma(count.name, measured.tiling); }
 };
 
 std::vector<Prepared> Prepare(const std::string& root) {
@@ -63,20 +65,20 @@ void PrintErrors(const std::vector<Prepared>& all, const std::string& only) {
   std::map<std::string, Errors> errors;
   for (const Prepared& p : all) {
     const MeasuredLaunch& m = p.measured;
-    const LaunchTime time = Estimated(p, CalibrationOf(m.kernel->name, p.count.name));
+    const Calibration& c = CalibrationOf(m.kernel->name, p.count.name, p.tma());
+    const LaunchTime time = Estimated(p, c);
     const double error = time.seconds / m.seconds - 1;
-    Errors& of = errors[std::string(m.kernel->name) + " " + p.count.name +
+    Errors& of = errors[std::string(m.kernel->name) + " " + p.count.name + (p.tma() ? " TMA" : "") +
                         (m.file.find("tiles") != std::string::npos ? " (tiles)"
                          : m.file.starts_with("l2/")               ? " (l2)"
+                         : m.file.starts_with("own/")              ? " (h200)"
                                                                    : "")];
     (m.held_out ? of.held_out : of.fitted).push_back(std::abs(error));
     if (p.count.name != only) continue;
     std::printf("%-68s %s %9.1f us, measured %9.1f, %+6.1f %%, %-10s blocks/SM %zu, tiles %lld |", m.name.c_str(),
                 m.held_out ? "held out" : "fitted  ", time.seconds * 1e6, m.seconds * 1e6, 100 * error,
                 std::string(Name(time.bottleneck)).c_str(),
-                ModelOf(CalibrationOf(m.kernel->name, p.count.name), *m.kernel, m.attention, m.tiling, m.gpu, p.count,
-                        p.hbm, p.work)
-                    .sm.tile_cycles.size(),
+                ModelOf(c, *m.kernel, m.attention, m.tiling, m.gpu, p.count, p.hbm, p.work).sm.tile_cycles.size(),
                 static_cast<long long>(p.work.tiles()));
     for (const double part : time.part) std::printf(" %.1f", part * 1e6);
     std::printf("\n");
@@ -101,11 +103,11 @@ double Loss(const std::vector<Prepared>& set, const Calibration& c) {
 }
 
 void Fit(std::vector<Prepared> all, const std::string& kernel, const std::string& launch,
-         const std::vector<std::string>& only) {
+         const std::vector<std::string>& only, bool tma) {
   std::erase_if(all, [&](const Prepared& p) {
-    return p.measured.held_out || p.measured.kernel->name != kernel || p.count.name != launch;
+    return p.measured.held_out || p.measured.kernel->name != kernel || p.count.name != launch || p.tma() != tma;
   });
-  Calibration c = CalibrationOf(kernel, launch);
+  Calibration c = CalibrationOf(kernel, launch, tma);
   struct Constant {
     const char* name;
     double Calibration::*member;
@@ -120,13 +122,15 @@ void Fit(std::vector<Prepared> all, const std::string& kernel, const std::string
                                      {"copy_cycles_per_kib", &Calibration::copy_cycles_per_kib, 20, 0, 500},
                                      {"odd_row_cycles_per_kib", &Calibration::odd_row_cycles_per_kib, 20, 0, 500},
                                      {"page_cycles_per_kib", &Calibration::page_cycles_per_kib, 20, 0, 500},
+                                     {"page_cycles", &Calibration::page_cycles, 20, 0, 500},
+                                     {"wide_cycles", &Calibration::wide_cycles, 200, 0, 5000},
                                      {"walked_row_cycles", &Calibration::walked_row_cycles, 20, 0, 500},
                                      {"tensor", &Calibration::tensor, .2, 0, 3},
                                      {"special", &Calibration::special, .2, 0, 3},
                                      {"fp32", &Calibration::fp32, .2, 0, 3},
                                      {"shared", &Calibration::shared, .2, 0, 3},
                                      {"l2_share", &Calibration::l2_share, .2, .5, 3},
-                                     {"hbm_share", &Calibration::hbm_share, .1, .4, 1.1}};
+                                     {"hbm_share", &Calibration::hbm_share, .1, .4, 1.2}};
   if (!only.empty())
     std::erase_if(constants, [&](const Constant& constant) { return !std::ranges::count(only, constant.name); });
   double loss = Loss(all, c);
@@ -136,8 +140,8 @@ void Fit(std::vector<Prepared> all, const std::string& kernel, const std::string
     for (Constant& constant : constants) {
       // What does not apply to a launch is 0, and its bandwidth 1.
       const std::string name = constant.name;
-      if (c.*constant.member == 0 &&
-          (name.find("per_kib") != std::string::npos || name == "walked_row_cycles" || name == "block_cycles"))
+      if (c.*constant.member == 0 && (name.find("per_kib") != std::string::npos || name == "walked_row_cycles" ||
+                                      name == "block_cycles" || name == "page_cycles" || name == "wide_cycles"))
         continue;
       if (c.*constant.member == 1 && name.find("_share") != std::string::npos) continue;
       for (const double sign : {1.0, -1.0}) {
@@ -170,8 +174,8 @@ int main(int argc, char** argv) {
     return 2;
   }
   std::vector<Prepared> all = Prepare(words[0]);
-  if (words.size() >= 4 && words[1] == "--fit") {
-    Fit(std::move(all), words[2], words[3], {words.begin() + 4, words.end()});
+  if (words.size() >= 4 && (words[1] == "--fit" || words[1] == "--fit-tma")) {
+    Fit(std::move(all), words[2], words[3], {words.begin() + 4, words.end()}, words[1] == "--fit-tma");
   } else {
     PrintErrors(all, words.size() == 3 && words[1] == "--launch" ? words[2] : "");
   }

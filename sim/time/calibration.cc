@@ -76,16 +76,41 @@ const std::vector<Calibration>& Calibrations() {
       // addresses.
       {.kernel = "split-kv",
        .launch = "split_kv_decode",
-       .fixed_us = 5.9,
-       .block_cycles = 1600,
-       .masked_tile = 1.2,
-       .stall_cycles = 170,
+       .fixed_us = 8.3,
+       .block_cycles = 2200,
+       .masked_tile = 1.4,
+       .stall_cycles = 470,
        .hiding = 1.5,
+       .one_stage_cycles = 75,
        .odd_row_cycles_per_kib = 60,
-       .page_cycles_per_kib = 100,
+       .page_cycles_per_kib = 120,
        .kib_in_flight = 96,
        .fitted_to = kH100},
-      {.kernel = "split-kv", .launch = "split_kv_combine", .fixed_us = 5.2, .block_cycles = 150, .fitted_to = kH100},
+      // The same with TMA. Beyond 192 columns a ring of 32 KiB holds half of a tile.
+      {.kernel = "split-kv",
+       .launch = "split_kv_decode",
+       .tma = true,
+       .fixed_us = 4.6,
+       .hiding = 1,
+       .page_cycles = 104,
+       .wide_cycles = 1420,
+       .tensor = 1.09,
+       .special = 2.3,
+       .fp32 = 1.8,
+       .shared = .16,
+       .fitted_to = kH100},
+      {.kernel = "split-kv", .launch = "split_kv_combine", .fixed_us = 6.2, .fitted_to = kH100},
+      // Softmax and products of its warpgroups pass one another, but for a persistent block's first and last tile.
+      {.kernel = "fa3",
+       .launch = "fa3_forward",
+       .fixed_us = 6.3,
+       .block_cycles = 1600,
+       .masked_tile = .48,
+       .hiding = 1,
+       .tensor = .84,
+       .special = 1.06,
+       .fp32 = 0,
+       .fitted_to = kH100},
       {.kernel = "cudnn-9.19-sm90",
        .launch = "fa3_forward",
        .fixed_us = 8.5,
@@ -100,10 +125,12 @@ const std::vector<Calibration>& Calibrations() {
   return calibrations;
 }
 
-const Calibration& CalibrationOf(std::string_view kernel, std::string_view launch) {
+bool LoadsByTma(std::string_view launch, const Tiling& t) { return launch == "split_kv_decode" && t.tma; }
+
+const Calibration& CalibrationOf(std::string_view kernel, std::string_view launch, bool tma) {
   const Calibration* same_launch = nullptr;
   for (const Calibration& c : Calibrations()) {
-    if (c.launch != launch) continue;
+    if (c.launch != launch || c.tma != tma) continue;
     if (c.kernel == kernel) return c;
     if (!same_launch) same_launch = &c;
   }

@@ -15,6 +15,7 @@ namespace bitflash::sim {
 struct Calibration {
   std::string_view kernel;  // as in the list of kernels
   std::string_view launch;  // as in LaunchCount
+  bool tma = false;         // split_kv_decode: of the build that loads by TMA (Tiling::tma)
 
   double fixed_us = 0;      // from the launch to the first tile and from the last one to the end, caches empty
   double block_cycles = 0;  // of a block: its first loads, its stores
@@ -27,6 +28,8 @@ struct Calibration {
   // Clocks for the addresses of a KiB that is copied: for any, more where rows are no power of two long or lie in
   // pages. They stall like stall_cycles.
   double copy_cycles_per_kib = 0, odd_row_cycles_per_kib = 0, page_cycles_per_kib = 0;
+  double page_cycles = 0;  // likewise, for every page of a tile, however long
+  double wide_cycles = 0;  // likewise, for a tile with more than 192 columns
   // What is visible of each unit's own time when the SM is full: 1 is all of it.
   double tensor = 1, special = 1, fp32 = 1, shared = 0;
 
@@ -44,8 +47,12 @@ struct Calibration {
   std::string_view fitted_to;  // the measured times; empty: taken over from another kernel
 };
 
-// Of a launch. Kernels that nobody timed take the constants of the nearest one that somebody did.
-const Calibration& CalibrationOf(std::string_view kernel, std::string_view launch);
+// Of a launch. Kernels that nobody timed take the constants of the nearest one that somebody did. `tma`: of two builds,
+// the one that loads by TMA.
+const Calibration& CalibrationOf(std::string_view kernel, std::string_view launch, bool tma = false);
+
+// Whether it does; false for launches of which there is one build.
+bool LoadsByTma(std::string_view launch, const Tiling& tiling);
 
 const std::vector<Calibration>& Calibrations();
 

@@ -4,6 +4,7 @@
 #include <bit>
 #include <cmath>
 
+#include "sim/ceil_div.h"
 #include "sim/operands.h"
 #include "sim/runs.h"
 #include "sim/time/hbm_bytes.h"
@@ -38,6 +39,9 @@ double HbmRate(const Gpu& gpu) { return gpu.hbm_read_bytes_per_second.value_or(0
 double Bytes(const Traffic& traffic) { return static_cast<double>(traffic.read + traffic.write); }
 
 int64_t BlocksPerSm(const Calibration& c, const Attention& a, const Tiling& t, const LaunchCount& launch) {
+  // Each block of split_kv_decode asks for so much shared memory that no more fit (gpu/split_kv_hopper.cu).
+  if (c.tma && t.warps >= 4) return a.head_dim <= 128 ? 2 : 1;
+  if (c.tma) return t.page_size > 0 ? 4 : a.head_dim <= 128 ? 2 : 3;
   int64_t most = std::max<int64_t>(1, launch.occupancy.blocks_per_sm);
   const int64_t own = t.fp32_scores && c.blocks_per_sm_fp32_scores > 0 ? c.blocks_per_sm_fp32_scores : c.blocks_per_sm;
   if (own > 0) most = std::min(most, own);
@@ -112,7 +116,9 @@ LaunchModel ModelOf(const Calibration& c, const Kernel& kernel, const Attention&
   const double walked_rows =
       walks ? std::min(sms, tiles) * static_cast<double>(QueryTileCount(a, t) * Heads(a, t)) / tiles : 0;
   const double stall = c.stall_cycles + c.walked_row_cycles * walked_rows + (t.stages == 1 ? c.one_stage_cycles : 0) +
-                       copy * static_cast<double>(l2.read) / 1024 / tiles;
+                       copy * static_cast<double>(l2.read) / 1024 / tiles +
+                       (t.page_size > 0 ? c.page_cycles * static_cast<double>(CeilDiv(t.Bc, t.page_size)) : 0) +
+                       (std::max(a.head_dim, a.head_dim_v) > 192 ? c.wide_cycles : 0);
   // An SM has four schedulers, each with a quarter of every unit. Blocks of fewer warps leave some without work until
   // others have come; only then do blocks hide one another's stalls.
   const double fill = std::max(1.0, 4 * 32.0 / static_cast<double>(std::max<int64_t>(32, launch.resources.threads)));
@@ -140,8 +146,8 @@ std::vector<LaunchModel> ModelsOf(const Kernel& kernel, const Attention& a, cons
   const std::vector<Traffic> hbm = HbmWhileRunning(kernel, a, t, gpu, count);
   for (size_t n = 0; n < works.size(); ++n) {
     const LaunchCount& launch = count.launches.at(n);
-    models.push_back(
-        ModelOf(CalibrationOf(kernel.name, launch.name), kernel, a, t, gpu, launch, hbm.at(n), std::move(works[n])));
+    models.push_back(ModelOf(CalibrationOf(kernel.name, launch.name, LoadsByTma(launch.name, t)), kernel, a, t, gpu,
+                             launch, hbm.at(n), std::move(works[n])));
   }
   return models;
 }

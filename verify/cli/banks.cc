@@ -104,7 +104,9 @@ ExitCode Banks(const Arguments& arguments) {
       "conflicts, while they go once over a tile in some layouts; says what to do about them. The counts are those of\n"
       "Nsight Compute's l1tex__data_pipe_lsu_wavefronts_mem_shared and l1tex__data_bank_conflicts_pipe_lsu_mem_shared, "
       "as measured on an\n"
-      "H100. Copies by cp.async and TMA, and what wgmma reads, follow other rules and are not counted.",
+      "H100. Copies by cp.async follow a model, which is right for most patterns measured. Copies by TMA, and what "
+      "wgmma\n"
+      "reads, are not counted.",
       {{"bitflash banks --tile 64x128", "a tile of K in bf16: what attention kernels do, in five layouts"},
        {"bitflash banks --tile 64x128 --instruction ldmatrix.x4 --layout row-major",
         "one layout and one instruction: the map of its banks"},
@@ -118,7 +120,7 @@ ExitCode Banks(const Arguments& arguments) {
   line.AddOption("--layout", layout, "NAME[,NAME]", "row-major, padded-N, swizzle-32, swizzle-64, swizzle-128");
   line.Group("Access");
   line.AddOption("--instruction", instruction, "NAME",
-                 "ld.shared.b16 b32 b64 b128, st.shared likewise, ldmatrix.x1 x2 x4, stmatrix likewise");
+                 "ld.shared.b16 b32 b64 b128, st.shared likewise, ldmatrix.x1 x2 x4, stmatrix likewise, cp.async.b128");
   line.AddOption("--pattern", pattern, "NAME", "along-row, down-column, fragment; matrix for ldmatrix and stmatrix");
   line.Group("Output");
   AddOutputFlags(line, output_flags);
