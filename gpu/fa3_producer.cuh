@@ -82,7 +82,7 @@ class Producer {
     MbarrierArriveExpect(barrier, C::kChunks * kChunkBytes);
 #pragma unroll
     for (int chunk = 0; chunk < C::kChunks; ++chunk) {
-      TmaLoad(to + chunk * kChunkBytes, map, barrier, policy, chunk * 64, row, head, batch);
+      TmaLoad(to + chunk * kChunkBytes, map, barrier, policy, chunk * 64, row, head, batch, p_.turns);
     }
   }
 

@@ -46,8 +46,7 @@ struct Tensors {
   // fa3 only. Where each sequence starts, [batch + 1], device memory, non-decreasing from 0: Q and O are then
   // [total_q, heads_q, head_dim], K and V [total_k, heads_kv, head_dim] (strides.batch unused), attention.seqlen_q /
   // seqlen_k are the longest sequence's; LSE stays [batch, heads_q, seqlen_q] and rows beyond a sequence are not
-  // written. In front of Q lie seqlen_q rows of the same allocation, in front of K and V seqlen_k: nothing of them is
-  // read, but TMA faults where they are not mapped (fa3_forward.cu, PackedTensor). UsageError without them.
+  // written. Nothing of a neighbour, in front of a tensor or behind it is read.
   const int32_t* cu_seqlens_q = nullptr;
   const int32_t* cu_seqlens_k = nullptr;
 };

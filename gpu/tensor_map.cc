@@ -1,31 +1,12 @@
 #include "gpu/tensor_map.h"
 
-#include <cuda_runtime.h>
-
 #include <array>
 #include <string>
 
+#include "gpu/driver.h"
+
 namespace bitflash::gpu {
 namespace {
-
-// From the driver that the runtime has loaded: nothing links to libcuda, which machines without a GPU do not have.
-template <class Function>
-Function DriverFunction(const char* name) {
-  void* function = nullptr;
-  cudaDriverEntryPointQueryResult found;
-#if CUDART_VERSION >= 12050
-  Check(cudaGetDriverEntryPointByVersion(name, &function, 12000, cudaEnableDefault, &found),
-        (std::string("cudaGetDriverEntryPointByVersion of ") + name).c_str());
-#else
-  Check(cudaGetDriverEntryPoint(name, &function, cudaEnableDefault, &found),
-        (std::string("cudaGetDriverEntryPoint of ") + name).c_str());
-#endif
-  if (found != cudaDriverEntryPointSuccess || function == nullptr) {
-    throw CudaError(std::string("the driver has no ") + name + ": CUDA 12.0 or newer is needed",
-                    cudaErrorInsufficientDriver);
-  }
-  return reinterpret_cast<Function>(function);
-}
 
 // A dimension behind the first.
 struct Dimension {
@@ -76,6 +57,23 @@ CUtensorMap MakeTensorMap(const MappedTensor& t, int box_rows, Promotion promoti
                    promotion, t.columns);
 }
 
+CUtensorMap MakeUnpackedMap(const MappedTensor& t, int box_rows) {
+  return Encode<4>(
+      t, {{{t.rows, t.strides.row, box_rows}, {t.heads, t.strides.head, 1}, {t.batch, t.strides.batch, 1}, {1, 0, 1}}},
+      Promotion::k128, t.columns);
+}
+
+CUtensorMap MakePackedMap(const MappedTensor& t, int box_rows) {
+  // The ends of sequences: cu_seqlens are 32 bits. Whose they are is not known here, so all are within bounds.
+  constexpr int64_t kEnds = int64_t{1} << 31, kTurn = int64_t{1} << 35;
+  return Encode<4>(t,
+                   {{{kPackedRows, t.strides.row, box_rows},
+                     {t.heads, t.strides.head, 1},
+                     {kEnds, t.strides.row, 1},
+                     {kPackedTurns + 1, kTurn / t.element_bytes - t.strides.row, 1}}},
+                   Promotion::k128, t.columns);
+}
+
 CUtensorMap MakeRowsMap(const MappedTensor& t, int box_rows, Promotion promotion) {
   const int line = 128 / t.element_bytes, lines = static_cast<int>(t.columns / line);
   return Encode<4>(t,
@@ -84,14 +82,6 @@ CUtensorMap MakeRowsMap(const MappedTensor& t, int box_rows, Promotion promotion
                      {t.heads, t.strides.head, 1},
                      {t.batch, t.strides.batch, 1}}},
                    promotion, line);
-}
-
-int64_t AllocatedBefore(const void* address) {
-  static const auto range = DriverFunction<decltype(&cuMemGetAddressRange)>("cuMemGetAddressRange");
-  CUdeviceptr begin = 0;
-  size_t bytes = 0;
-  const auto at = reinterpret_cast<CUdeviceptr>(address);
-  return range(&begin, &bytes, at) == CUDA_SUCCESS ? static_cast<int64_t>(at - begin) : 0;
 }
 
 }  // namespace bitflash::gpu
