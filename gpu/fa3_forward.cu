@@ -90,22 +90,7 @@ fa3::TileOrder OrderOf(const data::Attention& a, const Rows& rows) {
           .longest_first = a.mask.kind != data::Mask::Kind::kFull};
 }
 
-// Refuses strides that no tensor map has.
-void CheckStrides(const MappedTensor& t, bool packed) {
-  const auto check = [&](const char* dimension, int64_t count, int64_t stride, int64_t most) {
-    if (count <= 1 || (stride >= 0 && stride < most / t.element_bytes)) return;
-    throw data::UsageError(std::string("fa3: ") + t.name + " has a stride of " + std::to_string(stride) +
-                           " elements from one " + dimension + " to the next: TMA takes 0 to " +
-                           std::to_string(most / t.element_bytes - 8));
-  };
-  constexpr int64_t kMost = int64_t{1} << 40;
-  check("row", packed ? 2 : t.rows, t.strides.row, packed ? int64_t{1} << 35 : kMost);
-  check("head", t.heads, t.strides.head, kMost);
-  if (!packed) check("sequence", t.batch, t.strides.batch, kMost);
-}
-
 CUtensorMap MapOf(const MappedTensor& t, int box_rows, bool packed) {
-  CheckStrides(t, packed);
   return packed ? MakePackedMap(t, box_rows) : MakeUnpackedMap(t, box_rows);
 }
 

@@ -1,9 +1,11 @@
 // The CUDA kernels, each the twin of the simulated kernel of the same name (sim/kernels/), and how they are called.
 //
 // Limits of all of them: fp16 or bf16 in and out; head_dim = head_dim_v, one of 64, 96, 128, 192, 256; no softcap; no V
-// in K; compute capability 8.0 or newer (Kernel::hopper_only: 9.0). Pointers and strides are multiples of 16 bytes.
-// Offsets are 64-bit: a tensor may have more than 2^31 elements. Masks as data/mask.h. O of a row that sees no key is
-// +0, its LSE -inf.
+// in K; compute capability 8.0 or newer (Kernel::hopper_only: 9.0). Pointers and strides are multiples of 16 bytes (the
+// strides of one sequence, one head and, for fa3, one row may be anything); strides of Q, K and V may be 0, so that all
+// heads or sequences share what lies there. What fa3, and standard on compute capability 9.0, read and write by TMA has
+// strides from 0 to below 2^40 bytes, packed rows below 2^35. Offsets are 64-bit: a tensor may have more than 2^31
+// elements. Masks as data/mask.h. O of a row that sees no key is +0, its LSE -inf.
 #ifndef BITFLASH_GPU_KERNELS_H_
 #define BITFLASH_GPU_KERNELS_H_
 

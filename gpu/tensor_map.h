@@ -22,7 +22,8 @@ struct MappedTensor {
 enum class Promotion : uint8_t { k128, k256 };  // bytes that L2 fetches at least
 
 // Boxes of `box_rows` rows and 128 bytes of columns, swizzled as the images of ptx.cuh; zeros beyond the tensor. Throws
-// CudaError that names the tensor.
+// UsageError for a stride that TMA does not take, naming the tensor, the dimension and what is accepted, and CudaError
+// that names the tensor for what else the driver refuses. Strides of dimensions of one do not matter.
 CUtensorMap MakeTensorMap(const MappedTensor& tensor, int box_rows, Promotion promotion = Promotion::k128);
 
 // The same with a dimension more, for sequences of several lengths, one behind the other in a tensor of [1, heads,
