@@ -34,7 +34,8 @@ Island::Island(int64_t bytes, Shore shore) : bytes_(bytes) {
   Check(cudaGetDevice(&device), "cudaGetDevice");
   CUmemAllocationProp properties{};
   properties.type = CU_MEM_ALLOCATION_TYPE_PINNED;
-  properties.location = {CU_MEM_LOCATION_TYPE_DEVICE, {device}};
+  properties.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
+  properties.location.id = device;
   size_t granule = 0;
   Demand(driver.granularity(&granule, &properties, CU_MEM_ALLOC_GRANULARITY_MINIMUM), "cuMemGetAllocationGranularity");
   mapped_bytes_ = (static_cast<size_t>(bytes) + granule - 1) / granule * granule;

@@ -142,9 +142,10 @@ TEST_CASE("packed sequences may be empty, of one row, one alone, or all without 
   }
 }
 
-TEST_CASE("a problem whose sequences are all empty launches nothing and writes nothing") {
+TEST_CASE("where all sequences are empty, nothing is written") {
   if (IsMissing()) return;
-  const DeviceCase c = Packed({0, 0}, {5, 0}, 2, 1, 64, Mask::Causal());
+  DeviceCase c = Packed({1, 1}, {5, 0}, 2, 1, 64, Mask::Causal());  // the longest might have a row
+  c.queries = {0, 0};
   CHECK_NOTHROW(RunOnDevice(c, Generate(c)));
 }
 
