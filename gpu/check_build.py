@@ -189,6 +189,8 @@ def judge_spills(outputs, version):
 
 
 def read(path):
+    if not os.path.exists(path):
+        raise SystemExit(f"{path} is not there: --record writes it")
     with open(path, newline="") as file:
         return list(csv.DictReader(file))
 
