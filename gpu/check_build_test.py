@@ -59,6 +59,25 @@ class CheckBuildTest(unittest.TestCase):
         other = FACT[:-1] + [FACT[-1].replace("64", "128")]
         self.assertIn("was not compiled", self.judge(output(), [FACT, other])[1][0])
 
+    def spills(self, **arguments):
+        return check_build.judge_spills({"fa2_forward.cu": output(**arguments)}, "13.0.88")
+
+    def test_spills_without_wgmma(self):
+        self.assertEqual(self.spills(), ([], []))
+        rows, problems = self.spills(stack=8, stores=36, loads=68)
+        self.assertEqual(problems, [])
+        self.assertEqual(rows, [{"source": "fa2_forward.cu", "arch": "sm_90a",
+                                 "kernel": "fa3::fa3_forward<fa3::Config<__half, 64> >", "stack": "8",
+                                 "spill_stores": "36", "spill_loads": "68", "nvcc": "13.0.88"}])
+        same = lambda recorded, rows=rows: check_build.spill_differences(rows, recorded, "13.0.88")
+        self.assertEqual(same(rows), [])
+        self.assertIn("spill_stores 36, spill_loads 68; spills.csv has nothing", same([])[0])
+        less = [rows[0] | {"spill_stores": "32"}]
+        self.assertEqual(len(same(less)), 1)
+        self.assertIn("record again", same(rows, [])[0])
+        self.assertEqual(same([less[0] | {"nvcc": "12.9.1"}]), [])  # of another compiler: not compared
+        self.assertEqual(len(self.spills(extra="ptxas info : (C7510) serialized\n")[1]), 1)
+
     def test_blocks_per_sm(self):
         self.assertEqual(check_build.blocks_per_sm(168, 384, 197888), 1)
         self.assertEqual(check_build.blocks_per_sm(160, 160, 114848), 2)  # 8 warps of 160 registers fit twice

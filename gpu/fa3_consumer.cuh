@@ -251,7 +251,7 @@ class Consumer {
     const uint32_t stage = shared_.O(consumer_) + WarpOfGroup() * (16 * 128);
     StageRows<T>(stage, C::kQueryChunkBytes, out);
     StoreRows<T, kColumns>(p_.o_map, stage, C::kQueryChunkBytes, kEvictFirst, pass * kColumns,
-                           work.q_row + consumer_ * 64 + WarpOfGroup() * 16, work.head, work.q_batch);
+                           work.q_row + consumer_ * 64 + WarpOfGroup() * 16, work.head, work.q_batch, p_.turns);
   }
 
   const Parameters& p_;

@@ -90,50 +90,8 @@ fa3::TileOrder OrderOf(const data::Attention& a, const Rows& rows) {
           .longest_first = a.mask.kind != data::Mask::Kind::kFull};
 }
 
-// Sequences of at most `longest` rows, one behind the other. A row is at base + (its number in the sequence + the
-// sequence's start) * stride. With the base moved back by `longest` rows that is {longest - length + row, start +
-// length}, and the extent of the row dimension ends the sequence (PlaceInPacked in fa3_schedule.cuh). No address below
-// the tensor is read. But loads fault where the moved base is not mapped: so says Dao-AILab/quack, which moves bases
-// for stores only, and so one call on an H200 ended, most likely.
-MappedTensor PackedTensor(MappedTensor t) {
-  t.batch = INT32_MAX;
-  t.strides.batch = t.strides.row;
-  t.address = reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(t.address) -
-                                            static_cast<uintptr_t>(t.rows * t.strides.row * t.element_bytes));
-  return t;
-}
-
-// Refuses strides that no tensor map has.
-void CheckStrides(const MappedTensor& t) {
-  const auto check = [&](const char* dimension, int64_t count, int64_t stride) {
-    constexpr int64_t kMost = int64_t{1} << 40;
-    if (count <= 1 || (stride > 0 && stride < kMost / t.element_bytes)) return;
-    throw data::UsageError(std::string("fa3: ") + t.name + " has a stride of " + std::to_string(stride) +
-                           " elements from one " + dimension + " to the next: TMA takes 8 to 2^39 - 8");
-  };
-  check("row", t.rows, t.strides.row);
-  check("head", t.heads, t.strides.head);
-  check("sequence", t.batch, t.strides.batch);
-}
-
-// Refuses packed Q, K or V without what PackedTensor steps over.
-void CheckFront(const MappedTensor& t) {
-  const int64_t needed = t.rows * t.strides.row * t.element_bytes, there = AllocatedBefore(t.address);
-  if (there >= needed) return;
-  throw data::UsageError(std::string("fa3: in front of packed ") + t.name + " lie " + std::to_string(there) +
-                         " bytes of its allocation: at least " + std::to_string(needed) + ", " +
-                         std::to_string(t.rows) + " rows, are expected");
-}
-
-// The map of a tensor that is stored.
-CUtensorMap StoreMap(MappedTensor t, int box_rows, bool packed) {
-  if (packed) t = PackedTensor(t);
-  CheckStrides(t);
-  return MakeTensorMap(t, box_rows);
-}
-CUtensorMap LoadMap(const MappedTensor& t, int box_rows, bool packed) {
-  if (packed) CheckFront(t);
-  return StoreMap(t, box_rows, packed);
+CUtensorMap MapOf(const MappedTensor& t, int box_rows, bool packed) {
+  return packed ? MakePackedMap(t, box_rows) : MakeUnpackedMap(t, box_rows);
 }
 
 // Of packed sequences: relative to where VisibleInSequence moves it.
@@ -156,13 +114,12 @@ fa3::Parameters ParametersOf(const data::Attention& a, const Tensors& t, void* w
     if (a.seqlen_k == 0) return MappedTensor{name, t.q, 2, a.batch, a.heads_kv, 1, a.head_dim, t.q_strides};
     return MappedTensor{name, address, 2, a.batch, a.heads_kv, a.seqlen_k, a.head_dim, strides};
   };
-  return {.q_map = LoadMap(of_rows("Q", t.q, rows.q), 64, packed),
-          .k_map = LoadMap(of_keys("K", t.k, t.k_strides), shape.Bc, packed),
-          .v_map = LoadMap(of_keys("V", t.v, t.v_strides), shape.Bc, packed),
-          .o_map = StoreMap(of_rows("O", t.o, rows.o), 16, packed),
+  return {.q_map = MapOf(of_rows("Q", t.q, rows.q), 64, packed),
+          .k_map = MapOf(of_keys("K", t.k, t.k_strides), shape.Bc, packed),
+          .v_map = MapOf(of_keys("V", t.v, t.v_strides), shape.Bc, packed),
+          .o_map = MapOf(of_rows("O", t.o, rows.o), 16, packed),
           .lse = t.lse,
           .seqlen_q = static_cast<int>(rows.per_head),
-          .seqlen_k = static_cast<int>(std::max<int64_t>(a.seqlen_k, 1)),
           .heads_q = DivisorOf(rows.heads),
           .group = DivisorOf(rows.group),
           .heads = static_cast<int>(rows.heads),
@@ -173,6 +130,7 @@ fa3::Parameters ParametersOf(const data::Attention& a, const Tensors& t, void* w
           .next_tile = CountsTiles(a) || packed ? static_cast<int*>(workspace) : nullptr,
           .cu_seqlens_q = t.cu_seqlens_q,
           .cu_seqlens_k = t.cu_seqlens_k,
+          .turns = packed ? kPackedTurns : 0,
           .bottom_right = a.mask.kind == data::Mask::Kind::kCausal || a.mask.kind == data::Mask::Kind::kWindow};
 }
 

@@ -54,7 +54,7 @@ class Producer {
 
   // Q is read once. K and V are read again by other blocks: without evict_last 0.7 % slower.
   __device__ void LoadQueries(const Work& work) {
-#pragma unroll
+#pragma unroll 1  // unrolled, the producer of three consumers spills
     for (int consumer = 0; consumer < C::kConsumers; ++consumer) {
       const QueryRing<C> ring = queries_.Neighbour(consumer);
       ring.WaitEmpty();
@@ -82,7 +82,7 @@ class Producer {
     MbarrierArriveExpect(barrier, C::kChunks * kChunkBytes);
 #pragma unroll
     for (int chunk = 0; chunk < C::kChunks; ++chunk) {
-      TmaLoad(to + chunk * kChunkBytes, map, barrier, policy, chunk * 64, row, head, batch);
+      TmaLoad(to + chunk * kChunkBytes, map, barrier, policy, chunk * 64, row, head, batch, p_.turns);
     }
   }
 

@@ -6,6 +6,7 @@
 
 #include "gpu/fa3_tile.cuh"
 #include "gpu/row_math.cuh"
+#include "gpu/tensor_map.h"
 #include "gpu/visible.cuh"
 
 namespace bitflash::gpu::fa3 {
@@ -70,7 +71,7 @@ __host__ __device__ constexpr int Limited(int offset) {
 struct Parameters {
   CUtensorMap q_map, k_map, v_map, o_map;  // boxes: 64 rows, Bc, Bc, 16
   float* lse;
-  int seqlen_q, seqlen_k;  // rows of a head, keys; of the longest sequence; at least 1, as in the maps
+  int seqlen_q;  // rows of a head; of the longest sequence
   Divisor heads_q, group;
   int heads;        // query heads of a sequence
   int query_step;   // 0: all rows of a tile are heads of one query, which see the same keys; otherwise 1
@@ -81,6 +82,7 @@ struct Parameters {
 
   // Sequences of different lengths, packed (Tensors::cu_seqlens_q): null or both.
   const int32_t *cu_seqlens_q, *cu_seqlens_k;
+  int turns;          // the maps' last coordinate: kPackedTurns, or 0
   bool bottom_right;  // `visible` is then that of sequences with as many keys as rows; otherwise of any
 };
 
@@ -107,15 +109,13 @@ struct Work {
   static constexpr int kNone = -1;
 };
 
-// Packed sequences are no tensor of [batch, heads, rows]: each starts behind the one before. Their maps have a row
-// dimension of the longest length, which ends where the sequence does when it is entered from behind, and as batch the
-// row at which the sequence ends (PackedTensor in fa3_forward.cu): row r of a sequence [start, start + length) is at
-// {longest - length + r, start + length}. So TMA itself reads zeros and writes nothing beyond the end of a sequence.
-__device__ __forceinline__ void PlaceInPacked(const int32_t* cu_seqlens, int sequence, int longest, int& length,
-                                              int& row, int& batch) {
+// Where a map of packed sequences has row 0 of one of them (MakePackedMap in tensor_map.h): so that TMA itself reads
+// zeros and writes nothing beyond its end.
+__device__ __forceinline__ void PlaceInPacked(const int32_t* cu_seqlens, int sequence, int& length, int& row,
+                                              int& batch) {
   batch = cu_seqlens[sequence + 1];
   length = batch - cu_seqlens[sequence];
-  row = longest - length;
+  row = kPackedRows - length;
 }
 
 // False when the tile has no rows.
@@ -133,10 +133,10 @@ __device__ __forceinline__ bool FindWork(const Parameters& p, int tile, Work& wo
   work.visible = p.visible;
   if (p.cu_seqlens_q != nullptr) {
     int length, shift;
-    PlaceInPacked(p.cu_seqlens_q, work.batch, p.seqlen_q, work.rows, shift, work.q_batch);
+    PlaceInPacked(p.cu_seqlens_q, work.batch, work.rows, shift, work.q_batch);
     work.q_row += shift;
     if (work.row0 >= work.rows) return false;
-    PlaceInPacked(p.cu_seqlens_k, work.batch, p.seqlen_k, length, work.k_row, work.k_batch);
+    PlaceInPacked(p.cu_seqlens_k, work.batch, length, work.k_row, work.k_batch);
     work.visible = VisibleInSequence(p, work.rows, length);
   }
   const int last_row = min(work.row0 + C::Br, work.rows) - 1;

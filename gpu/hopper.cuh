@@ -98,6 +98,15 @@ __device__ __forceinline__ void TmaLoad(uint32_t to, const CUtensorMap& map, uin
       "l"(&map), "r"(barrier), "r"(column), "r"(row), "r"(head), "r"(batch), "l"(policy)
       : "memory");
 }
+// The same for a map with a dimension more (MakePackedMap).
+__device__ __forceinline__ void TmaLoad(uint32_t to, const CUtensorMap& map, uint32_t barrier, uint64_t policy,
+                                        int column, int row, int head, int batch, int turns) {
+  asm volatile(
+      "cp.async.bulk.tensor.5d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
+      "[%0], [%1, {%3, %4, %5, %6, %7}], [%2], %8;" ::"r"(to),
+      "l"(&map), "r"(barrier), "r"(column), "r"(row), "r"(head), "r"(batch), "r"(turns), "l"(policy)
+      : "memory");
+}
 // The same for a map of whole rows (MakeRowsMap).
 __device__ __forceinline__ void TmaLoadRows(uint32_t to, const CUtensorMap& map, uint32_t barrier, uint64_t policy,
                                             int row, int head, int batch) {
@@ -114,6 +123,14 @@ __device__ __forceinline__ void TmaStore(const CUtensorMap& map, uint32_t from, 
       "cp.async.bulk.tensor.4d.global.shared::cta.bulk_group.L2::cache_hint [%0, {%2, %3, %4, %5}], [%1], %6;" ::"l"(
           &map),
       "r"(from), "r"(column), "r"(row), "r"(head), "r"(batch), "l"(policy)
+      : "memory");
+}
+__device__ __forceinline__ void TmaStore(const CUtensorMap& map, uint32_t from, uint64_t policy, int column, int row,
+                                         int head, int batch, int turns) {
+  asm volatile(
+      "cp.async.bulk.tensor.5d.global.shared::cta.bulk_group.L2::cache_hint [%0, {%2, %3, %4, %5, %6}], [%1], "
+      "%7;" ::"l"(&map),
+      "r"(from), "r"(column), "r"(row), "r"(head), "r"(batch), "r"(turns), "l"(policy)
       : "memory");
 }
 __device__ __forceinline__ void TmaStoreCommit() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }

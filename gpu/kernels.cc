@@ -78,25 +78,35 @@ bool Validate(const Kernel& kernel, const data::Attention& a, const Options& opt
     refuse("cu_seqlens_q and cu_seqlens_k are needed together");
   }
   if (t.seqlens_k != nullptr && t.cu_seqlens_k != nullptr) refuse("seqlens_k and cu_seqlens_k contradict each other");
-  const auto check = [&](const char* tensor, const void* address, const Strides& strides, int64_t elements) {
-    if (elements == 0) return;
+  // Sequences (or pages), heads and rows: how many there are and from where to where. Packed rows are of all sequences.
+  const bool packed = t.cu_seqlens_q != nullptr;
+  const auto check = [&](const char* tensor, const void* address, const Strides& strides, int64_t heads, int64_t rows,
+                         int64_t pages, bool written) {
+    if (a.batch * heads * rows == 0) return;
     if (address == nullptr) refuse(std::string(tensor) + " has no address");
     if (reinterpret_cast<uintptr_t>(address) % 16 != 0) {
       std::array<char, 32> text;
       std::snprintf(text.data(), text.size(), "%p", address);
       refuse(std::string(tensor) + " is at " + text.data() + ": a multiple of 16 bytes is needed");
     }
-    for (const int64_t stride : {strides.batch, strides.head, strides.row}) {
-      if (stride % 8 != 0) {
-        refuse(std::string(tensor) + " has a stride of " + std::to_string(stride) +
-               " elements: a multiple of 8 (16 bytes) is needed");
-      }
-    }
+    const auto check_stride = [&](const char* dimension, int64_t count, int64_t stride, bool is_used = false) {
+      if (count <= 1 && !is_used) return;
+      const std::string which = std::string(tensor) + " has a stride of " + std::to_string(stride) +
+                                " elements from one " + dimension + " to the next: ";
+      if (stride % 8 != 0) refuse(which + "a multiple of 8 (16 bytes) is needed");
+      if (written && stride == 0) refuse(which + "what is written may not overlap");
+    };
+    check_stride(pages > 0 ? "page" : "sequence", packed ? 1 : pages > 0 ? 2 : a.batch, strides.batch);
+    check_stride("head", heads, strides.head);
+    // Without TMA, addresses are also computed for rows that are not there.
+    check_stride("row", pages > 0 ? options.page_size : packed ? a.batch * rows : rows, strides.row,
+                 !kernel.hopper_only && !written);
   };
-  check("Q", t.q, t.q_strides, a.q_bytes());
-  check("K", t.k, t.k_strides, a.k_bytes());
-  check("V", t.v, t.v_strides, a.v_bytes());
-  check("O", t.o, t.o_strides, a.o_bytes());
+  const int64_t pages = options.page_size > 0 ? t.pages_per_sequence : 0;
+  check("Q", t.q, t.q_strides, a.heads_q, a.seqlen_q, 0, false);
+  check("K", t.k, t.k_strides, a.heads_kv, a.seqlen_k, pages, false);
+  check("V", t.v, t.v_strides, a.heads_kv, a.seqlen_k, pages, false);
+  check("O", t.o, t.o_strides, a.heads_q, a.seqlen_q, 0, true);
   if (options.page_size != 0 && t.block_table == nullptr && a.seqlen_k > 0) {
     refuse("pages of " + std::to_string(options.page_size) + " keys, but no block table");
   }

@@ -1,9 +1,11 @@
 // The CUDA kernels, each the twin of the simulated kernel of the same name (sim/kernels/), and how they are called.
 //
 // Limits of all of them: fp16 or bf16 in and out; head_dim = head_dim_v, one of 64, 96, 128, 192, 256; no softcap; no V
-// in K; compute capability 8.0 or newer (Kernel::hopper_only: 9.0). Pointers and strides are multiples of 16 bytes.
-// Offsets are 64-bit: a tensor may have more than 2^31 elements. Masks as data/mask.h. O of a row that sees no key is
-// +0, its LSE -inf.
+// in K; compute capability 8.0 or newer (Kernel::hopper_only: 9.0). Pointers and strides are multiples of 16 bytes (the
+// strides of one sequence, one head and, for fa3, one row may be anything); strides of Q, K and V may be 0, so that all
+// heads or sequences share what lies there. What fa3, and standard on compute capability 9.0, read and write by TMA has
+// strides from 0 to below 2^40 bytes, packed rows below 2^35. Offsets are 64-bit: a tensor may have more than 2^31
+// elements. Masks as data/mask.h. O of a row that sees no key is +0, its LSE -inf.
 #ifndef BITFLASH_GPU_KERNELS_H_
 #define BITFLASH_GPU_KERNELS_H_
 
@@ -46,8 +48,7 @@ struct Tensors {
   // fa3 only. Where each sequence starts, [batch + 1], device memory, non-decreasing from 0: Q and O are then
   // [total_q, heads_q, head_dim], K and V [total_k, heads_kv, head_dim] (strides.batch unused), attention.seqlen_q /
   // seqlen_k are the longest sequence's; LSE stays [batch, heads_q, seqlen_q] and rows beyond a sequence are not
-  // written. In front of Q lie seqlen_q rows of the same allocation, in front of K and V seqlen_k: nothing of them is
-  // read, but TMA faults where they are not mapped (fa3_forward.cu, PackedTensor). UsageError without them.
+  // written. Nothing of a neighbour, in front of a tensor or behind it is read.
   const int32_t* cu_seqlens_q = nullptr;
   const int32_t* cu_seqlens_k = nullptr;
 };

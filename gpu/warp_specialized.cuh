@@ -89,17 +89,17 @@ __device__ __forceinline__ void StageRows(uint32_t to, int chunk_stride, const f
   }
 }
 
-// Writes those 16 rows and kColumns columns to global memory.
-template <class E, int kColumns>
+// Writes those 16 rows and kColumns columns to global memory. `turns` as in TmaStore, for a map that has them.
+template <class E, int kColumns, class... Turns>
 __device__ __forceinline__ void StoreRows(const CUtensorMap& map, uint32_t from, int chunk_stride, uint64_t policy,
-                                          int column, int row, int head, int batch) {
+                                          int column, int row, int head, int batch, Turns... turns) {
   constexpr int kChunk = 128 / sizeof(E);
   ProxyFence();
   __syncwarp();
   if (threadIdx.x % 32 == 0) {
 #pragma unroll
     for (int c = 0; c < kColumns / kChunk; ++c) {
-      TmaStore(map, from + c * chunk_stride, policy, column + c * kChunk, row, head, batch);
+      TmaStore(map, from + c * chunk_stride, policy, column + c * kChunk, row, head, batch, turns...);
     }
     TmaStoreCommit();
   }

@@ -154,8 +154,7 @@ def bench_packed(library, rounds, sensors):
     rows = []
     for heads, heads_kv, d, dtype, causal, lengths in PACKED:
         starts = [sum(lengths[:n]) for n in range(len(lengths) + 1)]
-        # fa3 wants as many rows of the allocation in front as the longest sequence has (gpu/kernels.h).
-        normal = lambda heads: torch.randn(max(lengths) + starts[-1], heads, d, device="cuda", dtype=dtype)[max(lengths):]
+        normal = lambda heads: torch.randn(starts[-1], heads, d, device="cuda", dtype=dtype)
         q, k, v = normal(heads), normal(heads_kv), normal(heads_kv)
         cu = torch.tensor(starts, dtype=torch.int32, device="cuda")
         flash = lambda: torch.ops.aten._flash_attention_forward(q, k, v, cu, cu, max(lengths), max(lengths), 0.0, causal,

@@ -75,11 +75,10 @@ DeviceCall::DeviceCall(const Call& call, const Inputs& inputs, Stream& stream)
   } else if (!call.lengths.empty()) {
     lengths_buffer_ = gpu::Upload(stream, std::vector<int32_t>(call.lengths.begin(), call.lengths.end()));
   }
-  // What fa3 wants mapped in front of packed tensors.
-  q_ = call.packed() ? MakeGuarded(1, a.heads_q, starts_q_.back(), a.head_dim, call.layout, a.seqlen_q)
+  q_ = call.packed() ? MakeGuarded(1, a.heads_q, starts_q_.back(), a.head_dim, call.layout)
                      : MakeGuarded(a.batch, a.heads_q, a.seqlen_q, a.head_dim, call.layout);
   o_ = q_;
-  k_ = MakeGuarded(matrices, a.heads_kv, rows, a.head_dim, call.layout, call.packed() ? a.seqlen_k : 0);
+  k_ = MakeGuarded(matrices, a.heads_kv, rows, a.head_dim, call.layout);
   v_ = k_;
   q_buffer_ = Upload(q_, inputs.q, false);
   k_buffer_ = Upload(k_, inputs.k, true);

@@ -2,7 +2,7 @@
 
 namespace bitflash::gpu {
 
-Guarded MakeGuarded(int64_t batch, int64_t heads, int64_t rows, int64_t columns, Layout layout, int64_t front_rows) {
+Guarded MakeGuarded(int64_t batch, int64_t heads, int64_t rows, int64_t columns, Layout layout) {
   constexpr int64_t kPad = 8;  // elements, 16 bytes
   Guarded g;
   Strides& strides = g.strides;
@@ -27,8 +27,6 @@ Guarded MakeGuarded(int64_t batch, int64_t heads, int64_t rows, int64_t columns,
       g.elements = g.offset + batch * strides.batch;
       break;
   }
-  g.offset += front_rows * strides.row;
-  g.elements += front_rows * strides.row;
   return g;
 }
 

@@ -27,8 +27,7 @@ struct Guarded {
   int64_t elements = 0;  // with all guards
 };
 
-// With `front_rows` more in front of it.
-Guarded MakeGuarded(int64_t batch, int64_t heads, int64_t rows, int64_t columns, Layout layout, int64_t front_rows = 0);
+Guarded MakeGuarded(int64_t batch, int64_t heads, int64_t rows, int64_t columns, Layout layout);
 
 }  // namespace bitflash::gpu
 

@@ -6,6 +6,7 @@
 
 #include "data/error.h"
 #include "sim/ceil_div.h"
+#include "verify/cli/length_flags.h"
 #include "verify/cli/suggest.h"
 #include "verify/cli/text.h"
 
@@ -64,19 +65,17 @@ Json DeviceJson(const gpu::Device& device) {
 
 std::string PagesText(const DevicePlan& plan) {
   if (plan.options.page_size == 0) return "";
-  return fmt::format("K and V in {} pages of {} keys, scattered over the pool",
-                     plan.attention.batch * sim::CeilDiv(plan.attention.seqlen_k, plan.options.page_size),
-                     plan.options.page_size);
+  int64_t pages = 0;
+  for (int64_t b = 0; b < plan.attention.batch; ++b) {
+    const int64_t keys = plan.keys.empty() ? plan.attention.seqlen_k : plan.keys[static_cast<size_t>(b)];
+    pages += sim::CeilDiv(keys, plan.options.page_size);
+  }
+  return fmt::format("K and V in {} pages of {} keys, scattered over the pool", pages, plan.options.page_size);
 }
 
 std::string SequencesText(const DevicePlan& plan) {
-  if (plan.queries.empty()) return "";
-  constexpr size_t kShown = 6;
-  std::string text = "packed";
-  for (size_t b = 0; b < std::min(kShown, plan.queries.size()); ++b)
-    text += fmt::format(", {} x {}", plan.queries[b], plan.keys[b]);
-  if (plan.queries.size() > kShown) text += fmt::format(" and {} more", plan.queries.size() - kShown);
-  return text;
+  if (plan.keys.empty()) return "";
+  return (plan.packed() ? "packed, " : "padded, ") + LengthsText(plan.attention, {plan.queries, plan.keys});
 }
 
 }  // namespace bitflash::verify

@@ -32,7 +32,8 @@ Json DeviceJson(const gpu::Device& device);
 // "K and V in 12 pages of 16 keys, scattered over the pool"; empty for a contiguous cache.
 std::string PagesText(const DevicePlan& plan);
 
-// "packed, 200 x 257, 1 x 300" queries and keys, the first few; empty where all sequences have the problem's lengths.
+// "packed, 200 x 257, 1 x 300" queries and keys, the first few, or "padded, ..."; empty where all sequences have the
+// problem's lengths.
 std::string SequencesText(const DevicePlan& plan);
 
 }  // namespace bitflash::verify

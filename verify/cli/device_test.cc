@@ -121,6 +121,46 @@ TEST_CASE("a saved case with sequences of several lengths: packed for fa3, refus
   }
 }
 
+TEST_CASE("--seqlens-q and --seqlens-k: each kernel in the form that it has for them") {
+  const CliProblem problems[] = {
+      {"fa3", "--heads-q 6 --heads-kv 2 --head-dim 128 --seqlens-q 200,1,129,0 --seqlens-k 257,300,0,64 --causal"},
+      {"fa3",
+       "--heads-q 4 --heads-kv 2 --head-dim 64 --seqlens-q 1,130,70 --seqlens-k 500,130,1 --mask 'window(60,0)'"},
+      {"fa3", "--heads-q 4 --head-dim 256 --seqlen-q 33 --seqlens-k 0,100,65 --heads 1:3"},
+      {"split-kv", "--heads-q 8 --heads-kv 2 --head-dim 128 --seqlen-q 1 --seqlens-k 3001,0,17,1024"},
+      {"split-kv", "--heads-q 8 --heads-kv 2 --head-dim 64 --seqlen-q 3 --seqlens-k 900,1300 --causal --splits 4"},
+      {"split-kv", "--heads-q 4 --heads-kv 1 --head-dim 128 --seqlen-q 1 --seqlens-k 700,33,0 --page-size 16"}};
+  for (const CliProblem& problem : problems) {
+    if (!Exists(problem.kernel)) continue;
+    const TemporaryFolder folder;
+    const std::string flags = std::string(" --kernel ") + problem.kernel + " " + problem.flags;
+    const Finished verified = Bitflash("verify --quiet --device cuda --json=v.json" + flags, folder);
+    CAPTURE(verified.out);
+    CAPTURE(verified.err);
+    CHECK(verified.exit_code == 0);
+    CHECK(verified.out.find("\nRESULT pass=1 fail=0 undecided=0\n") != std::string::npos);
+    CHECK(verified.out.find("\nsequences    ") != std::string::npos);
+    if (verified.exit_code > 1) continue;
+    const Json json = Json::parse(ReadText(folder.path() + "/v.json"));
+    for (const std::string& error : CheckSchema(json, BITFLASH_SOURCE_DIR "/verify/schemas/verify.schema.json")) {
+      FAIL_CHECK(error);
+    }
+    const Finished ran = Bitflash("run --quiet --device cuda --json" + flags, folder);
+    CAPTURE(ran.err);
+    CHECK(ran.exit_code == 0);
+    if (ran.exit_code == 0) CHECK(Json::parse(ran.out)["lengths"] == json["lengths"]);
+  }
+  const TemporaryFolder folder;
+  for (const char* kernel : {"fa2", "standard", "split-kv"}) {
+    const Finished refused = Bitflash(std::string("run --device cuda --heads-q 2 --head-dim 64 --seqlens-q 3,4 "
+                                                  "--seqlen-k 9 --kernel ") +
+                                          kernel,
+                                      folder);
+    CHECK(refused.exit_code == 2);
+    CHECK(refused.err.find("sequences of several lengths are taken by fa3") != std::string::npos);
+  }
+}
+
 TEST_CASE("run on the device and run in the simulator write the same files") {
   for (const gpu::Kernel& kernel : CudaKernels()) {
     if (!RunsHere(kernel)) continue;

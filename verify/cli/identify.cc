@@ -127,6 +127,10 @@ ExitCode Identify(const Arguments& arguments) {
   if (input_flags.FromFiles()) {
     files = ReadInputs(input_flags, workload_flags);
     features.seed = false;
+    if (files->lengths.ragged()) {
+      throw UsageError(fmt::format("{} has sequences of several lengths: identify takes sequences of one length",
+                                   Printable(Join(files->paths))));
+    }
   }
   const Workload workload = ResolveWorkload(workload_flags, features);
   for (const std::string& note : workload.notes) output.Note(note);
@@ -137,16 +141,17 @@ ExitCode Identify(const Arguments& arguments) {
   problem.attention = a;
   problem.q = inputs.q, problem.k = inputs.k, problem.v = inputs.v;
   const Outputs outputs = ToOutputs(observed, a);
+  const std::string from = files ? Join(files->paths) : fmt::format("{}, seed {}", Name(distribution), workload.seed);
+  const std::string command = ReplayCommand(arguments, recipe_path.value_or("FILE.json"));
 
-  IdentifyResult result{
-      .workload = workload,
-      .found = {},
-      .inputs = files ? Join(files->paths) : fmt::format("{}, seed {}", Name(distribution), workload.seed),
-      .outputs = Join(observed.paths),
-      .has_lse = outputs.lse.has_value(),
-      .recipe_path = recipe_path,
-      .command = ReplayCommand(arguments, recipe_path.value_or("FILE.json")),
-      .threads = omp_get_max_threads()};
+  IdentifyResult result{.workload = workload,
+                        .found = {},
+                        .inputs = from,
+                        .outputs = Join(observed.paths),
+                        .has_lse = outputs.lse.has_value(),
+                        .recipe_path = recipe_path,
+                        .command = command,
+                        .threads = omp_get_max_threads()};
   const Stopwatch watch;
   {
     constexpr int64_t kSteps = 1000;

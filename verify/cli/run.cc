@@ -18,6 +18,7 @@
 #include "verify/cli/suggest.h"
 #include "verify/cli/text.h"
 #include "verify/device/device_run.h"
+#include "verify/stopwatch.h"
 
 namespace bitflash::verify {
 namespace {
@@ -80,8 +81,32 @@ void FromSimulation(RunResult& result, const Output& output, const KernelInputs&
   result.seconds = timed.seconds;
 }
 
+// Every sequence by itself.
+void FromRaggedSimulation(RunResult& result, const KernelInputs& inputs) {
+  const Stopwatch stopwatch;
+  OutputPair outputs =
+      SimulateSequences(result.kernel, result.heads, result.tiling, result.workload.gpu.arch, inputs, result.lengths);
+  result.seconds = stopwatch.seconds();
+  result.o = std::move(outputs.o);
+  result.lse = std::move(outputs.lse);
+  result.hashes = HashHeads(result.o, result.lse, result.heads.begin);
+}
+
+// Whole tiles of all sequences.
+int64_t MultiplyAdds(const RunResult& result, const Attention& attention) {
+  if (!result.lengths.ragged())
+    return sim::CountKernel(result.kernel, attention, result.tiling, result.workload.gpu).total.matrix_flops / 2;
+  int64_t sum = 0;
+  for (int64_t b = 0; b < attention.batch; ++b) {
+    const Attention one = SequenceOf(attention, result.lengths, b);
+    if (one.seqlen_q == 0) continue;
+    sum += sim::CountKernel(result.kernel, one, result.tiling, result.workload.gpu).total.matrix_flops / 2;
+  }
+  return sum;
+}
+
 // The whole problem runs, whichever heads are asked for. Twice, because the first run also loads the code.
-void FromDevice(RunResult& result, const DevicePlan& plan, const KernelInputs& inputs, const sim::Count& count) {
+void FromDevice(RunResult& result, const DevicePlan& plan, const KernelInputs& inputs) {
   RunOnDevice(plan, inputs, 2, [&](DeviceOutputs outputs) {
     result.o = outputs.o.Slice(1, result.heads.begin, result.heads.end).Contiguous();
     result.lse = outputs.lse.Slice(1, result.heads.begin, result.heads.end).Contiguous();
@@ -89,7 +114,7 @@ void FromDevice(RunResult& result, const DevicePlan& plan, const KernelInputs& i
   });
   result.hashes = HashHeads(result.o, result.lse, result.heads.begin);
   for (const std::string_view launch : plan.kernel->launches) result.launches.emplace_back(launch);
-  result.multiply_adds = count.total.matrix_flops / 2;
+  result.multiply_adds = MultiplyAdds(result, result.workload.attention());
 }
 
 std::string InputText(const std::optional<FileInputs>& files, data::Distribution distribution, uint64_t seed) {
@@ -98,14 +123,16 @@ std::string InputText(const std::optional<FileInputs>& files, data::Distribution
 
 // A kernel of the CPU, with the flags that all kernels take.
 ExitCode RunCpu(const CpuKernel& kernel, Output& output, const Workload& workload, const HeadSubset& heads,
-                const std::optional<FileInputs>& files, data::Distribution distribution, const OutputPaths& paths) {
+                const Lengths& lengths, const std::optional<FileInputs>& files, data::Distribution distribution,
+                const OutputPaths& paths) {
   for (const std::string& note : workload.notes) output.Note(note);
   RequireTaken(kernel, workload.attention());
   CpuRunResult result{.workload = workload,
                       .kernel = kernel,
                       .heads = heads,
                       .inputs = InputText(files, distribution, workload.seed),
-                      .threads = omp_get_max_threads()};
+                      .threads = omp_get_max_threads(),
+                      .lengths = lengths};
   RunOnCpu(result, files ? SelectInputs(*files, workload.attention(), heads)
                          : GenerateInputs(workload.attention(), heads, distribution, workload.seed));
   Write(result, paths);
@@ -135,16 +162,22 @@ ExitCode Run(const Arguments& arguments) {
         "inputs from a file, which also says the shapes"},
        {"bitflash run --kernel fa2 --device cuda --heads-q 8 --head-dim 128 --seqlen 1024 --causal --out o.npy",
         "the CUDA kernel on the GPU in this machine; exit code 5 when there is none"},
+       {"bitflash run --kernel fa3 --device cuda --heads-q 8 --head-dim 128 --seqlens-q 200,1,64 --seqlens-k "
+        "200,500,64 "
+        "--causal",
+        "sequences of several lengths, packed one behind the other; without --device simulated, each by itself"},
        {"bitflash run --kernel cpu-simd --heads-q 8 --head-dim 64 --seqlen 512 --causal --dtype fp32 --out o.npy",
         "the attention kernel of this machine's CPU: its time, and its O in fp32"},
        {"bitflash run --recipe found.json --in qkv.safetensors --out o.npy", "a recipe that bitflash identify found"}});
   WorkloadFlags workload_flags;
+  LengthFlags length_flags;
   InputFlags input_flags;
   OutputFlags output_flags;
   OutputPaths paths;
   std::optional<std::string> heads_text, device_text, recipe_path;
   const WorkloadFeatures features{.seed = true, .cpu_kernels = true};
   AddWorkloadFlags(line, workload_flags, features);
+  AddLengthFlags(line, length_flags);
   AddInputFlags(line, input_flags);
   line.Group("Kernel");
   AddRecipeFlag(line, recipe_path);
@@ -169,6 +202,7 @@ ExitCode Run(const Arguments& arguments) {
     files = ReadInputs(input_flags, workload_flags);
     needed.seed = false;
   }
+  const Lengths lengths = LengthsOf(length_flags, files, workload_flags);
   const CpuKernel* cpu_kernel = NamedCpuKernel(workload_flags);
   if (cpu_kernel != nullptr) {
     if (kind == DeviceKind::kCuda) {
@@ -181,8 +215,9 @@ ExitCode Run(const Arguments& arguments) {
     }
     RefuseSimulationFlags(*cpu_kernel, workload_flags);
     const Workload workload = ResolveWorkload(workload_flags, WithoutSimulation(needed));
-    return RunCpu(*cpu_kernel, output, workload, ParseHeads(heads_text, workload.attention()), files, distribution,
-                  paths);
+    RequireFitting(lengths, workload.attention());
+    return RunCpu(*cpu_kernel, output, workload, ParseHeads(heads_text, workload.attention()), lengths, files,
+                  distribution, paths);
   }
   const std::optional<RecipeFile> recipe = ReadRecipe(recipe_path, workload_flags);
   if (recipe && kind == DeviceKind::kCuda) throw UsageError("--recipe contradicts --device cuda: it is simulated");
@@ -190,6 +225,7 @@ ExitCode Run(const Arguments& arguments) {
   if (workload.kernels.size() != 1) throw UsageError("--kernel: run takes one kernel at a time");
   if (recipe) RequireArchitecture(*recipe, workload.gpu);
   const sim::Kernel& kernel = recipe ? recipe->kernel : *workload.kernels.front();
+  RequireFitting(lengths, workload.attention());
   const HeadSubset heads = ParseHeads(heads_text, workload.attention());
   std::optional<gpu::Device> device;
   std::optional<DevicePlan> plan;
@@ -197,9 +233,11 @@ ExitCode Run(const Arguments& arguments) {
     // What is wrong with the command line first, what this machine lacks last.
     const gpu::Kernel& cuda_kernel = FindTwin(CudaKernels(), kernel.name);
     RequireTaken(cuda_kernel, workload.attention());
+    if (lengths.ragged()) RequireRaggedTaken(cuda_kernel, workload.attention(), lengths.queries);
     device = CurrentCudaDevice();
     workload = ResolveForDevice(workload_flags, needed, *device);
     plan = PlanDevice(cuda_kernel, kernel, workload.attention(), workload.gpu, ChoiceFor(workload, kernel));
+    if (lengths.ragged()) SetLengths(*plan, lengths.queries, lengths.keys);
     if (const std::string pages = PagesText(*plan); !pages.empty()) workload.notes.push_back(pages);
   }
   for (const std::string& note : workload.notes) output.Note(note);
@@ -218,6 +256,7 @@ ExitCode Run(const Arguments& arguments) {
                    .heads = heads,
                    .inputs = InputText(files, distribution, workload.seed),
                    .device = device,
+                   .lengths = lengths,
                    .has_lse = WritesLse(count),
                    .threads = omp_get_max_threads()};
 
@@ -225,7 +264,11 @@ ExitCode Run(const Arguments& arguments) {
   const KernelInputs inputs =
       files ? SelectInputs(*files, attention, needs) : GenerateInputs(attention, needs, distribution, workload.seed);
   if (plan) {
-    FromDevice(result, *plan, inputs, count);
+    FromDevice(result, *plan, inputs);
+  } else if (lengths.ragged()) {
+    FromRaggedSimulation(result, inputs);
+    for (const auto& launch : count.launches) result.launches.push_back(launch.name);
+    result.multiply_adds = MultiplyAdds(result, heads.attention);
   } else {
     FromSimulation(result, output, inputs);
   }

@@ -32,11 +32,7 @@ double PerSecond(const CpuRunResult& r) { return r.seconds > 0 ? static_cast<dou
 }  // namespace
 
 void RunOnCpu(CpuRunResult& r, const KernelInputs& inputs) {
-  Problem problem;
-  problem.attention = r.heads.attention;
-  problem.q = inputs.q.Contiguous();
-  problem.k = inputs.k.Contiguous();
-  if (!problem.attention.v_is_in_k) problem.v = inputs.v.Contiguous();
+  const Problem problem = ProblemOf(r.heads.attention, inputs, r.lengths);
   Outputs outputs;
   r.seconds = std::numeric_limits<double>::infinity();
   double spent = 0;
@@ -54,7 +50,11 @@ void RunOnCpu(CpuRunResult& r, const KernelInputs& inputs) {
   r.hashes = HashHeads(r.o, r.lse, r.heads.begin);
   // As simulated kernels write it: patterns.
   if (r.o.type().bytes() == 2) r.o = r.o.View(data::ElementType::Unsigned(2));
-  r.multiply_adds = VisiblePairs(problem.attention) * (problem.attention.head_dim + problem.attention.head_dim_v);
+  r.multiply_adds = 0;
+  for (int64_t b = 0; b < problem.attention.batch; ++b) {
+    r.multiply_adds += VisiblePairs(SequenceOf(problem.attention, r.lengths, b)) *
+                       (problem.attention.head_dim + problem.attention.head_dim_v);
+  }
 }
 
 Json RunJson(const CpuRunResult& r) {
@@ -72,6 +72,7 @@ Json RunJson(const CpuRunResult& r) {
                {"recipe", nullptr},
                {"tensor_core", nullptr},
                {"problem", ProblemJson(r.workload.attention())},
+               {"lengths", LengthsJson(r.workload.attention(), r.lengths)},
                {"tiling", nullptr},
                {"inputs", r.inputs},
                {"assumed", r.workload.assumed},
@@ -91,6 +92,7 @@ std::string RunText(const CpuRunResult& r, bool color) {
   std::string text = fmt::format("{} on the CPU of this machine, not simulated: {}\n",
                                  Paint(r.kernel.name, Colour::kBold, color), r.kernel.title);
   text += fmt::format("problem      {}\n", data::ToString(r.workload.attention()));
+  if (r.lengths.ragged()) text += fmt::format("sequences    {}\n", LengthsText(r.workload.attention(), r.lengths));
   text += fmt::format("inputs       {}\n", Printable(r.inputs));
   for (const std::string& assumed : r.workload.assumed) text += fmt::format("assumed      {}\n", Printable(assumed));
   text += HashesText(r.hashes, true, color);

@@ -18,6 +18,7 @@ struct CpuRunResult {
   HeadSubset heads;
   std::string inputs;
   int threads = 1;
+  Lengths lengths = {};
 
   data::Tensor o, lse;  // of the heads: 16-bit patterns or fp32 [batch, heads, seqlen_q, head_dim_v], fp32
   std::vector<HeadHash> hashes;

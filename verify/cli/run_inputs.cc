@@ -16,6 +16,22 @@ using data::InputError;
 using data::Tensor;
 using data::UsageError;
 
+// Lengths of sequences, [batch] i64; empty where the file has none.
+std::vector<int64_t> LengthsIn(const data::TensorFile& file, const char* name, const std::string& path) {
+  const auto found = file.tensors.find(name);
+  if (found == file.tensors.end()) return {};
+  const Tensor lengths = found->second.Contiguous();
+  if (lengths.type() != data::ElementType::Signed(8) || lengths.dimensions() != 1) {
+    throw InputError(fmt::format("{}: {} is {} {}: expected i64 [batch]", Printable(path), name, Name(lengths.type()),
+                                 data::ShapeString(lengths.shape())));
+  }
+  const auto elements = lengths.Elements<int64_t>();
+  for (const int64_t length : elements) {
+    if (length < 0) throw InputError(fmt::format("{}: {} has a length of {}", Printable(path), name, length));
+  }
+  return {elements.begin(), elements.end()};
+}
+
 // A tensor of four dimensions as the file has it.
 void Require4d(const Tensor& tensor, std::string_view name, std::string_view path) {
   if (tensor.dimensions() == 4) return;
@@ -100,6 +116,7 @@ FileInputs ReadInputs(const InputFlags& flags, WorkloadFlags& workload) {
     inputs.q = named("q");
     inputs.k = named("k");
     if (file.tensors.count("v")) inputs.v = named("v");
+    inputs.lengths = {LengthsIn(file, "seqlens_q", *flags.in), LengthsIn(file, "seqlens_k", *flags.in)};
   } else {
     for (const auto* path : {&flags.q, &flags.k, &flags.v}) {
       if (*path) inputs.paths.push_back(**path);
@@ -127,6 +144,15 @@ FileInputs ReadInputs(const InputFlags& flags, WorkloadFlags& workload) {
   }
   if (const auto format = inputs.q.type().format()) Fill(workload.dtype, std::string(data::Name(*format)));
   return inputs;
+}
+
+Lengths LengthsOf(const LengthFlags& flags, const std::optional<FileInputs>& files, WorkloadFlags& workload) {
+  if (!files || !files->lengths.ragged()) return ParseLengths(flags, workload);
+  if (flags.any()) {
+    throw UsageError(fmt::format("{} contradicts {}, which says the lengths of its sequences",
+                                 flags.q ? "--seqlens-q" : "--seqlens-k", Printable(Join(files->paths))));
+  }
+  return files->lengths;
 }
 
 KernelInputs SelectInputs(const FileInputs& files, const data::Attention& a, const HeadSubset& heads) {

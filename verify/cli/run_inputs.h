@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "verify/cli/length_flags.h"
 #include "verify/cli/workload.h"
 #include "verify/subjects/simulate.h"
 
@@ -25,12 +26,16 @@ struct FileInputs {
   std::vector<std::string> paths;
   data::Tensor q, k;
   std::optional<data::Tensor> v;
+  Lengths lengths;  // tensors seqlens_q and seqlens_k, as a saved case has them
 };
 
 // Reads the files and fills in the workload flags that the files answer and the user left open: the shapes, the type
 // when the files say it, and the mask and scale that `gen` noted in a .safetensors file. Throws UsageError for flags
 // that contradict files, InputError.
 FileInputs ReadInputs(const InputFlags& flags, WorkloadFlags& workload);
+
+// What the flags say, else the file. Throws UsageError where both do, and as ParseLengths.
+Lengths LengthsOf(const LengthFlags& flags, const std::optional<FileInputs>& files, WorkloadFlags& workload);
 
 // The heads of the subset. Throws InputError that names the tensor whose shape or type is not the problem's.
 KernelInputs SelectInputs(const FileInputs& files, const data::Attention& attention, const HeadSubset& heads);

@@ -66,6 +66,7 @@ Json RunJson(const RunResult& r) {
           {"recipe", r.kernel.recipe.name},
           {"tensor_core", ToString(r.core)},
           {"problem", ProblemJson(r.workload.attention())},
+          {"lengths", LengthsJson(r.workload.attention(), r.lengths)},
           {"tiling", TilingJson(r.tiling)},
           {"inputs", r.inputs},
           {"assumed", r.workload.assumed},
@@ -85,6 +86,7 @@ std::string RunText(const RunResult& r, bool color) {
   std::string text = r.device ? fmt::format("{}, the CUDA kernel, on {}\n", name, Printable(DeviceText(*r.device)))
                               : fmt::format("{} on {} ({})\n", name, r.workload.gpu.title, r.workload.gpu.arch);
   text += fmt::format("problem      {}\n", data::ToString(r.workload.attention()));
+  if (r.lengths.ragged()) text += fmt::format("sequences    {}\n", LengthsText(r.workload.attention(), r.lengths));
   if (!SameChoices(r.kernel.recipe, sim::FindKernel(r.kernel.name).recipe)) {
     text += fmt::format("recipe       {}\n", Printable(r.kernel.recipe.name));
   }

@@ -8,6 +8,7 @@
 
 #include "gpu/device.h"
 #include "sim/tensor_core.h"
+#include "verify/cli/length_flags.h"
 #include "verify/cli/output.h"
 #include "verify/cli/workload.h"
 #include "verify/subjects/simulate.h"
@@ -27,6 +28,7 @@ struct RunResult {
   HeadSubset heads;
   std::string inputs;                 // "hash-normal, seed 7" or the files
   std::optional<gpu::Device> device;  // empty: simulated
+  Lengths lengths;
   bool has_lse = true;                // the kernel writes LSE
   int threads = 1;
 

@@ -48,6 +48,9 @@ void RefuseContradictions(const VerifyFlags& flags, bool tensors) {
   if (flags.recipe && (flags.fault || flags.device)) {
     throw UsageError("--recipe contradicts --fault and --device: it says which bits a kernel should give");
   }
+  if (flags.lengths.any() && !flags.device) {
+    throw UsageError("--seqlens-q and --seqlens-k need --device cuda: tensors and saved cases say theirs themselves");
+  }
   if ((flags.heads || flags.runs) && !flags.device) throw UsageError("--heads and --repeat need --device cuda");
   if ((flags.init || flags.timeout) && !flags.plugin) throw UsageError("--init and --timeout need --plugin");
   if (flags.device && (flags.junit || flags.github || flags.save || flags.cases || flags.pairs || flags.witness)) {

@@ -29,12 +29,12 @@ using data::UsageError;
 constexpr int64_t kMostRuns = 1000;
 
 // Everything that can be wrong with the command line is said before anything runs.
-void Plan(VerifyResult& result, const Problem* problem) {
+void Plan(VerifyResult& result) {
   for (KernelVerdict& v : result.kernels) {
     const Attention& attention = result.workload.attention();
     v.plan = PlanDevice(FindTwin(CudaKernels(), v.kernel->name), *v.kernel, attention, result.workload.gpu,
                         ChoiceFor(result.workload, *v.kernel));
-    if (problem != nullptr && problem->ragged()) PackSequences(*v.plan, *problem);
+    if (result.lengths.ragged()) SetLengths(*v.plan, result.lengths.queries, result.lengths.keys);
     sim::CountKernel(*v.kernel, attention, v.plan->tiling, result.workload.gpu);  // refuses what the twin does not take
   }
 }
@@ -52,6 +52,7 @@ KernelInputs OfHeads(const KernelInputs& whole, const HeadSubset& heads) {
 // A saved case, which `bitflash verify` has for kernels of any kind, as one for the CUDA kernels.
 Problem ReadProblem(const VerifyFlags& flags) {
   RefuseProblemFlags(flags);
+  if (flags.lengths.any()) throw UsageError("--seqlens-q and --seqlens-k contradict --case: it says the lengths");
   Problem problem = ReadCaseInput(FilesOf(flags), HintsOf(flags)).saved.problem;
   RequireSameShape(flags.workload, problem.attention);
   if (!problem.sinks.empty()) throw UsageError("--case: the CUDA kernels take no attention sinks");
@@ -61,25 +62,24 @@ Problem ReadProblem(const VerifyFlags& flags) {
   return problem;
 }
 
-// What the twin gives: for the heads asked for, or for every sequence of a ragged problem alone.
-OutputPair Twin(KernelVerdict& v, const VerifyResult& result, const KernelInputs& inputs, const Problem* problem,
-                const Output& output) {
+// What the twin gives for the heads asked for.
+OutputPair Twin(KernelVerdict& v, const VerifyResult& result, const KernelInputs& inputs, const Output& output) {
   const std::string& arch = result.workload.gpu.arch;
-  if (problem != nullptr && problem->ragged()) {
+  const HeadSubset& heads = result.heads;
+  if (result.lengths.ragged()) {
     const Stopwatch stopwatch;
-    const Outputs outputs = RunSimulated({v.kernel, v.plan->tiling, arch}, *problem);
+    const OutputPair whole =
+        SimulateSequences(*v.kernel, heads, v.plan->tiling, arch, OfHeads(inputs, heads), result.lengths);
     v.simulation_seconds = stopwatch.seconds();
-    return {outputs.o.View(data::ElementType::Unsigned(2)),
-            outputs.lse.value_or(data::Tensor::Zeros(data::Format::kFp32, {0}))};
+    return whole;
   }
-  TimedSimulation timed =
-      SimulateShowing(output, *v.kernel, result.heads, v.plan->tiling, arch, OfHeads(inputs, result.heads));
+  TimedSimulation timed = SimulateShowing(output, *v.kernel, heads, v.plan->tiling, arch, OfHeads(inputs, heads));
   v.simulation_seconds = timed.seconds;
   return {timed.simulated.o, timed.simulated.lse};
 }
 
-void Judge(KernelVerdict& v, const VerifyResult& result, const KernelInputs& inputs, const Problem* problem,
-           int64_t runs, const Output& output) try {
+void Judge(KernelVerdict& v, const VerifyResult& result, const KernelInputs& inputs, int64_t runs,
+           const Output& output) try {
   const Attention& attention = result.workload.attention();
   RequireModelled(*v.kernel, attention);
   OutputPair device;
@@ -94,7 +94,7 @@ void Judge(KernelVerdict& v, const VerifyResult& result, const KernelInputs& inp
     ++v.runs;
   });
   const HeadSubset& heads = result.heads;
-  const OutputPair twin = Twin(v, result, inputs, problem, output);
+  const OutputPair twin = Twin(v, result, inputs, output);
   const sim::Count count = sim::CountKernel(*v.kernel, attention, v.plan->tiling, result.workload.gpu);
   v.agreement = CompareOutputs({device.o.Slice(1, heads.begin, heads.end), device.lse.Slice(1, heads.begin, heads.end)},
                                twin, attention.format, heads.begin, WritesLse(count));
@@ -125,12 +125,16 @@ ExitCode VerifyDevice(const VerifyFlags& flags, const Arguments& arguments) {
     files = ReadInputs(flags.inputs, workload_flags);
     needed.seed = false;
   }
+  const Lengths lengths =
+      problem ? Lengths{problem->seqlens_q, problem->seqlens_k} : LengthsOf(flags.lengths, files, workload_flags);
   Workload workload = ResolveWorkload(workload_flags, needed);
+  RequireFitting(lengths, workload.attention());
   VerifyResult result{.workload = workload,
                       .heads = ParseHeads(flags.heads, workload.attention()),
                       .inputs = problem ? *flags.case_file
                                 : files ? Join(files->paths)
-                                        : fmt::format("{}, seed {}", Name(distribution), workload.seed)};
+                                        : fmt::format("{}, seed {}", Name(distribution), workload.seed),
+                      .lengths = lengths};
   for (const sim::Kernel* kernel : workload.kernels) {
     result.kernels.push_back({.kernel = kernel, .command = RepeatCommand(arguments, *kernel)});
   }
@@ -138,7 +142,9 @@ ExitCode VerifyDevice(const VerifyFlags& flags, const Arguments& arguments) {
   bool ready = false;
   try {
     for (const KernelVerdict& v : result.kernels) {
-      RequireTaken(FindTwin(CudaKernels(), v.kernel->name), workload.attention());
+      const gpu::Kernel& cuda_kernel = FindTwin(CudaKernels(), v.kernel->name);
+      RequireTaken(cuda_kernel, workload.attention());
+      if (lengths.ragged()) RequireRaggedTaken(cuda_kernel, workload.attention(), lengths.queries);
     }
     result.device = CurrentCudaDevice();
     workload = ResolveForDevice(workload_flags, needed, *result.device);
@@ -148,13 +154,12 @@ ExitCode VerifyDevice(const VerifyFlags& flags, const Arguments& arguments) {
   }
   for (const std::string& note : workload.notes) output.Note(note);
   if (ready) {
-    const Problem* of_case = problem ? &*problem : nullptr;
-    Plan(result, of_case);
+    Plan(result);
     const HeadSubset all = SelectHeads(workload.attention(), 0, workload.attention().heads_q);
     const KernelInputs inputs = problem ? KernelInputs{problem->q, problem->k, problem->v}
                                 : files ? SelectInputs(*files, workload.attention(), all)
                                         : GenerateInputs(workload.attention(), all, distribution, workload.seed);
-    for (KernelVerdict& v : result.kernels) Judge(v, result, inputs, of_case, runs, output);
+    for (KernelVerdict& v : result.kernels) Judge(v, result, inputs, runs, output);
   }
 
   if (output.wants_json()) output.JsonResult(VerifyJson(result));

@@ -35,6 +35,7 @@ VerifyFlags ParseVerifyFlags(const Arguments& arguments) {
        {"bitflash verify --kernel fa2 --device cuda --heads-q 8 --heads-kv 2 --head-dim 128 --seqlen 500 --causal",
         "a CUDA kernel of gpu/ against its simulated twin"}});
   AddWorkloadFlags(line, flags.workload, {.seed = true});
+  AddLengthFlags(line, flags.lengths);
   AddInputFlags(line, flags.inputs);
   AddRecipeFlag(line, flags.recipe);
   line.Group("What is judged");

@@ -18,6 +18,7 @@ namespace bitflash::verify {
 // As written on the command line.
 struct VerifyFlags {
   WorkloadFlags workload;
+  LengthFlags lengths;  // --device cuda
   InputFlags inputs;
   OutputFlags output;
   std::optional<std::string> device, plugin, fault, case_file, recipe;         // what is judged

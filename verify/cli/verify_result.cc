@@ -156,6 +156,7 @@ Json VerifyJson(const VerifyResult& r) {
                {"version", BITFLASH_VERSION},
                {"gpu", GpuJson(r.workload.gpu)},
                {"problem", ProblemJson(r.workload.attention())},
+               {"lengths", LengthsJson(r.workload.attention(), r.lengths)},
                {"inputs", r.inputs},
                {"assumed", r.workload.assumed},
                {"notes", r.workload.notes},

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "gpu/device.h"
+#include "verify/cli/length_flags.h"
 #include "verify/cli/output.h"
 #include "verify/cli/workload.h"
 #include "verify/device/device_plan.h"
@@ -41,8 +42,9 @@ struct VerifyResult {
   const Workload& workload;
   HeadSubset heads;
   std::string inputs;                 // "hash-normal, seed 7" or the files
-  std::optional<gpu::Device> device;  // empty: there is none
-  std::vector<KernelVerdict> kernels;
+  Lengths lengths = {};
+  std::optional<gpu::Device> device = {};  // empty: there is none
+  std::vector<KernelVerdict> kernels = {};
 
   int64_t Count(Verdict verdict) const;
 };

@@ -28,6 +28,9 @@ std::string ToString(const gpu::Tile& tile) {
          count(tile.stages, "stage");
 }
 
+// Tensors::seqlens_k.
+bool TakesKeyLengths(const gpu::Kernel& kernel) { return kernel.name == "split-kv"; }
+
 // Calls body(row of a sequence of `rows` among those of all heads of a padded tensor, row among packed ones).
 template <class Body>
 void EachPackedRow(const std::vector<int64_t>& lengths, int64_t heads, int64_t rows, const Body& body) {
@@ -94,14 +97,24 @@ DevicePlan PlanDevice(const gpu::Kernel& kernel, const sim::Kernel& twin, const 
   return plan;
 }
 
-void PackSequences(DevicePlan& plan, const Problem& problem) {
-  if (!plan.kernel->packs_sequences) {
-    throw UsageError("CUDA kernel " + std::string(plan.kernel->name) +
-                     ": the case has sequences of several lengths, which fa3 alone takes");
-  }
-  for (int64_t b = 0; b < problem.attention.batch; ++b) {
-    plan.queries.push_back(problem.queries(b));
-    plan.keys.push_back(problem.keys(b));
+void RequireRaggedTaken(const gpu::Kernel& kernel, const Attention& a, const std::vector<int64_t>& queries) {
+  if (kernel.packs_sequences) return;
+  const bool of_one_length = std::ranges::all_of(queries, [&](int64_t rows) { return rows == a.seqlen_q; });
+  if (TakesKeyLengths(kernel) && of_one_length) return;
+  throw UsageError("CUDA kernel " + std::string(kernel.name) +
+                   ": sequences of several lengths are taken by fa3, and where only their keys differ by split-kv");
+}
+
+void SetLengths(DevicePlan& plan, const std::vector<int64_t>& queries, const std::vector<int64_t>& keys) {
+  const Attention& a = plan.attention;
+  RequireRaggedTaken(*plan.kernel, a, queries);
+  plan.keys = keys.empty() ? std::vector<int64_t>(static_cast<size_t>(a.batch), a.seqlen_k) : keys;
+  if (plan.kernel->packs_sequences) {
+    plan.queries = queries.empty() ? std::vector<int64_t>(static_cast<size_t>(a.batch), a.seqlen_q) : queries;
+  } else {
+    // Parts of so many keys in every sequence, however long: equal parts of each would be others.
+    plan.tiling.part_keys = plan.options.chunk;
+    plan.tiling.splits = 1;
   }
 }
 
@@ -128,9 +141,25 @@ Tensor Unpack(const Tensor& packed, const std::vector<int64_t>& lengths, int64_t
   return padded;
 }
 
-PagedCache Paginate(const Attention& a, const KernelInputs& inputs, int64_t page_size) {
+Tensor PoisonPadding(const Tensor& padded, const std::vector<int64_t>& lengths) {
+  Tensor poisoned = Tensor::Zeros(padded.type(), padded.shape());
+  const data::Buffer to = poisoned.ContiguousBytes(), from = padded.ContiguousBytes();
+  if (to.bytes() == 0) return poisoned;
+  std::memcpy(to.data(), from.data(), to.bytes());
+  const int64_t heads = padded.shape()[1], rows = padded.shape()[2];
+  const int64_t row_bytes = padded.shape()[3] * padded.type().bytes();
+  for (int64_t n = 0; n < padded.shape()[0] * heads; ++n) {
+    const int64_t own = lengths[static_cast<size_t>(n / heads)];
+    std::memset(to.data() + (n * rows + own) * row_bytes, 0xFF, static_cast<size_t>((rows - own) * row_bytes));
+  }
+  return poisoned;
+}
+
+PagedCache Paginate(const Attention& a, const KernelInputs& inputs, int64_t page_size,
+                    const std::vector<int64_t>& lengths_or_none) {
   PagedCache cache;
-  const std::vector<int64_t> lengths(static_cast<size_t>(a.batch), a.seqlen_k);
+  const std::vector<int64_t> lengths =
+      lengths_or_none.empty() ? std::vector<int64_t>(static_cast<size_t>(a.batch), a.seqlen_k) : lengths_or_none;
   gpu::BlockTable table = gpu::ScatterPages(lengths, a.seqlen_k, page_size);
   const int64_t pages = table.pool;
   cache.pages_per_sequence = table.pages_per_sequence;
@@ -141,9 +170,10 @@ PagedCache Paginate(const Attention& a, const KernelInputs& inputs, int64_t page
     if (target.bytes() == 0) return to;
     std::memset(target.data(), 0xFF, target.bytes());
     const int64_t row_bytes = head_dim * data::StorageBytes(a.format);
-    for (int64_t n = 0; n < pages; ++n) {
+    for (int64_t n = 0; n < static_cast<int64_t>(cache.block_table.size()); ++n) {
       const int64_t sequence = n / cache.pages_per_sequence, key = n % cache.pages_per_sequence * page_size;
-      const int64_t rows = std::min(page_size, a.seqlen_k - key);
+      const int64_t rows = std::min(page_size, lengths[static_cast<size_t>(sequence)] - key);
+      if (rows <= 0) continue;
       for (int64_t head = 0; head < a.heads_kv; ++head) {
         const int64_t from_row = (sequence * a.heads_kv + head) * a.seqlen_k + key;
         const int64_t to_row = (cache.block_table[n] * a.heads_kv + head) * page_size;

@@ -31,8 +31,11 @@ struct DevicePlan {
   data::Attention attention;
   gpu::Options options;
   sim::Tiling tiling;  // of the simulated twin: the tile that the CUDA kernel is built for
-  // Rows and keys of each sequence, which the device gets packed (Tensors::cu_seqlens_q); empty: all are the problem's.
+  // Rows and keys of each sequence; empty: all are the problem's. Both: the device gets them packed
+  // (Tensors::cu_seqlens_q). Keys alone: padded (Tensors::seqlens_k).
   std::vector<int64_t> queries, keys;
+
+  bool packed() const { return !queries.empty(); }
 };
 
 // `choice` is what the user chose of the tiling; `gpu` stands for the device. Throws UsageError for a choice that the
@@ -40,9 +43,13 @@ struct DevicePlan {
 DevicePlan PlanDevice(const gpu::Kernel& kernel, const sim::Kernel& twin, const data::Attention& attention,
                       const data::Gpu& gpu, const sim::TilingChoice& choice);
 
-// Makes the plan that of a ragged problem (Problem::ragged). Throws UsageError when the kernel takes no packed
-// sequences.
-void PackSequences(DevicePlan& plan, const Problem& problem);
+// Throws UsageError when the kernel does not take sequences of several lengths, naming those that do. `queries` are the
+// rows of each, or empty: as Problem::seqlens_q.
+void RequireRaggedTaken(const gpu::Kernel& kernel, const data::Attention& attention,
+                        const std::vector<int64_t>& queries);
+
+// Makes the plan that of a ragged problem (Problem::ragged). Throws as RequireRaggedTaken.
+void SetLengths(DevicePlan& plan, const std::vector<int64_t>& queries, const std::vector<int64_t>& keys);
 
 // The first `lengths[b]` rows of each sequence of a [batch, heads, rows, columns] tensor as [total, heads, columns],
 // and back, with zeros in the other rows. Of contiguous tensors; LSE is not packed.
@@ -56,7 +63,12 @@ struct PagedCache {
   std::vector<int32_t> block_table;  // [batch, pages_per_sequence]: the page of each page_size keys
   int64_t pages_per_sequence = 0;
 };
-PagedCache Paginate(const data::Attention& attention, const KernelInputs& inputs, int64_t page_size);
+// `lengths`: keys of each sequence; empty: all are the problem's.
+PagedCache Paginate(const data::Attention& attention, const KernelInputs& inputs, int64_t page_size,
+                    const std::vector<int64_t>& lengths = {});
+
+// K or V, [batch, heads, seqlen_k, columns], with 0xFF bytes in the rows beyond each sequence's keys.
+data::Tensor PoisonPadding(const data::Tensor& padded, const std::vector<int64_t>& lengths);
 
 }  // namespace bitflash::verify
 

@@ -117,20 +117,69 @@ TEST_CASE("packed sequences lie one behind another, and come back with zeros whe
   }
 }
 
-TEST_CASE("a ragged case is packed for a kernel that takes it, and refused for others") {
+TEST_CASE("sequences of several lengths are packed for fa3, padded for split-kv if only keys differ, else refused") {
   gpu::Kernel kernel = Fake("fa3");
   kernel.packs_sequences = true;
   DevicePlan plan{.kernel = &kernel, .attention = Problem()};
-  verify::Problem ragged;
-  ragged.attention = Problem();
-  ragged.seqlens_k = {700, 3};
-  PackSequences(plan, ragged);
+  SetLengths(plan, {}, {700, 3});
+  CHECK(plan.packed());
   CHECK(plan.queries == std::vector<int64_t>{1, 1});
   CHECK(plan.keys == std::vector<int64_t>{700, 3});
-  kernel.packs_sequences = false;
-  CHECK_THROWS_WITH_AS(PackSequences(plan, ragged),
-                       "CUDA kernel fa3: the case has sequences of several lengths, which fa3 alone takes",
-                       data::UsageError);
+  plan.queries.clear();
+  SetLengths(plan, {1, 0}, {});
+  CHECK(plan.queries == std::vector<int64_t>{1, 0});
+  CHECK(plan.keys == std::vector<int64_t>{700, 700});
+
+  const gpu::Kernel split = Fake("split-kv");
+  plan = Plan(split, Problem(), {.splits = 3});
+  SetLengths(plan, {1, 1}, {700, 3});
+  CHECK(!plan.packed());
+  CHECK(plan.keys == std::vector<int64_t>{700, 3});
+  CHECK(plan.tiling.splits == 1);  // 700 keys in three parts are 256 a part, of the short sequence too
+  CHECK(plan.tiling.part_keys == 256);
+  CHECK(plan.options.chunk == 256);
+  const auto message = [](const gpu::Kernel& of, const std::vector<int64_t>& queries) -> std::string {
+    try {
+      RequireRaggedTaken(of, Problem(), queries);
+    } catch (const data::UsageError& error) {
+      return error.what();
+    }
+    return "";
+  };
+  CHECK(message(split, {}).empty());
+  CHECK(message(split, {1, 0}) ==
+        "CUDA kernel split-kv: sequences of several lengths are taken by fa3, and where only their keys differ by "
+        "split-kv");
+  CHECK(message(Fake("fa2"), {}).find("CUDA kernel fa2: sequences of several lengths") == 0);
+}
+
+TEST_CASE("what lies behind a sequence's keys is NaN, contiguous or in pages") {
+  Attention a = Problem();
+  a.seqlen_k = 37;
+  const KernelInputs inputs =
+      GenerateInputs(a, SelectHeads(a, 0, a.heads_q), data::ParseDistribution("hash-normal"), 1);
+  const std::vector<int64_t> lengths = {37, 9};
+  const data::Tensor k = PoisonPadding(inputs.k, lengths);
+  const PagedCache cache = Paginate(a, inputs, 8, lengths);
+  CHECK(cache.pages_per_sequence == 5);
+  CHECK(cache.k.shape()[0] == 5 + 2);
+  int64_t wrong = 0;
+  for (int64_t b = 0; b < 2; ++b) {
+    for (int64_t key = 0; key < 37; ++key) {
+      const bool own = key < lengths[static_cast<size_t>(b)];
+      for (int64_t head = 0; head < 2; ++head) {
+        const uint64_t expected = own ? inputs.k.Bits({b, head, key, 5}) : 0xFFFF;
+        wrong += k.Bits({b, head, key, 5}) != expected;
+        const int32_t page = cache.block_table[b * 5 + key / 8];
+        if (page == INT32_MAX) {
+          wrong += own;
+        } else {
+          wrong += cache.k.Bits({page, head, key % 8, 5}) != expected;
+        }
+      }
+    }
+  }
+  CHECK(wrong == 0);
 }
 
 TEST_CASE("a paged cache holds every row once, on scattered pages, and NaNs behind the last key") {

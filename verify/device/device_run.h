@@ -29,7 +29,8 @@ struct DeviceOutputs {
   double seconds = 0;  // from the start of the first launch to the end of the last
 };
 
-// Copies the inputs of the whole problem to the device (packed, if the plan says so), with NaNs behind them, and for
+// Copies the inputs of the whole problem to the device (packed, if the plan says so), with NaNs behind them and in keys
+// beyond a sequence, and for
 // each of `times` runs: fills O, LSE and the workspace with 0xFF bytes, launches, waits, and hands the outputs to
 // `take`. Throws what the kernel throws and UndecidedError when the device has not enough memory or cannot run the code
 // of this build.

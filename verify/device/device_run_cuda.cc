@@ -18,16 +18,15 @@ constexpr int64_t kGuardBytes = 1 << 16;
 constexpr int kErrorMemoryAllocation = 2;
 constexpr int kErrorNoKernelImageForDevice = 209;
 
-// `front` bytes from the start of the buffer.
-gpu::Buffer Upload(gpu::Stream& stream, const void* data, int64_t bytes, int64_t front = 0) {
-  gpu::Buffer buffer(front + bytes + kGuardBytes);
+gpu::Buffer Upload(gpu::Stream& stream, const void* data, int64_t bytes) {
+  gpu::Buffer buffer(bytes + kGuardBytes);
   stream.Fill(buffer, 0xFF);
-  stream.ToDevice(buffer, data, bytes, front);
+  stream.ToDevice(buffer, data, bytes);
   return buffer;
 }
 
-gpu::Buffer Upload(gpu::Stream& stream, const Tensor& tensor, int64_t front = 0) {
-  return Upload(stream, tensor.ContiguousBytes().data(), tensor.bytes(), front);
+gpu::Buffer Upload(gpu::Stream& stream, const Tensor& tensor) {
+  return Upload(stream, tensor.ContiguousBytes().data(), tensor.bytes());
 }
 
 // Where each sequence starts, and the end of the last.
@@ -54,27 +53,23 @@ void Run(const DevicePlan& plan, const KernelInputs& inputs, int64_t times,
   const Attention& a = plan.attention;
   const gpu::Options& options = plan.options;
   gpu::Stream stream;
-  const bool packed = !plan.queries.empty();
+  const bool packed = plan.packed();
   const gpu::Buffer o(a.o_bytes()), lse(a.lse_bytes()), workspace(plan.kernel->WorkspaceBytes(a, options));
-  // Packed tensors have the rows of a longest sequence in front of them (gpu/kernels.h).
-  const int64_t row_bytes = a.head_dim * data::StorageBytes(a.format);
-  const int64_t front_q = packed ? a.seqlen_q * a.heads_q * row_bytes : 0;
-  const int64_t front_k = packed ? a.seqlen_k * a.heads_kv * row_bytes : 0;
-  const gpu::Buffer q = Upload(stream, packed ? Pack(inputs.q, plan.queries) : inputs.q, front_q);
-  gpu::Buffer k, v, block_table, starts_q, starts_k;
-  gpu::Tensors tensors = gpu::ContiguousTensors(a, q.as<char>() + front_q, nullptr, nullptr, o.data(), lse.as<float>());
+  const gpu::Buffer q = Upload(stream, packed ? Pack(inputs.q, plan.queries) : inputs.q);
+  gpu::Buffer k, v, block_table, starts_q, starts_k, lengths;
+  gpu::Tensors tensors = gpu::ContiguousTensors(a, q.data(), nullptr, nullptr, o.data(), lse.as<float>());
   if (packed) {
     const std::vector<int32_t> of_q = Starts(plan.queries), of_k = Starts(plan.keys);
     starts_q = Upload(stream, of_q.data(), static_cast<int64_t>(4 * of_q.size()));
     starts_k = Upload(stream, of_k.data(), static_cast<int64_t>(4 * of_k.size()));
-    k = Upload(stream, Pack(inputs.k, plan.keys), front_k);
-    v = Upload(stream, Pack(inputs.v, plan.keys), front_k);
+    k = Upload(stream, Pack(inputs.k, plan.keys));
+    v = Upload(stream, Pack(inputs.v, plan.keys));
     tensors.cu_seqlens_q = starts_q.as<int32_t>();
     tensors.cu_seqlens_k = starts_k.as<int32_t>();
     tensors.q_strides = tensors.o_strides = PackedStrides(a.heads_q, a.head_dim);
     tensors.k_strides = tensors.v_strides = PackedStrides(a.heads_kv, a.head_dim);
   } else if (options.page_size > 0) {
-    const PagedCache cache = Paginate(a, inputs, options.page_size);
+    const PagedCache cache = Paginate(a, inputs, options.page_size, plan.keys);
     k = Upload(stream, cache.k);
     v = Upload(stream, cache.v);
     block_table = Upload(stream, cache.block_table.data(), static_cast<int64_t>(4 * cache.block_table.size()));
@@ -83,11 +78,16 @@ void Run(const DevicePlan& plan, const KernelInputs& inputs, int64_t times,
     tensors.block_table = block_table.as<int32_t>();
     tensors.pages_per_sequence = cache.pages_per_sequence;
   } else {
-    k = Upload(stream, inputs.k);
-    v = Upload(stream, inputs.v);
+    k = Upload(stream, plan.keys.empty() ? inputs.k : PoisonPadding(inputs.k, plan.keys));
+    v = Upload(stream, plan.keys.empty() ? inputs.v : PoisonPadding(inputs.v, plan.keys));
   }
-  tensors.k = k.as<char>() + front_k;
-  tensors.v = v.as<char>() + front_k;
+  if (!packed && !plan.keys.empty()) {
+    const std::vector<int32_t> keys(plan.keys.begin(), plan.keys.end());
+    lengths = Upload(stream, keys.data(), static_cast<int64_t>(4 * keys.size()));
+    tensors.seqlens_k = lengths.as<int32_t>();
+  }
+  tensors.k = k.data();
+  tensors.v = v.data();
 
   gpu::Event before, after;
   for (int64_t n = 0; n < times; ++n) {
