@@ -189,7 +189,13 @@ void StoreOutputs(const AmxGroup& g, const RowTile* rows, float* O) {
       F values[16];
       for (int64_t i = 0; i < 16; ++i) values[i] = Mul(Load(ScoreRow(O, tile, column + i)), factor);
       Transpose(values);
-      for (int64_t lane = 0; lane < 16; ++lane) Store(values[lane], g.O + (tile * 16 + lane) * columns + column);
+      for (int64_t lane = 0; lane < 16; ++lane) {
+        if (g.O_bf16 == nullptr) {
+          Store(values[lane], g.O + (tile * 16 + lane) * columns + column);
+        } else if (uint16_t* row = g.O_bf16[tile * 16 + lane]; row != nullptr) {
+          StoreBf16(values[lane], g.head_dim_v - column, row + column);
+        }
+      }
     }
     Store(l, g.l + tile * 16);
     Store(Load(rows[tile].m), g.m + tile * 16);

@@ -79,6 +79,44 @@ HWY_INLINE void Exp2OfFour(D d, V factor, V least, V& x0, V& x1, V& x2, V& x3) {
   x0 = finish(x0, n0, p0), x1 = finish(x1, n1, p1), x2 = finish(x2, n2, p2), x3 = finish(x3, n3, p3);
 }
 
+// 2^(s factor - M) for an integer M, where no result leaves the normal range. n is the integer nearest to s factor, f
+// the rest, whatever M is: the exponent's only rounding is that of f, 2^-26 at most.
+template <class D>
+struct BoundedExponent {
+  HWY_INLINE BoundedExponent(D d, float s_factor, float M)
+      : factor(hn::Set(d, s_factor)), shift(hn::Set(d, (0x1.8p23f + 127) - M)) {}
+  hn::Vec<D> factor, shift;
+};
+
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V BoundedExp2(const BoundedExponent<D>& e, V s) {
+  const D d;
+  const hn::RebindToUnsigned<D> du;
+  const V n = hn::MulAdd(s, e.factor, e.shift), f = hn::MulSub(s, e.factor, hn::Sub(n, e.shift));
+  V p = hn::Set(d, kExp2Factors[6]);
+  for (int i = 5; i >= 0; --i) p = hn::MulAdd(p, f, hn::Set(d, kExp2Factors[i]));
+  return hn::Mul(p, hn::BitCast(d, hn::ShiftLeft<23>(hn::BitCast(du, n))));
+}
+
+// Four vectors in step, as Exp2OfFour.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE void BoundedExp2OfFour(const BoundedExponent<D>& e, V& s0, V& s1, V& s2, V& s3) {
+  const D d;
+  const hn::RebindToUnsigned<D> du;
+  const V n0 = hn::MulAdd(s0, e.factor, e.shift), n1 = hn::MulAdd(s1, e.factor, e.shift);
+  const V n2 = hn::MulAdd(s2, e.factor, e.shift), n3 = hn::MulAdd(s3, e.factor, e.shift);
+  const V f0 = hn::MulSub(s0, e.factor, hn::Sub(n0, e.shift)), f1 = hn::MulSub(s1, e.factor, hn::Sub(n1, e.shift));
+  const V f2 = hn::MulSub(s2, e.factor, hn::Sub(n2, e.shift)), f3 = hn::MulSub(s3, e.factor, hn::Sub(n3, e.shift));
+  const V c6 = hn::Set(d, kExp2Factors[6]);
+  V p0 = c6, p1 = c6, p2 = c6, p3 = c6;
+  for (int i = 5; i >= 0; --i) {
+    const V ci = hn::Set(d, kExp2Factors[i]);
+    p0 = hn::MulAdd(p0, f0, ci), p1 = hn::MulAdd(p1, f1, ci), p2 = hn::MulAdd(p2, f2, ci), p3 = hn::MulAdd(p3, f3, ci);
+  }
+  const auto power = [&](V n) HWY_ATTR { return hn::BitCast(d, hn::ShiftLeft<23>(hn::BitCast(du, n))); };
+  s0 = hn::Mul(p0, power(n0)), s1 = hn::Mul(p1, power(n1)), s2 = hn::Mul(p2, power(n2)), s3 = hn::Mul(p3, power(n3));
+}
+
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V Exp2(D d, V x) {
   return Exp2(d, x, hn::Set(d, 1.0f), hn::Set(d, -125.0f));

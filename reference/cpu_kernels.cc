@@ -19,11 +19,11 @@ namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
 // Out-of-line functions of their own name for HWY_EXPORT.
-void PackKeyRows(const float* const* rows, int64_t keys, int64_t head_dim, float* packed) {
-  PackKeyTile(rows, keys, head_dim, packed);
+float PackKeyRows(const float* const* rows, int64_t keys, int64_t head_dim, float* packed) {
+  return PackKeyTile(rows, keys, head_dim, packed);
 }
-void PackValueRows(const float* const* rows, int64_t keys, int64_t head_dim_v, float* packed) {
-  PackValueTile(rows, keys, head_dim_v, packed);
+float PackValueRows(const float* const* rows, int64_t keys, int64_t head_dim_v, float* packed) {
+  return PackValueTile(rows, keys, head_dim_v, packed);
 }
 int64_t StripScratchFloats(int64_t strips, int64_t head_dim_v) {
   return ScoreFloats() + strips * StripFloats(head_dim_v);
@@ -131,11 +131,11 @@ HWY_EXPORT(ReadAll);
 
 }  // namespace
 
-void PackKeys(const float* const* rows, int64_t keys, int64_t head_dim, float* packed) {
-  HWY_DYNAMIC_DISPATCH(PackKeyRows)(rows, keys, head_dim, packed);
+float PackKeys(const float* const* rows, int64_t keys, int64_t head_dim, float* packed) {
+  return HWY_DYNAMIC_DISPATCH(PackKeyRows)(rows, keys, head_dim, packed);
 }
-void PackValues(const float* const* rows, int64_t keys, int64_t head_dim_v, float* packed) {
-  HWY_DYNAMIC_DISPATCH(PackValueRows)(rows, keys, head_dim_v, packed);
+float PackValues(const float* const* rows, int64_t keys, int64_t head_dim_v, float* packed) {
+  return HWY_DYNAMIC_DISPATCH(PackValueRows)(rows, keys, head_dim_v, packed);
 }
 int64_t PrefillScratchFloats(int64_t heads, int64_t rows, int64_t head_dim_v) {
   return HWY_DYNAMIC_DISPATCH(StripScratchFloats)(heads * RoundUp(rows, kStripRows) / kStripRows, head_dim_v);

@@ -42,8 +42,11 @@ struct RowState {
 // `first_tile`.
 struct PackedHead {
   int64_t first_tile = 0;
+  int64_t tiles = 0;
   const float* K = nullptr;
   const float* V = nullptr;
+  const float* key_squares = nullptr;  // [tiles]: what PackKeys and PackValues returned
+  const float* v_most = nullptr;
 };
 
 // Floats of a packed tile.
@@ -51,9 +54,10 @@ inline constexpr int64_t PackedKeyFloats(int64_t head_dim) { return kTileKeys * 
 inline constexpr int64_t PackedValueFloats(int64_t head_dim_v) { return kTileKeys * RoundUp(head_dim_v, kRowPadding); }
 
 // Packs the keys [0, keys) of a tile, keys <= kTileKeys; the rest of the tile becomes 0. rows[j] has head_dim columns.
-// The layout is the chosen target's own.
-void PackKeys(const float* const* rows, int64_t keys, int64_t head_dim, float* packed);
-void PackValues(const float* const* rows, int64_t keys, int64_t head_dim_v, float* packed);
+// The layout is the chosen target's own. Returns the largest sum of a key's squares, NaN if one is; and the largest
+// magnitude of V, infinity if any is infinite or NaN.
+float PackKeys(const float* const* rows, int64_t keys, int64_t head_dim, float* packed);
+float PackValues(const float* const* rows, int64_t keys, int64_t head_dim_v, float* packed);
 
 // Some rows of the query heads that share a KV head.
 struct PrefillTask {

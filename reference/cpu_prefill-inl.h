@@ -7,6 +7,9 @@
 #endif
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numbers>
 
 #include "hwy/highway.h"
 #include "reference/cpu_kernels.h"
@@ -22,30 +25,72 @@ namespace hn = hwy::HWY_NAMESPACE;
 // that often, and the chains of one strip's maxima hide behind another's.
 inline constexpr int64_t kStripsAtOnce = 2;
 
-HWY_INLINE bool AllFinite(const float* HWY_RESTRICT x, int64_t count) {
-  const D d;
-  const hn::RebindToSigned<D> di;
-  auto most = hn::Zero(di);
-  const auto magnitude = hn::Set(di, 0x7FFFFFFF);
-  for (int64_t i = 0; i < count; i += kLanes) {
-    most = hn::Max(most, hn::And(hn::BitCast(di, hn::Load(d, x + i)), magnitude));
-  }
-  return hn::AllTrue(di, hn::Lt(most, hn::Set(di, 0x7F800000)));
-}
-
-// What strips have in memory between tiles.
+// What strips have in memory between tiles. With `bounded` the weights are 2^(s exponent_factor - M), else
+// 2^((s - m) exponent_factor).
 struct StripState {
-  float *m, *l, *O;  // O: [panels][kStripRows][width]
+  float *m, *M;    // [8]: of rows; the last two count for nothing
+  float* reach;    // no product of these rows is larger; NaN: not known yet
+  float* bounded;  // 1 or 0
+  float *l, *O;    // O: [panels][kStripRows][width]
 };
+inline constexpr int64_t kStripHeadFloats = 2 * kRowPadding;
 
-// The floats of one strip's m, l and O.
+// The floats of one strip's state.
 inline int64_t StripFloats(int64_t head_dim_v) {
-  return kRowPadding + kStripRows * kPartialSums + kStripRows * RoundUp(head_dim_v, kRowPadding);
+  return kStripHeadFloats + kStripRows * kPartialSums + kStripRows * RoundUp(head_dim_v, kRowPadding);
 }
 
 HWY_INLINE StripState StripAt(float* scratch, int64_t head_dim_v, int64_t strip) {
-  float* m = scratch + strip * StripFloats(head_dim_v);
-  return {m, m + kRowPadding, m + kRowPadding + kStripRows * kPartialSums};
+  float *m = scratch + strip * StripFloats(head_dim_v), *l = m + kStripHeadFloats;
+  return {m, m + 8, m + 16, m + 17, l, l + kStripRows * kPartialSums};
+}
+
+// The largest sum of a row's squares. The same on every target with fused multiply-add.
+HWY_INLINE float LargestSquares(const float* Q, int64_t q_row, int64_t rows, int64_t head_dim) {
+  float most = 0;
+  for (int64_t i = 0; i < rows; ++i) {
+    const float* row = Q + i * q_row;
+    float sum = 0;
+    int64_t c = 0;
+#if HWY_TARGET != HWY_SCALAR
+    const hn::Full128<float> d4;
+    auto sum0 = hn::Zero(d4), sum1 = sum0, sum2 = sum0, sum3 = sum0;
+    const auto add = [&](int64_t at, auto& to) HWY_ATTR {
+      const auto x = hn::LoadU(d4, row + at);
+      to = hn::MulAdd(x, x, to);
+    };
+    for (; c + 16 <= head_dim; c += 16) add(c, sum0), add(c + 4, sum1), add(c + 8, sum2), add(c + 12, sum3);
+    HWY_ALIGN float sums[4];
+    hn::Store(hn::Add(hn::Add(sum0, sum1), hn::Add(sum2, sum3)), d4, sums);
+    sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+#endif
+    for (; c < head_dim; ++c) sum += row[c] * row[c];
+    most = most >= sum || std::isnan(most) ? most : sum;  // NaN stays
+  }
+  return most;
+}
+
+// Scores of bounded rows exceed the first tile's maximum by at most 2^kMostAbove (log2 units) and no weight leaves the
+// normal range; nor does what is summed up.
+inline constexpr float kMostAbove = 40, kMostBelow = 100, kMostValue = 0x1p40f;
+
+// What no product of the task's head exceeds is known before: from then on, the maximum of the rows' first tile may
+// stay what is subtracted. Chooses integers M near it and the factors r that take the state from m to M.
+HWY_INLINE bool BecomesBounded(const ScoreRule& rule, int64_t rows, const StripState& state, float* HWY_RESTRICT r) {
+  const float reach = *state.reach, c = rule.exponent_factor;
+  for (int64_t i = 0; i < rows; ++i) {
+    const float m = state.m[i];
+    if (!(m > kMinusInfinity && (reach - m) * c <= kMostAbove && (reach + m) * c <= kMostBelow)) return false;
+  }
+  const hn::CappedTag<float, 1> d1;
+  for (int64_t i = 0; i < kStripRows; ++i) {
+    const float m = i < rows ? state.m[i] : 0;
+    state.M[i] = std::nearbyint(m * c);
+    const auto x = hn::MulSub(hn::Set(d1, m), hn::Set(d1, c), hn::Set(d1, state.M[i]));
+    r[i] = hn::GetLane(Exp2(d1, x));
+  }
+  *state.bounded = 1;
+  return true;
 }
 
 // Which keys of a tile the rows of a strip see.
@@ -96,8 +141,11 @@ inline void AccumulateVisible(const StripMask& mask, const float* S, const float
 // Up to kStripsAtOnce strips and one tile.
 class TileStep {
  public:
-  TileStep(const PrefillTask& t, float* scratch, float* S, int64_t tile, bool last)
+  // key_squares: the largest sum of a key's squares in all tiles, NaN: no strip shall become bounded.
+  TileStep(const PrefillTask& t, float* scratch, float* S, int64_t tile, bool last, float key_squares)
       : t_(t),
+        key_squares_(key_squares),
+        finite_(t.packed.v_most[tile - t.packed.first_tile] < std::numeric_limits<float>::infinity()),
         strips_per_head_(RoundUp(t.rows, kStripRows) / kStripRows),
         columns_(RoundUp(t.head_dim_v, kRowPadding)),
         scratch_(scratch),
@@ -120,18 +168,18 @@ class TileStep {
       strip.used = {strip.mask.begin / kPartialSums * kPartialSums, RoundUp(strip.mask.end, kPartialSums)};
       strip.Q = t_.Q + head * t_.q_head + in_head * kStripRows * t_.q_row;
       strip.state = StripAt(scratch_, t_.head_dim_v, first + s);
+      strip.rows = std::min(kStripRows, t_.rows - in_head * kStripRows);
       ++count_;
     }
     if (count_ == 0) return;
     for (int64_t j = 0; j < kTileKeys; j += kPanel) Scores(j);
-    for (int64_t s = 0; s < count_; ++s) Maxima(s);
     for (int64_t s = 0; s < count_; ++s) {
-      Strip& strip = strips_[s];
-      Exponentials<kTileKeys>(t_.rule, kStripRows, strip.used, S(s), strip.state.m, strip.r, strip.state.l);
+      if (!Bounded(strips_[s])) Maxima(s);
     }
+    for (int64_t s = 0; s < count_; ++s) Weights(s);
     for (int64_t s = 0; s < count_; ++s) {
       Strip& strip = strips_[s];
-      if (strip.mask.whole || ValuesAreFinite()) continue;
+      if (strip.mask.whole || finite_) continue;  // a weight of 0 times an invisible NaN would be NaN
       AccumulateVisible(strip.mask, S(s), V_, columns_, strip.r, strip.state.O);
       strip.mask.end = strip.mask.begin;  // done
     }
@@ -158,6 +206,7 @@ class TileStep {
     StripState state;
     StripMask mask;
     Columns used;  // of S
+    int64_t rows;  // that are there
     HWY_ALIGN float r[8];
   };
 
@@ -177,13 +226,47 @@ class TileStep {
     }
   }
 
+  // Whether maxima are no longer looked for, from this tile on.
+  HWY_INLINE bool Bounded(Strip& strip) {
+    if (*strip.state.bounded != 0) {
+      std::fill_n(strip.r, kStripRows, 1.0f);
+      return true;
+    }
+    if (std::isnan(key_squares_)) return false;
+    if (std::isnan(*strip.state.reach)) {
+      // Products in fp32 exceed the exact ones by less than that.
+      const float squares = LargestSquares(strip.Q, t_.q_row, strip.rows, t_.head_dim) * key_squares_;
+      *strip.state.reach = 1.01f * std::sqrt(squares);
+    }
+    return BecomesBounded(t_.rule, strip.rows, strip.state, strip.r);
+  }
+
+  HWY_NOINLINE void Weights(int64_t s) {
+    Strip& strip = strips_[s];
+    const StripState& state = strip.state;
+    if (*state.bounded == 0) {
+      Exponentials<kTileKeys>(t_.rule, kStripRows, strip.used, S(s), state.m, strip.r, state.l);
+    } else if (strip.mask.whole) {
+      BoundedExponentials<kTileKeys, false>(t_.rule, kStripRows, strip.used, S(s), state.M, strip.r, state.l);
+    } else {
+      MaskStrip(s);
+      BoundedExponentials<kTileKeys, true>(t_.rule, kStripRows, strip.used, S(s), state.M, strip.r, state.l);
+    }
+  }
+
+  HWY_INLINE void MaskStrip(int64_t s) {
+    const Strip& strip = strips_[s];
+    for (int64_t i = 0; i < kStripRows; ++i) {
+      MaskScores(strip.used, strip.mask.row_begin[i], strip.mask.row_end[i], S(s) + i * kTileKeys);
+    }
+  }
+
   HWY_NOINLINE void Maxima(int64_t s) {
     Strip& strip = strips_[s];
-    for (int64_t i = 0; i < kStripRows; ++i) {
-      float* row = S(s) + i * kTileKeys;
-      if (t_.rule.softcap > 0) CapScores(t_.rule, strip.used, row);
-      if (!strip.mask.whole) MaskScores(strip.used, strip.mask.row_begin[i], strip.mask.row_end[i], row);
+    for (int64_t i = 0; t_.rule.softcap > 0 && i < kStripRows; ++i) {
+      CapScores(t_.rule, strip.used, S(s) + i * kTileKeys);
     }
+    if (!strip.mask.whole) MaskStrip(s);
 #if HWY_TARGET == HWY_SCALAR
     UpdateMaxima<kTileKeys>(t_.rule, kStripRows, strip.used, S(s), strip.state.m, strip.r);
 #else
@@ -208,20 +291,15 @@ class TileStep {
     }
   }
 
-  // A weight of 0 times an invisible NaN would be NaN. Looked up once a tile, and only where an edge crosses it.
-  bool ValuesAreFinite() {
-    if (finite_ < 0) finite_ = AllFinite(V_, PackedValueFloats(t_.head_dim_v)) ? 1 : 0;
-    return finite_ == 1;
-  }
-
   const PrefillTask& t_;
+  float key_squares_;
+  bool finite_;  // V
   int64_t strips_per_head_, columns_;
   float *scratch_, *S_;
   int64_t first_key_;
   const float *K_, *V_, *next_K_, *next_V_;
   int64_t first_ = 0, count_ = 0;
   Strip strips_[kStripsAtOnce];
-  int finite_ = -1;
 };
 
 inline void FinishStrips(const PrefillTask& t, float* strips) {
@@ -236,12 +314,26 @@ inline void FinishStrips(const PrefillTask& t, float* strips) {
         const int64_t width = PanelWidth(columns, column);
         DivideAll(state.O + column * kStripRows + i * width, width, sum, O + column);
       }
-      lse = LseOf(t.rule, state.m[i], sum);
+      lse = *state.bounded != 0 ? static_cast<float>(state.M[i] * std::numbers::ln2 + FastLog(sum))
+                                : LseOf(t.rule, state.m[i], sum);
       if (t.visible[row].begin < t.visible[row].end) continue;
       std::fill_n(O, columns, 0.0f);
       lse = kMinusInfinity;
     }
   }
+}
+
+// The largest sum of a key's squares, NaN if no strip shall become bounded.
+inline float KeySquaresIfTame(const PrefillTask& t) {
+  float most = 0;
+  for (int64_t tile = 0; tile < t.packed.tiles; ++tile) {
+    const float squares = t.packed.key_squares[tile];
+    if (!(squares <= std::numeric_limits<float>::max() && t.packed.v_most[tile] <= kMostValue)) {
+      return std::numeric_limits<float>::quiet_NaN();
+    }
+    most = std::max(most, squares);
+  }
+  return t.rule.softcap > 0 ? std::numeric_limits<float>::quiet_NaN() : most;
 }
 
 // S of kStripsAtOnce strips, and two rows more that the last one's maxima may read.
@@ -254,12 +346,14 @@ inline void Prefill(const PrefillTask& t) {
   std::fill_n(S, ScoreFloats(), 0.0f);
   for (int64_t strip = 0; strip < t.heads * per_head; ++strip) {
     const StripState state = StripAt(strips, t.head_dim_v, strip);
-    std::fill_n(state.m, kRowPadding, kMinusInfinity);
-    std::fill_n(state.l, StripFloats(t.head_dim_v) - kRowPadding, 0.0f);
+    std::fill_n(state.m, StripFloats(t.head_dim_v), 0.0f);
+    std::fill_n(state.m, 8, kMinusInfinity);
+    *state.reach = std::numeric_limits<float>::quiet_NaN();
   }
+  const float key_squares = KeySquaresIfTame(t);
   const int64_t end = t.visible[t.rows - 1].end, count = t.heads * per_head;
   for (int64_t tile = t.visible[0].begin / kTileKeys; tile * kTileKeys < end; ++tile) {
-    TileStep step(t, strips, S, tile, (tile + 1) * kTileKeys >= end);
+    TileStep step(t, strips, S, tile, (tile + 1) * kTileKeys >= end, key_squares);
     for (int64_t s = 0; s < count; s += kStripsAtOnce) step.Run(s, std::min(kStripsAtOnce, count - s));
   }
   FinishStrips(t, strips);

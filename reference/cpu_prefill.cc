@@ -94,7 +94,12 @@ struct Plan {
   }
 };
 
-void Pack(const CpuJob& job, const Head& head, int64_t tile, float* K, float* V, Workspace& w) {
+// A KV head's packed tiles, and room for them.
+struct Slot {
+  float *K, *V, *key_squares, *v_most;
+};
+
+void Pack(const CpuJob& job, const Head& head, int64_t tile, const Slot& slot, Workspace& w) {
   const data::Attention& a = job.a;
   const int64_t first_key = (head.first_tile + tile) * kTileKeys;
   const int64_t keys = std::min(kTileKeys, job.keys(head.n) - first_key);
@@ -113,9 +118,9 @@ void Pack(const CpuJob& job, const Head& head, int64_t tile, float* K, float* V,
     }
   };
   read(job.K, a.head_dim);
-  PackKeys(rows, keys, a.head_dim, K + tile * PackedKeyFloats(a.head_dim));
+  slot.key_squares[tile] = PackKeys(rows, keys, a.head_dim, slot.K + tile * PackedKeyFloats(a.head_dim));
   read(job.V, a.head_dim_v);
-  PackValues(rows, keys, a.head_dim_v, V + tile * PackedValueFloats(a.head_dim_v));
+  slot.v_most[tile] = PackValues(rows, keys, a.head_dim_v, slot.V + tile * PackedValueFloats(a.head_dim_v));
 }
 
 // Where a task finds its rows of Q: [first, first + q_head, ...], q_row floats apart.
@@ -141,7 +146,7 @@ Queries LoadQueries(const CpuJob& job, const Head& head, const Step& task, Works
   return {w.Q.get(), padded_rows * q_row, q_row};
 }
 
-void Run(const CpuJob& job, const Head& head, const Step& task, const float* K, const float* V, Workspace& w) {
+void Run(const CpuJob& job, const Head& head, const Step& task, const Slot& slot, Workspace& w) {
   const data::Attention& a = job.a;
   const int64_t group = a.group(), columns = RoundUp(a.head_dim_v, kRowPadding);
   for (int64_t i = 0; i < task.rows; ++i) w.visible[i] = job.Visible(head.n, task.first_row + i);
@@ -164,7 +169,7 @@ void Run(const CpuJob& job, const Head& head, const Step& task, const float* K, 
               .Q = queries.first,
               .q_head = queries.head,
               .q_row = queries.row,
-              .packed = {head.first_tile, K, V},
+              .packed = {head.first_tile, head.tiles, slot.K, slot.V, slot.key_squares, slot.v_most},
               .scratch = w.scratch.get(),
               .O = w.outputs.data(),
               .LSE = w.LSE.get()});
@@ -210,7 +215,7 @@ void RunPrefillJob(const CpuJob& job) {
   const int64_t slots = std::min(heads, 1 + (2 * int64_t{threads} - 2 + plan.most_tasks - 1) / plan.most_tasks);
   const int64_t k_floats = plan.most_tiles * PackedKeyFloats(job.a.head_dim);
   const int64_t v_floats = plan.most_tiles * PackedValueFloats(job.a.head_dim_v);
-  const AlignedFloats K(slots * k_floats), V(slots * v_floats);
+  const AlignedFloats K(slots * k_floats), V(slots * v_floats), limits(2 * slots * plan.most_tiles);
   std::vector<Workspace> workspaces;  // allocated here: an exception must not leave a parallel region
   workspaces.reserve(threads);
   for (int thread = 0; thread < threads; ++thread) workspaces.emplace_back(job.a, rows_per_task);
@@ -222,14 +227,16 @@ void RunPrefillJob(const CpuJob& job) {
     for (int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < steps;) {
       const Step& step = plan.steps[i];
       const Head& head = plan.heads[step.head];
-      float *k = K.get() + step.head % slots * k_floats, *v = V.get() + step.head % slots * v_floats;
+      const int64_t at = step.head % slots;
+      const Slot slot = {K.get() + at * k_floats, V.get() + at * v_floats, limits.get() + 2 * at * plan.most_tiles,
+                         limits.get() + (2 * at + 1) * plan.most_tiles};
       if (step.tile >= 0) {
         if (step.head >= slots) progress.AwaitDone(step.head - slots, plan.heads[step.head - slots].tasks);
-        Pack(job, head, step.tile, k, v, w);
+        Pack(job, head, step.tile, slot, w);
         progress.Packed(step.head);
       } else {
         progress.AwaitPacked(step.head, head.tiles);
-        Run(job, head, step, k, v, w);
+        Run(job, head, step, slot, w);
         progress.Done(step.head);
       }
     }
