@@ -35,7 +35,7 @@ void MergeRows(const ScoreRule& rule, int64_t rows, int64_t head_dim_v, const Ro
 }
 float NormalizeRow(const ScoreRule& rule, int64_t head_dim_v, float m, const float* l, float* O) {
   const float sum = RowSum(l);
-  DivideAll(O, RoundUp(head_dim_v, kRowPadding), sum, O);
+  MultiplyAll(O, RoundUp(head_dim_v, kRowPadding), 1 / sum, O);
   return LseOf(rule, m, sum);
 }
 

@@ -70,6 +70,9 @@ struct PrefillTask {
   const float* Q = nullptr;
   int64_t q_head = 0, q_row = 0;
   PackedHead packed;
+  // Or null: what will be packed next, as much as a packed tile holds, which the last tile's products ask for.
+  const float* next_K = nullptr;
+  const float* next_V = nullptr;
   float* scratch = nullptr;   // PrefillScratchFloats, aligned to 64 bytes
   float* const* O = nullptr;  // [heads, rows], each of RoundUp(head_dim_v, kRowPadding) floats that are written
   float* LSE = nullptr;       // [heads, rows], written
@@ -106,7 +109,7 @@ void RunDecode(const DecodePart& part);
 // Adds the state of later keys to `state`.
 void MergeStates(const ScoreRule& rule, int64_t rows, int64_t head_dim_v, const RowState& state, const RowState& later);
 
-// O / l in place, [RoundUp(head_dim_v, kRowPadding)] floats of one row, and the row's LSE.
+// O times 1 / l in place, [RoundUp(head_dim_v, kRowPadding)] floats of one row, and the row's LSE.
 float FinishRow(const ScoreRule& rule, int64_t head_dim_v, float m, const float* l, float* O);
 
 // 2^x for x <= 0 and x = NaN, 0 for x < -125; tanh x. For tests.

@@ -70,24 +70,28 @@ HWY_INLINE float LargestSquares(const float* Q, int64_t q_row, int64_t rows, int
   return most;
 }
 
-// Scores of bounded rows exceed the first tile's maximum by at most 2^kMostAbove (log2 units) and no weight leaves the
-// normal range; nor does what is summed up.
+// Weights of bounded rows are at most 2^kMostAbove and at least 2^-kMostBelow, so that neither they nor what they are
+// multiplied with and summed up to leave the normal range.
 inline constexpr float kMostAbove = 40, kMostBelow = 100, kMostValue = 0x1p40f;
 
-// What no product of the task's head exceeds is known before: from then on, the maximum of the rows' first tile may
-// stay what is subtracted. Chooses integers M near it and the factors r that take the state from m to M.
-HWY_INLINE bool BecomesBounded(const ScoreRule& rule, int64_t rows, const StripState& state, float* HWY_RESTRICT r) {
+// Rows of fewer keys look for their maxima: a weight that is alone shall be exactly 1.
+inline constexpr int64_t kFewKeys = 64;
+
+// Chooses integers M near the products m [8], each at most its row's maximum and at least the state's m, and the
+// factors r that take the state from m to M. False, and nothing is chosen: some weight could leave the range.
+HWY_INLINE bool ChooseBound(const ScoreRule& rule, int64_t rows, const float* m, const StripState& state,
+                            float* HWY_RESTRICT r) {
   const float reach = *state.reach, c = rule.exponent_factor;
   for (int64_t i = 0; i < rows; ++i) {
-    const float m = state.m[i];
-    if (!(m > kMinusInfinity && (reach - m) * c <= kMostAbove && (reach + m) * c <= kMostBelow)) return false;
+    if (!(m[i] > kMinusInfinity && (reach - m[i]) * c <= kMostAbove && (reach + m[i]) * c <= kMostBelow)) return false;
   }
   const hn::CappedTag<float, 1> d1;
+  const auto factor = hn::Set(d1, c);
   for (int64_t i = 0; i < kStripRows; ++i) {
-    const float m = i < rows ? state.m[i] : 0;
-    state.M[i] = std::nearbyint(m * c);
-    const auto x = hn::MulSub(hn::Set(d1, m), hn::Set(d1, c), hn::Set(d1, state.M[i]));
-    r[i] = hn::GetLane(Exp2(d1, x));
+    state.M[i] = i < rows ? (m[i] * c + 0x1.8p23f) - 0x1.8p23f : 0;  // rounds to an integer
+    r[i] = 1;
+    if (i >= rows || state.m[i] == kMinusInfinity) continue;
+    r[i] = hn::GetLane(Exp2(d1, hn::MulSub(hn::Set(d1, state.m[i]), factor, hn::Set(d1, state.M[i]))));
   }
   *state.bounded = 1;
   return true;
@@ -142,8 +146,9 @@ inline void AccumulateVisible(const StripMask& mask, const float* S, const float
 class TileStep {
  public:
   // key_squares: the largest sum of a key's squares in all tiles, NaN: no strip shall become bounded.
-  TileStep(const PrefillTask& t, float* scratch, float* S, int64_t tile, bool last, float key_squares)
+  TileStep(const PrefillTask& t, float* scratch, float* S, int64_t tile, bool first, bool last, float key_squares)
       : t_(t),
+        first_(first),
         key_squares_(key_squares),
         finite_(t.packed.v_most[tile - t.packed.first_tile] < std::numeric_limits<float>::infinity()),
         strips_per_head_(RoundUp(t.rows, kStripRows) / kStripRows),
@@ -153,28 +158,37 @@ class TileStep {
         first_key_(tile * kTileKeys),
         K_(t.packed.K + (tile - t.packed.first_tile) * PackedKeyFloats(t.head_dim)),
         V_(t.packed.V + (tile - t.packed.first_tile) * PackedValueFloats(t.head_dim_v)),
-        next_K_(last ? K_ : K_ + PackedKeyFloats(t.head_dim)),
-        next_V_(last ? V_ : V_ + PackedValueFloats(t.head_dim_v)) {}
+        next_K_(!last                 ? K_ + PackedKeyFloats(t.head_dim)
+                : t.next_K != nullptr ? t.next_K
+                                      : K_),
+        next_V_(!last                 ? V_ + PackedValueFloats(t.head_dim_v)
+                : t.next_V != nullptr ? t.next_V
+                                      : V_) {}
 
-  // Strips [first, first + count) of all heads.
-  HWY_INLINE void Run(int64_t first, int64_t count) {
-    first_ = first;
+  // The next `count` strips of all heads.
+  HWY_INLINE void Run(int64_t count) {
     count_ = 0;
     for (int64_t s = 0; s < count; ++s) {
-      const int64_t head = (first + s) / strips_per_head_, in_head = (first + s) % strips_per_head_;
       Strip& strip = strips_[count_];
-      strip.mask = MaskOfStrip(t_, in_head * kStripRows, first_key_);
-      if (strip.mask.begin >= strip.mask.end) continue;
-      strip.used = {strip.mask.begin / kPartialSums * kPartialSums, RoundUp(strip.mask.end, kPartialSums)};
-      strip.Q = t_.Q + head * t_.q_head + in_head * kStripRows * t_.q_row;
-      strip.state = StripAt(scratch_, t_.head_dim_v, first + s);
-      strip.rows = std::min(kStripRows, t_.rows - in_head * kStripRows);
-      ++count_;
+      strip.mask = MaskOfStrip(t_, in_head_ * kStripRows, first_key_);
+      if (strip.mask.begin < strip.mask.end) {
+        strip.number = next_;
+        strip.used = {strip.mask.begin / kPartialSums * kPartialSums, RoundUp(strip.mask.end, kPartialSums)};
+        strip.Q = t_.Q + head_ * t_.q_head + in_head_ * kStripRows * t_.q_row;
+        strip.state = StripAt(scratch_, t_.head_dim_v, next_);
+        strip.rows = std::min(kStripRows, t_.rows - in_head_ * kStripRows);
+        strip.visible = t_.visible + in_head_ * kStripRows;
+        ++count_;
+      }
+      ++next_;
+      if (++in_head_ == strips_per_head_) in_head_ = 0, ++head_;
     }
     if (count_ == 0) return;
+    if (first_) AskForQueries();
     for (int64_t j = 0; j < kTileKeys; j += kPanel) Scores(j);
     for (int64_t s = 0; s < count_; ++s) {
-      if (!Bounded(strips_[s])) Maxima(s);
+      if (!strips_[s].mask.whole || t_.rule.softcap > 0) MaskStrip(s);
+      if (!Bounded(s)) Maxima(s);
     }
     for (int64_t s = 0; s < count_; ++s) Weights(s);
     for (int64_t s = 0; s < count_; ++s) {
@@ -205,8 +219,10 @@ class TileStep {
     const float* Q;
     StripState state;
     StripMask mask;
-    Columns used;  // of S
-    int64_t rows;  // that are there
+    Columns used;             // of S
+    int64_t rows;             // that are there
+    const KeyRange* visible;  // [rows]
+    int64_t number;           // among the task's
     HWY_ALIGN float r[8];
   };
 
@@ -214,7 +230,7 @@ class TileStep {
 
   // The columns of the next tile's panel of `width` that strip s asks for while it multiplies with this one: what lies
   // in the third-level cache would come too late.
-  int64_t Share(int64_t s, int64_t width) const { return (first_ + s) * 4 % width; }
+  int64_t Share(int64_t s, int64_t width) const { return strips_[s].number * 4 % width; }
 
   // S = Q K^T for the panel of keys that starts at j.
   HWY_NOINLINE void Scores(int64_t j) {
@@ -226,19 +242,37 @@ class TileStep {
     }
   }
 
+  // Asks for the rows of Q that the next strips read for the first time.
+  HWY_INLINE void AskForQueries() const {
+    if (next_ >= strips_per_head_ * t_.heads) return;
+    const float* row = t_.Q + head_ * t_.q_head + in_head_ * kStripRows * t_.q_row;
+    const int64_t rows = std::min(kStripsAtOnce, strips_per_head_ - in_head_) * kStripRows;
+    for (int64_t i = 0; i < rows; ++i, row += t_.q_row) {
+      for (int64_t c = 0; c < t_.head_dim; c += 16) PrefetchSecondLevel(row + c);
+    }
+  }
+
   // Whether maxima are no longer looked for, from this tile on.
-  HWY_INLINE bool Bounded(Strip& strip) {
-    if (*strip.state.bounded != 0) {
+  HWY_INLINE bool Bounded(int64_t s) {
+    Strip& strip = strips_[s];
+    const StripState& state = strip.state;
+    if (*state.bounded != 0) {
       std::fill_n(strip.r, kStripRows, 1.0f);
       return true;
     }
     if (std::isnan(key_squares_)) return false;
-    if (std::isnan(*strip.state.reach)) {
-      // Products in fp32 exceed the exact ones by less than that.
-      const float squares = LargestSquares(strip.Q, t_.q_row, strip.rows, t_.head_dim) * key_squares_;
-      *strip.state.reach = 1.01f * std::sqrt(squares);
+    for (int64_t i = 0; i < strip.rows; ++i) {
+      if (strip.visible[i].end - strip.visible[i].begin < kFewKeys) return false;
     }
-    return BecomesBounded(t_.rule, strip.rows, strip.state, strip.r);
+    if (std::isnan(*state.reach)) {
+      // Products in fp32 exceed the exact ones by less than that.
+      *state.reach = 1.01f * std::sqrt(LargestSquares(strip.Q, t_.q_row, strip.rows, t_.head_dim) * key_squares_);
+    }
+    HWY_ALIGN float m[8];
+    std::copy_n(state.m, 8, m);
+    const Columns some = {strip.used.begin, std::min(strip.used.begin + kFewKeys, strip.used.end)};
+    RaiseMaxima<kTileKeys>(some, S(s), m);
+    return ChooseBound(t_.rule, strip.rows, m, state, strip.r);
   }
 
   HWY_NOINLINE void Weights(int64_t s) {
@@ -249,24 +283,22 @@ class TileStep {
     } else if (strip.mask.whole) {
       BoundedExponentials<kTileKeys, false>(t_.rule, kStripRows, strip.used, S(s), state.M, strip.r, state.l);
     } else {
-      MaskStrip(s);
       BoundedExponentials<kTileKeys, true>(t_.rule, kStripRows, strip.used, S(s), state.M, strip.r, state.l);
     }
   }
 
+  // Caps scores and hides those that rows do not see.
   HWY_INLINE void MaskStrip(int64_t s) {
     const Strip& strip = strips_[s];
     for (int64_t i = 0; i < kStripRows; ++i) {
-      MaskScores(strip.used, strip.mask.row_begin[i], strip.mask.row_end[i], S(s) + i * kTileKeys);
+      float* row = S(s) + i * kTileKeys;
+      if (t_.rule.softcap > 0) CapScores(t_.rule, strip.used, row);
+      if (!strip.mask.whole) MaskScores(strip.used, strip.mask.row_begin[i], strip.mask.row_end[i], row);
     }
   }
 
   HWY_NOINLINE void Maxima(int64_t s) {
     Strip& strip = strips_[s];
-    for (int64_t i = 0; t_.rule.softcap > 0 && i < kStripRows; ++i) {
-      CapScores(t_.rule, strip.used, S(s) + i * kTileKeys);
-    }
-    if (!strip.mask.whole) MaskStrip(s);
 #if HWY_TARGET == HWY_SCALAR
     UpdateMaxima<kTileKeys>(t_.rule, kStripRows, strip.used, S(s), strip.state.m, strip.r);
 #else
@@ -292,30 +324,36 @@ class TileStep {
   }
 
   const PrefillTask& t_;
+  bool first_;  // tile
   float key_squares_;
   bool finite_;  // V
   int64_t strips_per_head_, columns_;
   float *scratch_, *S_;
   int64_t first_key_;
   const float *K_, *V_, *next_K_, *next_V_;
-  int64_t first_ = 0, count_ = 0;
+  int64_t next_ = 0, head_ = 0, in_head_ = 0;  // the next strip, and where it is
+  int64_t count_ = 0;
   Strip strips_[kStripsAtOnce];
 };
 
 inline void FinishStrips(const PrefillTask& t, float* strips) {
   const int64_t per_head = RoundUp(t.rows, kStripRows) / kStripRows, columns = RoundUp(t.head_dim_v, kRowPadding);
-  for (int64_t head = 0; head < t.heads; ++head) {
-    for (int64_t row = 0; row < t.rows; ++row) {
-      const StripState state = StripAt(strips, t.head_dim_v, head * per_head + row / kStripRows);
-      const int64_t i = row % kStripRows;
+  const auto finish = [&](const StripState& state, int64_t i, float* O) HWY_ATTR {
+    const float sum = RowSum(state.l + i * kPartialSums), factor = 1 / sum;
+    for (int64_t column = 0; column < columns; column += kPanel) {
+      const int64_t width = PanelWidth(columns, column);
+      MultiplyAll(state.O + column * kStripRows + i * width, width, factor, O + column);
+    }
+    if (*state.bounded == 0) return LseOf(t.rule, state.m[i], sum);
+    return static_cast<float>(static_cast<double>(state.M[i]) * std::numbers::ln2 + FastLog(sum));
+  };
+  for (int64_t strip = 0; strip < t.heads * per_head; ++strip) {
+    const StripState state = StripAt(strips, t.head_dim_v, strip);
+    const int64_t head = strip / per_head, first_row = strip % per_head * kStripRows;
+    for (int64_t i = 0; i < std::min(kStripRows, t.rows - first_row); ++i) {
+      const int64_t row = first_row + i;
       float *O = t.O[head * t.rows + row], &lse = t.LSE[head * t.rows + row];
-      const float sum = RowSum(state.l + i * kPartialSums);
-      for (int64_t column = 0; column < columns; column += kPanel) {
-        const int64_t width = PanelWidth(columns, column);
-        DivideAll(state.O + column * kStripRows + i * width, width, sum, O + column);
-      }
-      lse = *state.bounded != 0 ? static_cast<float>(state.M[i] * std::numbers::ln2 + FastLog(sum))
-                                : LseOf(t.rule, state.m[i], sum);
+      lse = finish(state, i, O);
       if (t.visible[row].begin < t.visible[row].end) continue;
       std::fill_n(O, columns, 0.0f);
       lse = kMinusInfinity;
@@ -353,8 +391,9 @@ inline void Prefill(const PrefillTask& t) {
   const float key_squares = KeySquaresIfTame(t);
   const int64_t end = t.visible[t.rows - 1].end, count = t.heads * per_head;
   for (int64_t tile = t.visible[0].begin / kTileKeys; tile * kTileKeys < end; ++tile) {
-    TileStep step(t, strips, S, tile, (tile + 1) * kTileKeys >= end, key_squares);
-    for (int64_t s = 0; s < count; s += kStripsAtOnce) step.Run(s, std::min(kStripsAtOnce, count - s));
+    TileStep step(t, strips, S, tile, tile == t.visible[0].begin / kTileKeys, (tile + 1) * kTileKeys >= end,
+                  key_squares);
+    for (int64_t s = 0; s < count; s += kStripsAtOnce) step.Run(std::min(kStripsAtOnce, count - s));
   }
   FinishStrips(t, strips);
 }

@@ -94,6 +94,14 @@ struct Plan {
   }
 };
 
+// Floats at keys [first, first + kTileKeys) of K or V that lie together, or null.
+const float* AdjacentRows(const CpuJob& job, const CpuTensor& tensor, const Head& head, int64_t first,
+                          int64_t columns) {
+  const bool adjacent = tensor.format == data::Format::kFp32 && tensor.strides.row == columns &&
+                        job.paged.page_size == 0 && first + kTileKeys <= job.keys(head.n);
+  return adjacent ? reinterpret_cast<const float*>(tensor.Row(head.n, head.h_kv, first)) : nullptr;
+}
+
 // A KV head's packed tiles, and room for them.
 struct Slot {
   float *K, *V, *key_squares, *v_most;
@@ -146,7 +154,7 @@ Queries LoadQueries(const CpuJob& job, const Head& head, const Step& task, Works
   return {w.Q.get(), padded_rows * q_row, q_row};
 }
 
-void Run(const CpuJob& job, const Head& head, const Step& task, const Slot& slot, Workspace& w) {
+void Run(const CpuJob& job, const Head& head, const Step& task, const Slot& slot, const Head* next, Workspace& w) {
   const data::Attention& a = job.a;
   const int64_t group = a.group(), columns = RoundUp(a.head_dim_v, kRowPadding);
   for (int64_t i = 0; i < task.rows; ++i) w.visible[i] = job.Visible(head.n, task.first_row + i);
@@ -160,6 +168,11 @@ void Run(const CpuJob& job, const Head& head, const Step& task, const Slot& slot
   for_rows([&](int64_t n, int64_t h, int64_t i) {
     w.outputs[n] = in_place ? reinterpret_cast<float*>(job.OutputRow(head.n, h, i)) : w.O.get() + n * columns;
   });
+  // Each task asks for another tile of the next head.
+  const int64_t next_key =
+      next == nullptr || next->tiles == 0
+          ? 0
+          : (next->first_tile + task.first_row / std::max<int64_t>(task.rows, 1) % next->tiles) * kTileKeys;
   RunPrefill({.rule = job.rule,
               .head_dim = a.head_dim,
               .head_dim_v = a.head_dim_v,
@@ -170,6 +183,8 @@ void Run(const CpuJob& job, const Head& head, const Step& task, const Slot& slot
               .q_head = queries.head,
               .q_row = queries.row,
               .packed = {head.first_tile, head.tiles, slot.K, slot.V, slot.key_squares, slot.v_most},
+              .next_K = next == nullptr ? nullptr : AdjacentRows(job, job.K, *next, next_key, a.head_dim),
+              .next_V = next == nullptr ? nullptr : AdjacentRows(job, job.V, *next, next_key, a.head_dim_v),
               .scratch = w.scratch.get(),
               .O = w.outputs.data(),
               .LSE = w.LSE.get()});
@@ -236,7 +251,7 @@ void RunPrefillJob(const CpuJob& job) {
         progress.Packed(step.head);
       } else {
         progress.AwaitPacked(step.head, head.tiles);
-        Run(job, head, step, slot, w);
+        Run(job, head, step, slot, step.head + 1 < heads ? &plan.heads[step.head + 1] : nullptr, w);
         progress.Done(step.head);
       }
     }

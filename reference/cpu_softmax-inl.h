@@ -46,12 +46,15 @@ HWY_INLINE void MaskScores(Columns columns, int64_t begin, int64_t end, float* H
   // hn::Iota would write its lanes to memory one by one and wait to read them as a vector.
   HWY_ALIGN static constexpr int32_t kLane[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
   const auto lane = hn::Load(di, kLane);
-  for (int64_t j = columns.begin; j < columns.end; j += kLanes) {
+  const auto mask = [&](int64_t j) HWY_ATTR {
     const auto before = hn::Lt(lane, hn::Set(di, static_cast<int32_t>(begin - j)));
     const auto inside = hn::Lt(lane, hn::Set(di, static_cast<int32_t>(end - j)));
     const auto hidden = hn::Or(before, hn::Not(inside));
     hn::Store(hn::IfThenElse(hn::RebindMask(d, hidden), hn::Set(d, kMinusInfinity), hn::Load(d, S + j)), d, S + j);
-  }
+  };
+  int64_t j = columns.begin;
+  for (; j < std::min(begin, columns.end); j += kLanes) mask(j);
+  for (j = std::max(j, end / kPartialSums * kPartialSums); j < columns.end; j += kLanes) mask(j);
 }
 
 // What multiplies a state whose maximum was `from` and becomes `to`. Exactly 1 when it stays, -inf included.
@@ -90,6 +93,17 @@ HWY_INLINE auto MaximaOfFour(Columns columns, const float* s0, const float* s1, 
   return hn::Max(hn::InterleaveLower(d4, even, odd), hn::InterleaveUpper(d4, even, odd));
 }
 
+// m = max(m, the columns of S) of eight rows.
+template <int64_t kRow>
+HWY_INLINE void RaiseMaxima(Columns columns, const float* HWY_RESTRICT S, float* HWY_RESTRICT m) {
+  const hn::Full128<float> d4;
+  for (int64_t i = 0; i < 8; i += 4) {
+    const float* from = S + i * kRow;
+    const auto most = MaximaOfFour(columns, from, from + kRow, from + 2 * kRow, from + 3 * kRow);
+    hn::StoreU(hn::Max(hn::LoadU(d4, m + i), most), d4, m + i);
+  }
+}
+
 // UpdateMaxima of four rows.
 template <int64_t kRow>
 HWY_INLINE void UpdateFourMaxima(const ScoreRule& rule, Columns columns, const float* HWY_RESTRICT S,
@@ -99,6 +113,15 @@ HWY_INLINE void UpdateFourMaxima(const ScoreRule& rule, Columns columns, const f
   const auto new_m = hn::Max(old_m, MaximaOfFour(columns, S, S + kRow, S + 2 * kRow, S + 3 * kRow));
   hn::StoreU(RescaleFactor(d4, rule, old_m, new_m), d4, r);
   hn::StoreU(new_m, d4, m);
+}
+
+#else
+
+template <int64_t kRow>
+HWY_INLINE void RaiseMaxima(Columns columns, const float* HWY_RESTRICT S, float* HWY_RESTRICT m) {
+  for (int64_t i = 0; i < 6; ++i) {
+    for (int64_t j = columns.begin; j < columns.end; ++j) m[i] = std::max(m[i], S[i * kRow + j]);
+  }
 }
 
 #endif
@@ -144,18 +167,8 @@ template <bool kMasked>
 class BoundedWeights {
  public:
   HWY_INLINE BoundedWeights(const ScoreRule& rule, float M) : exponent_(D(), rule.exponent_factor, M) {}
-  HWY_INLINE void Four(V& s0, V& s1, V& s2, V& s3) const {
-    if constexpr (kMasked) {
-      s0 = One(s0), s1 = One(s1), s2 = One(s2), s3 = One(s3);
-    } else {
-      BoundedExp2OfFour(exponent_, s0, s1, s2, s3);
-    }
-  }
-  HWY_INLINE V One(V s) const {
-    if constexpr (!kMasked) return BoundedExp2(exponent_, s);
-    const auto hidden = hn::Lt(s, hn::Set(D(), std::numeric_limits<float>::lowest()));
-    return hn::IfThenZeroElse(hidden, BoundedExp2(exponent_, hn::IfThenZeroElse(hidden, s)));
-  }
+  HWY_INLINE void Four(V& s0, V& s1, V& s2, V& s3) const { BoundedExp2OfFour<kMasked>(exponent_, s0, s1, s2, s3); }
+  HWY_INLINE V One(V s) const { return BoundedExp2<kMasked>(exponent_, s); }
 
  private:
   BoundedExponent<D> exponent_;
@@ -238,6 +251,8 @@ HWY_INLINE void BoundedExponentials(const ScoreRule& rule, int64_t rows, Columns
   }
 }
 
+#if HWY_TARGET == HWY_SCALAR
+
 // Changes `sums`.
 HWY_INLINE float TreeSum(float* sums) {
   for (int64_t half = kPartialSums / 2; half > 0; half /= 2) {
@@ -253,11 +268,39 @@ HWY_INLINE float RowSum(const float* l) {
   return TreeSum(sums);
 }
 
-// Times the reciprocal: a division of 512 bits takes as long as sixteen products.
-HWY_INLINE void DivideAll(const float* from, int64_t count, float divisor, float* to) {
+#else
+
+// Halves added until four lanes are left.
+template <class DX>
+HWY_INLINE auto HalveTo4([[maybe_unused]] DX d, hn::Vec<DX> x) {
+  if constexpr (hn::MaxLanes(DX()) == 4) {
+    return x;
+  } else {
+    const hn::Half<DX> half;
+    return HalveTo4(half, hn::Add(hn::LowerHalf(half, x), hn::UpperHalf(half, x)));
+  }
+}
+
+// The sum of a row's kPartialSums: halves added until one is left.
+HWY_INLINE float RowSum(const float* l) {
   const D d;
-  const V factor = hn::Set(d, 1 / divisor);
-  for (int64_t c = 0; c < count; c += kLanes) hn::StoreU(hn::Mul(hn::LoadU(d, from + c), factor), d, to + c);
+  V sum = hn::Load(d, l);
+  if constexpr (kVectorsPerSum == 2) sum = hn::Add(sum, hn::Load(d, l + kLanes));
+  if constexpr (kVectorsPerSum == 4) {
+    sum = hn::Add(hn::Add(sum, hn::Load(d, l + 2 * kLanes)),
+                  hn::Add(hn::Load(d, l + kLanes), hn::Load(d, l + 3 * kLanes)));
+  }
+  auto four = HalveTo4(d, sum);
+  four = hn::Add(four, hn::Shuffle1032(four));
+  return hn::GetLane(hn::Add(four, hn::Shuffle2301(four)));
+}
+
+#endif
+
+HWY_INLINE void MultiplyAll(const float* from, int64_t count, float factor, float* to) {
+  const D d;
+  const V f = hn::Set(d, factor);
+  for (int64_t c = 0; c < count; c += kLanes) hn::StoreU(hn::Mul(hn::LoadU(d, from + c), f), d, to + c);
 }
 
 HWY_INLINE float LseOf(const ScoreRule& rule, float m, float sum) {
