@@ -51,7 +51,8 @@ HWY_INLINE void ForEachVector(std::span<const float> x, std::span<float> y, cons
   }
 }
 // Four vectors at a time, the rest one by one.
-void Exp2All(std::span<const float> x, std::span<float> y) {
+template <class Weights>
+HWY_INLINE void WeighAll(const Weights& weights, std::span<const float> x, std::span<float> y) {
   const D d;
   size_t i = 0;
   for (; i + 4 * kLanes <= x.size(); i += 4 * kLanes) {
@@ -59,11 +60,15 @@ void Exp2All(std::span<const float> x, std::span<float> y) {
     float* to = y.data() + i;
     V x0 = hn::LoadU(d, from), x1 = hn::LoadU(d, from + kLanes);
     V x2 = hn::LoadU(d, from + 2 * kLanes), x3 = hn::LoadU(d, from + 3 * kLanes);
-    Exp2OfFour(d, hn::Set(d, 1.0f), hn::Set(d, -125.0f), x0, x1, x2, x3);
+    weights.Four(x0, x1, x2, x3);
     hn::StoreU(x0, d, to), hn::StoreU(x1, d, to + kLanes);
     hn::StoreU(x2, d, to + 2 * kLanes), hn::StoreU(x3, d, to + 3 * kLanes);
   }
-  ForEachVector(x.subspan(i), y.subspan(i), [](V v) HWY_ATTR { return Exp2(D(), v); });
+  ForEachVector(x.subspan(i), y.subspan(i), [&](V v) HWY_ATTR { return weights.One(v); });
+}
+void Exp2All(std::span<const float> x, std::span<float> y) { WeighAll(WeightsBelow(ScoreRule(), 0), x, y); }
+void BoundedExp2All(std::span<const float> x, float M, bool masked, std::span<float> y) {
+  masked ? WeighAll(BoundedWeights<true>(ScoreRule(), M), x, y) : WeighAll(BoundedWeights<false>(ScoreRule(), M), x, y);
 }
 void TanhAll(std::span<const float> x, std::span<float> y) {
   ForEachVector(x, y, [](V v) HWY_ATTR { return Tanh(D(), v); });
@@ -125,6 +130,7 @@ HWY_EXPORT(DecodeRows);
 HWY_EXPORT(MergeRows);
 HWY_EXPORT(NormalizeRow);
 HWY_EXPORT(Exp2All);
+HWY_EXPORT(BoundedExp2All);
 HWY_EXPORT(TanhAll);
 HWY_EXPORT(FmaLoop);
 HWY_EXPORT(ReadAll);
@@ -155,6 +161,9 @@ float FinishRow(const ScoreRule& rule, int64_t head_dim_v, float m, const float*
   return HWY_DYNAMIC_DISPATCH(NormalizeRow)(rule, head_dim_v, m, l, O);
 }
 void Exp2Span(std::span<const float> x, std::span<float> y) { HWY_DYNAMIC_DISPATCH(Exp2All)(x, y); }
+void BoundedExp2Span(std::span<const float> x, float M, bool masked, std::span<float> y) {
+  HWY_DYNAMIC_DISPATCH(BoundedExp2All)(x, M, masked, y);
+}
 void TanhSpan(std::span<const float> x, std::span<float> y) { HWY_DYNAMIC_DISPATCH(TanhAll)(x, y); }
 float SumOf(const float* x, int64_t count) { return HWY_DYNAMIC_DISPATCH(ReadAll)(x, count); }
 int64_t RunFmaLoop() { return HWY_DYNAMIC_DISPATCH(FmaLoop)(); }

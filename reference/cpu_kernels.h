@@ -112,8 +112,10 @@ void MergeStates(const ScoreRule& rule, int64_t rows, int64_t head_dim_v, const 
 // O times 1 / l in place, [RoundUp(head_dim_v, kRowPadding)] floats of one row, and the row's LSE.
 float FinishRow(const ScoreRule& rule, int64_t head_dim_v, float m, const float* l, float* O);
 
-// 2^x for x <= 0 and x = NaN, 0 for x < -125; tanh x. For tests.
+// For tests. 2^x for x <= 0 and x = NaN, 0 for x < -125.
 void Exp2Span(std::span<const float> x, std::span<float> y);
+// 2^(x - M) for an integer M and results from 2^-125 on; 0 for -inf if `masked`.
+void BoundedExp2Span(std::span<const float> x, float M, bool masked, std::span<float> y);
 void TanhSpan(std::span<const float> x, std::span<float> y);
 
 // Does some microseconds of independent fp32 multiply-adds in registers and returns how many; for benchmarks.
