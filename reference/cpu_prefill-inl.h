@@ -47,24 +47,22 @@ HWY_INLINE StripState StripAt(float* scratch, int64_t head_dim_v, int64_t strip)
 
 // The largest sum of a row's squares. The same on every target with fused multiply-add.
 HWY_INLINE float LargestSquares(const float* Q, int64_t q_row, int64_t rows, int64_t head_dim) {
+  const D d;
+  const int64_t whole = head_dim / kPartialSums * kPartialSums;
   float most = 0;
   for (int64_t i = 0; i < rows; ++i) {
     const float* row = Q + i * q_row;
-    float sum = 0;
-    int64_t c = 0;
-#if HWY_TARGET != HWY_SCALAR
-    const hn::Full128<float> d4;
-    auto sum0 = hn::Zero(d4), sum1 = sum0, sum2 = sum0, sum3 = sum0;
-    const auto add = [&](int64_t at, auto& to) HWY_ATTR {
-      const auto x = hn::LoadU(d4, row + at);
-      to = hn::MulAdd(x, x, to);
-    };
-    for (; c + 16 <= head_dim; c += 16) add(c, sum0), add(c + 4, sum1), add(c + 8, sum2), add(c + 12, sum3);
-    HWY_ALIGN float sums[4];
-    hn::Store(hn::Add(hn::Add(sum0, sum1), hn::Add(sum2, sum3)), d4, sums);
-    sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
-#endif
-    for (; c < head_dim; ++c) sum += row[c] * row[c];
+    HWY_ALIGN float sums[kPartialSums];
+    for (int64_t lane = 0; lane < kPartialSums; lane += kLanes) {
+      V sum = hn::Zero(d);
+      for (int64_t c = lane; c < whole; c += kPartialSums) {
+        const V x = hn::LoadU(d, row + c);
+        sum = hn::MulAdd(x, x, sum);
+      }
+      hn::Store(sum, d, sums + lane);
+    }
+    float sum = RowSum(sums);
+    for (int64_t c = whole; c < head_dim; ++c) sum += row[c] * row[c];
     most = most >= sum || std::isnan(most) ? most : sum;  // NaN stays
   }
   return most;
@@ -336,7 +334,15 @@ class TileStep {
   Strip strips_[kStripsAtOnce];
 };
 
-inline void FinishStrips(const PrefillTask& t, float* strips) {
+HWY_INLINE void StartStrip(const PrefillTask& t, float* strips, int64_t strip) {
+  const StripState state = StripAt(strips, t.head_dim_v, strip);
+  std::fill_n(state.m, StripFloats(t.head_dim_v), 0.0f);
+  std::fill_n(state.m, 8, kMinusInfinity);
+  *state.reach = std::numeric_limits<float>::quiet_NaN();
+}
+
+// Writes the rows of strips [first, end) of all heads.
+inline void FinishStrips(const PrefillTask& t, float* strips, int64_t first, int64_t end) {
   const int64_t per_head = RoundUp(t.rows, kStripRows) / kStripRows, columns = RoundUp(t.head_dim_v, kRowPadding);
   const auto finish = [&](const StripState& state, int64_t i, float* O) HWY_ATTR {
     const float sum = RowSum(state.l + i * kPartialSums), factor = 1 / sum;
@@ -347,7 +353,7 @@ inline void FinishStrips(const PrefillTask& t, float* strips) {
     if (*state.bounded == 0) return LseOf(t.rule, state.m[i], sum);
     return static_cast<float>(static_cast<double>(state.M[i]) * std::numbers::ln2 + FastLog(sum));
   };
-  for (int64_t strip = 0; strip < t.heads * per_head; ++strip) {
+  for (int64_t strip = first; strip < end; ++strip) {
     const StripState state = StripAt(strips, t.head_dim_v, strip);
     const int64_t head = strip / per_head, first_row = strip % per_head * kStripRows;
     for (int64_t i = 0; i < std::min(kStripRows, t.rows - first_row); ++i) {
@@ -382,20 +388,23 @@ inline void Prefill(const PrefillTask& t) {
   float* S = t.scratch;
   float* strips = S + ScoreFloats();
   std::fill_n(S, ScoreFloats(), 0.0f);
-  for (int64_t strip = 0; strip < t.heads * per_head; ++strip) {
-    const StripState state = StripAt(strips, t.head_dim_v, strip);
-    std::fill_n(state.m, StripFloats(t.head_dim_v), 0.0f);
-    std::fill_n(state.m, 8, kMinusInfinity);
-    *state.reach = std::numeric_limits<float>::quiet_NaN();
-  }
   const float key_squares = KeySquaresIfTame(t);
   const int64_t end = t.visible[t.rows - 1].end, count = t.heads * per_head;
-  for (int64_t tile = t.visible[0].begin / kTileKeys; tile * kTileKeys < end; ++tile) {
-    TileStep step(t, strips, S, tile, tile == t.visible[0].begin / kTileKeys, (tile + 1) * kTileKeys >= end,
-                  key_squares);
-    for (int64_t s = 0; s < count; s += kStripsAtOnce) step.Run(std::min(kStripsAtOnce, count - s));
+  const int64_t first_tile = t.visible[0].begin / kTileKeys, end_tile = (end + kTileKeys - 1) / kTileKeys;
+  // Strips begin and end one after the other, so that what they write and products alternate.
+  for (int64_t tile = first_tile; tile < end_tile; ++tile) {
+    const bool first = tile == first_tile, last = tile + 1 == end_tile;
+    TileStep step(t, strips, S, tile, first, last, key_squares);
+    for (int64_t s = 0; s < count; s += kStripsAtOnce) {
+      const int64_t strips_end = std::min(s + kStripsAtOnce, count);
+      for (int64_t strip = s; first && strip < strips_end; ++strip) StartStrip(t, strips, strip);
+      step.Run(strips_end - s);
+      if (last) FinishStrips(t, strips, s, strips_end);
+    }
   }
-  FinishStrips(t, strips);
+  if (first_tile < end_tile) return;
+  for (int64_t strip = 0; strip < count; ++strip) StartStrip(t, strips, strip);
+  FinishStrips(t, strips, 0, count);
 }
 
 }  // namespace HWY_NAMESPACE

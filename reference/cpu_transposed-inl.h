@@ -25,33 +25,88 @@ inline constexpr bool kTransposes = HWY_TARGET != HWY_SCALAR;
 
 #if HWY_TARGET != HWY_SCALAR
 
-// Words of 128 bits at byte `at` of every fourth row from k[n] on, as the blocks of a vector.
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+
+// 32 bytes at byte `at` of rows k[0] and k[4].
+HWY_INLINE auto LoadTwoRows(const void* const* k, int64_t at) {
+  const hn::RebindToUnsigned<D> d;
+  const hn::Half<decltype(d)> half;
+  const auto load = [&](const void* row) HWY_ATTR {
+    return hn::LoadU(half, reinterpret_cast<const uint32_t*>(static_cast<const std::byte*>(row) + at));
+  };
+  return hn::Combine(d, load(k[4]), load(k[0]));
+}
+
+// Of rows k[0] to k[7]: words n + 4 b, n the index of the result, b of rows 0 to 3, 0 to 3, 4 to 7, 4 to 7 as blocks
+// with b = 0, 1, 0, 1.
+struct EightRows {
+  hn::Vec<hn::RebindToUnsigned<D>> w0, w1, w2, w3;
+};
+HWY_INLINE EightRows LoadEightRows(const void* const* k, int64_t at) {
+  const hn::RebindToUnsigned<D> d;
+  const auto x0 = LoadTwoRows(k, at), x1 = LoadTwoRows(k + 1, at), x2 = LoadTwoRows(k + 2, at);
+  const auto x3 = LoadTwoRows(k + 3, at);
+  const auto even_lower = hn::InterleaveLower(d, x0, x2), even_upper = hn::InterleaveUpper(d, x0, x2);
+  const auto odd_lower = hn::InterleaveLower(d, x1, x3), odd_upper = hn::InterleaveUpper(d, x1, x3);
+  return {hn::InterleaveLower(d, even_lower, odd_lower), hn::InterleaveUpper(d, even_lower, odd_lower),
+          hn::InterleaveLower(d, even_upper, odd_upper), hn::InterleaveUpper(d, even_upper, odd_upper)};
+}
+
+// The words of 16 columns.
+HWY_INLINE void TransposeSixteen(const void* const* k, int64_t at, uint32_t* HWY_RESTRICT words) {
+  const EightRows y = LoadEightRows(k, at), z = LoadEightRows(k + 8, at);
+  const auto store = [&](int64_t n, __m512i a, __m512i b) HWY_ATTR {
+    _mm512_store_si512(words + n * kLanes, _mm512_shuffle_i32x4(a, b, 0x88));
+    _mm512_store_si512(words + (n + 4) * kLanes, _mm512_shuffle_i32x4(a, b, 0xDD));
+  };
+  store(0, y.w0.raw, z.w0.raw), store(1, y.w1.raw, z.w1.raw);
+  store(2, y.w2.raw, z.w2.raw), store(3, y.w3.raw, z.w3.raw);
+}
+
+#else
+
+// Words of 128 bits at byte `at` of every fourth row from k[0] on, as the blocks of a vector.
 template <class DW>
 HWY_INLINE hn::Vec<DW> LoadBlocks(DW d, const void* const* k, int64_t at) {
   if constexpr (hn::MaxLanes(DW()) == 4) {
     return hn::LoadU(d, reinterpret_cast<const uint32_t*>(static_cast<const std::byte*>(k[0]) + at));
   } else {
     const hn::Half<DW> half;
-    constexpr int64_t kRows = hn::MaxLanes(DW()) / 2;
-    return hn::Combine(d, LoadBlocks(half, k + kRows, at), LoadBlocks(half, k, at));
+    return hn::Combine(d, LoadBlocks(half, k + hn::MaxLanes(DW()) / 2, at), LoadBlocks(half, k, at));
   }
 }
 
-// The words of kLanes rows of bf16: [columns / 2][kLanes].
-HWY_INLINE void TransposeWords(const void* const* k, int64_t columns, Asker& asker, uint32_t* HWY_RESTRICT words) {
+// The words of 16 columns.
+HWY_INLINE void TransposeSixteen(const void* const* k, int64_t at, uint32_t* HWY_RESTRICT words) {
   const hn::RebindToUnsigned<D> d;
-  for (int64_t c = 0; c < columns; c += 8, words += 4 * kLanes) {
-    if (c % 32 == 0) {
-      for (int64_t n = 0; n < kLanes; ++n) asker.Read<data::Format::kBf16>(k[n], c, 32);
-    }
-    const auto x0 = LoadBlocks(d, k, 2 * c), x1 = LoadBlocks(d, k + 1, 2 * c);
-    const auto x2 = LoadBlocks(d, k + 2, 2 * c), x3 = LoadBlocks(d, k + 3, 2 * c);
+  for (int64_t n = 0; n < 2; ++n, at += 16, words += 4 * kLanes) {
+    const auto x0 = LoadBlocks(d, k, at), x1 = LoadBlocks(d, k + 1, at);
+    const auto x2 = LoadBlocks(d, k + 2, at), x3 = LoadBlocks(d, k + 3, at);
     const auto even_lower = hn::InterleaveLower(d, x0, x2), even_upper = hn::InterleaveUpper(d, x0, x2);
     const auto odd_lower = hn::InterleaveLower(d, x1, x3), odd_upper = hn::InterleaveUpper(d, x1, x3);
     hn::Store(hn::InterleaveLower(d, even_lower, odd_lower), d, words);
     hn::Store(hn::InterleaveUpper(d, even_lower, odd_lower), d, words + kLanes);
     hn::Store(hn::InterleaveLower(d, even_upper, odd_upper), d, words + 2 * kLanes);
     hn::Store(hn::InterleaveUpper(d, even_upper, odd_upper), d, words + 3 * kLanes);
+  }
+}
+
+#endif
+
+// The words of kLanes rows of bf16: [columns / 2][kLanes]. Columns are a multiple of kRowPadding.
+HWY_INLINE void TransposeWords(const void* const* k, int64_t columns, Asker& asker, uint32_t* HWY_RESTRICT words) {
+  static_assert(kRowPadding == 16);
+  int64_t c = 0;
+  for (; c + 64 <= columns; c += 64, words += 32 * kLanes) {  // distances that the compiler knows
+    for (int64_t n = 0; n < kLanes; ++n) asker.Read<data::Format::kBf16>(k[n], c, 64);
+    TransposeSixteen(k, 2 * c, words);
+    TransposeSixteen(k, 2 * c + 32, words + 8 * kLanes);
+    TransposeSixteen(k, 2 * c + 64, words + 16 * kLanes);
+    TransposeSixteen(k, 2 * c + 96, words + 24 * kLanes);
+  }
+  for (; c < columns; c += 16, words += 8 * kLanes) {
+    for (int64_t n = 0; n < kLanes; ++n) asker.Read<data::Format::kBf16>(k[n], c, 16);
+    TransposeSixteen(k, 2 * c, words);
   }
 }
 
