@@ -17,6 +17,7 @@
 #include "reference/cpu_softmax-inl.h"
 #include "reference/cpu_transposed-inl.h"
 #include "reference/cpu_values-inl.h"
+#include "reference/cpu_weights-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace bitflash::reference {

@@ -12,6 +12,7 @@
 #include "reference/cpu_pack-inl.h"
 #include "reference/cpu_prefill-inl.h"
 #include "reference/cpu_softmax-inl.h"
+#include "reference/cpu_weights-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace bitflash::reference {
