@@ -11,6 +11,8 @@
 #define BITFLASH_REFERENCE_CPU_TRANSPOSED_INL_H_
 #endif
 
+#include <algorithm>
+
 #include "hwy/highway.h"
 #include "reference/cpu_kernels.h"
 #include "reference/cpu_rows-inl.h"
@@ -94,21 +96,35 @@ HWY_INLINE void TransposeSixteen(const void* const* k, int64_t at, uint32_t* HWY
 #endif
 
 // The words of kLanes rows of bf16: [columns / 2][kLanes]. Columns are a multiple of kRowPadding.
-HWY_INLINE void TransposeWords(const void* const* k, int64_t columns, Asker& asker, uint32_t* HWY_RESTRICT words) {
+HWY_INLINE void TransposeWords(const void* const* k, int64_t columns, uint32_t* HWY_RESTRICT words) {
   static_assert(kRowPadding == 16);
   int64_t c = 0;
   for (; c + 64 <= columns; c += 64, words += 32 * kLanes) {  // distances that the compiler knows
-    for (int64_t n = 0; n < kLanes; ++n) asker.Read<data::Format::kBf16>(k[n], c, 64);
     TransposeSixteen(k, 2 * c, words);
     TransposeSixteen(k, 2 * c + 32, words + 8 * kLanes);
     TransposeSixteen(k, 2 * c + 64, words + 16 * kLanes);
     TransposeSixteen(k, 2 * c + 96, words + 24 * kLanes);
   }
-  for (; c < columns; c += 16, words += 8 * kLanes) {
-    for (int64_t n = 0; n < kLanes; ++n) asker.Read<data::Format::kBf16>(k[n], c, 16);
-    TransposeSixteen(k, 2 * c, words);
-  }
+  for (; c < columns; c += 16, words += 8 * kLanes) TransposeSixteen(k, 2 * c, words);
 }
+
+// The lines of the kLanes rows behind k's, one after the other.
+class LinesBehind {
+ public:
+  LinesBehind(const void* const* k, int64_t columns) : k_(k), bytes_(2 * columns) {
+    distance_ = kLanes * (static_cast<const std::byte*>(k[1]) - static_cast<const std::byte*>(k[0]));
+  }
+  HWY_INLINE uintptr_t Next() {
+    const uintptr_t line = reinterpret_cast<uintptr_t>(k_[row_]) + static_cast<uintptr_t>(distance_ + byte_);
+    byte_ += 64;
+    if (byte_ >= bytes_) byte_ = 0, row_ = std::min(row_ + 1, kLanes - 1);
+    return line;
+  }
+
+ private:
+  const void* const* k_;
+  int64_t bytes_, distance_, row_ = 0, byte_ = 0;
+};
 
 // Named accumulators, as in cpu_multiply-inl.h.
 #define BITFLASH_STEP(i)                                                  \
@@ -119,10 +135,11 @@ HWY_INLINE void TransposeWords(const void* const* k, int64_t columns, Asker& ask
 #define BITFLASH_END(i) \
   if constexpr (kRows > (i)) hn::StoreU(hn::Add(even##i, odd##i), d, S + (i)*kDecodeTileKeys);
 
-// Scores of kRows rows and kLanes keys: a chain of the even columns, one of the odd, and their sum.
+// Scores of kRows rows and kLanes keys: a chain of the even columns, one of the odd, and their sum. Meanwhile asks for
+// as many lines as kLanes rows hold: all at once they would wait for each other.
 template <int kRows>
 HWY_INLINE void ScoreWords(const float* HWY_RESTRICT q, int64_t columns, const uint32_t* HWY_RESTRICT words,
-                           float* HWY_RESTRICT S) {
+                           Asker& asker, LinesBehind& lines, float* HWY_RESTRICT S) {
   static_assert(kRows >= 1 && kRows <= 4);
   const D d;
   const hn::RebindToUnsigned<D> du;
@@ -130,6 +147,7 @@ HWY_INLINE void ScoreWords(const float* HWY_RESTRICT q, int64_t columns, const u
   V even0 = hn::Zero(d), even1 = even0, even2 = even0, even3 = even0;
   V odd0 = even0, odd1 = even0, odd2 = even0, odd3 = even0;
   for (int64_t c = 0; c < columns; c += 2, words += kLanes) {
+    if (kLanes == 16 || c % (32 / kLanes) == 0) asker.ReadLine(lines.Next());
     const auto word = hn::Load(du, words);
     const V even = hn::BitCast(d, hn::ShiftLeft<16>(word)), odd = hn::BitCast(d, hn::And(word, upper));
     BITFLASH_STEP(0)
@@ -148,18 +166,22 @@ HWY_INLINE void ScoreWords(const float* HWY_RESTRICT q, int64_t columns, const u
 // Scores of all rows of q [rows, columns] and kLanes keys k, S [rows, kDecodeTileKeys]. words: [columns / 2][kLanes].
 HWY_INLINE void ScoreTransposed(const float* HWY_RESTRICT q, int64_t rows, int64_t columns, const void* const* k,
                                 Asker& asker, uint32_t* HWY_RESTRICT words, float* HWY_RESTRICT S) {
-  TransposeWords(k, columns, asker, words);
+  TransposeWords(k, columns, words);
+  LinesBehind lines(k, columns);
   int64_t row = 0;
-  for (; row + 4 <= rows; row += 4) ScoreWords<4>(q + row * columns, columns, words, S + row * kDecodeTileKeys);
+  for (; row + 4 <= rows; row += 4) {
+    ScoreWords<4>(q + row * columns, columns, words, asker, lines, S + row * kDecodeTileKeys);
+    asker = {};  // once is enough
+  }
   q += row * columns;
   S += row * kDecodeTileKeys;
   switch (rows - row) {
     case 3:
-      return ScoreWords<3>(q, columns, words, S);
+      return ScoreWords<3>(q, columns, words, asker, lines, S);
     case 2:
-      return ScoreWords<2>(q, columns, words, S);
+      return ScoreWords<2>(q, columns, words, asker, lines, S);
     case 1:
-      return ScoreWords<1>(q, columns, words, S);
+      return ScoreWords<1>(q, columns, words, asker, lines, S);
     default:
       return;
   }
