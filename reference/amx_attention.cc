@@ -117,6 +117,17 @@ struct Packed {
   std::vector<uint8_t> finite;
 };
 
+// Asks for what the next unit's rows hold, while this unit is packed: it comes from memory, and only once.
+void AskForNextUnit(const CpuJob& job, const CpuTensor& tensor, const Head& head, int64_t first_key, int64_t columns) {
+  if (job.paged.page_size != 0) return;
+  constexpr int64_t kLine = 64;  // bytes
+  const int64_t end = std::min(job.keys(head.n), first_key + 2 * kAmxUnitKeys);
+  for (int64_t j = first_key + kAmxUnitKeys; j < end; ++j) {
+    const std::byte* row = tensor.Row(head.n, head.h_kv, j);
+    for (int64_t byte = 0; byte < columns * tensor.element_bytes; byte += kLine) __builtin_prefetch(row + byte);
+  }
+}
+
 void Pack(const AmxSteps& steps, const CpuJob& job, const Head& head, int64_t unit, Packed& packed, Workspace& w) {
   const data::Attention& a = job.a;
   const int64_t first_key = (head.first_unit + unit) * kAmxUnitKeys, at = head.packed_unit + unit;
@@ -129,6 +140,7 @@ void Pack(const AmxSteps& steps, const CpuJob& job, const Head& head, int64_t un
   const auto read = [&](const CpuTensor& tensor, int64_t columns, const uint16_t** rows) {
     const void* stored[kAmxUnitKeys];
     job.KeyRows(tensor, head.n, head.h_kv, first_key, u.keys, stored);
+    AskForNextUnit(job, tensor, head, first_key, columns);
     for (int64_t j = 0; j < u.keys; ++j, rounded += columns) {
       rows[j] = AsBf16(tensor.format, stored[j], columns, w.row.get(), rounded);
     }
@@ -147,9 +159,11 @@ void Run(const AmxSteps& steps, const CpuJob& job, const Head& head, const Task&
          Workspace& w) {
   const data::Attention& a = job.a;
   const int64_t group = a.group(), columns = RoundUp(a.head_dim_v, kAmxColumns);
+  const bool direct = job.O.format == data::Format::kBf16;
   for (int64_t first = task.first; first < task.first + task.rows; first += kAmxLanes) {
     const int64_t rows = std::min(kAmxLanes, task.first + task.rows - first);
     alignas(64) float m[kAmxLanes], l[kAmxLanes];
+    uint16_t* bf16_rows[kAmxLanes] = {};
     AmxGroup g = {.rule = job.rule,
                   .head_dim = a.head_dim,
                   .head_dim_v = a.head_dim_v,
@@ -158,25 +172,35 @@ void Run(const AmxSteps& steps, const CpuJob& job, const Head& head, const Task&
                   .finite = packed.finite.data() + head.packed_unit,
                   .scratch = w.scratch.get(),
                   .O = w.O.get(),
+                  .O_bf16 = direct ? bf16_rows : nullptr,
                   .m = m,
                   .l = l};
-    const int64_t first_key = head.first_unit * kAmxUnitKeys;
-    for (int64_t lane = 0; lane < rows; ++lane) {
-      const int64_t i = (first + lane) / group, h = head.h_kv * group + (first + lane) % group;
+    const int64_t first_key = head.first_unit * kAmxUnitKeys, first_head = head.h_kv * group;
+    // Calls function(lane, row, head) for every lane without a division for each.
+    const auto for_lanes = [&](const auto& function) {
+      int64_t i = first / group, h = first % group;
+      for (int64_t lane = 0; lane < rows; ++lane) {
+        function(lane, i, first_head + h);
+        if (++h == group) h = 0, ++i;
+      }
+    };
+    for_lanes([&](int64_t lane, int64_t i, int64_t h) {
       g.Q[lane] = AsBf16(job.Q.format, job.Q.Row(head.n, h, i), a.head_dim, w.row.get(), w.Q.get() + lane * a.head_dim);
+      if (direct) bf16_rows[lane] = reinterpret_cast<uint16_t*>(job.OutputRow(head.n, h, i));
       const KeyRange seen = job.Visible(head.n, i);
-      if (seen.begin >= seen.end) continue;  // sees [0, 0)
+      if (seen.begin >= seen.end) return;  // sees [0, 0)
       g.begin[lane] = static_cast<int32_t>(seen.begin - first_key);
       g.end[lane] = static_cast<int32_t>(seen.end - first_key);
-    }
+    });
     steps.run(&g, 1);
-    for (int64_t lane = 0; lane < rows; ++lane) {
-      const int64_t i = (first + lane) / group, h = head.h_kv * group + (first + lane) % group;
+    for_lanes([&](int64_t lane, int64_t i, int64_t h) {
       const bool sees = g.begin[lane] < g.end[lane];
       float* O = w.O.get() + lane * columns;
+      const float lse = sees ? Lse(job.rule, m[lane], l[lane]) : -std::numeric_limits<float>::infinity();
+      if (direct && sees) return job.StoreLse(head.n, h, i, lse);
       if (!sees) std::fill_n(O, columns, 0.0f);
-      job.StoreRow(head.n, h, i, O, sees ? Lse(job.rule, m[lane], l[lane]) : -std::numeric_limits<float>::infinity());
-    }
+      job.StoreRow(head.n, h, i, O, lse);
+    });
   }
 }
 

@@ -54,17 +54,20 @@ AMX_INLINE float* ScoreRow(float* S, int64_t tile, int64_t key) {
   return S + (key / 16) * 2 * kTileFloats + tile * kTileFloats + key % 16 * 16;
 }
 
-// Caps and hides scores in memory, where a block needs it.
-void PrepareScores(const ScoreRule& rule, const RowTile& rows, int64_t tile, Block block, bool edge, float* S) {
-  for (int64_t key = 0; key < block.units * kAmxUnitKeys; ++key) {
-    float* at = ScoreRow(S, tile, key);
-    F s = Load(at);
-    if (rule.softcap > 0) s = Mul(Set(rule.softcap), Tanh(Mul(s, Set(rule.cap_factor))));
-    if (edge) {
-      const int32_t number = static_cast<int32_t>(block.first_unit * kAmxUnitKeys + key);
-      s = Select(Between(number, rows.begin, rows.end), s, Set(kMinusInfinity));
+// Caps and hides scores in memory, where a tile of 16 keys needs it.
+void PrepareScores(const ScoreRule& rule, const RowTile& rows, int64_t tile, Block block, float* S) {
+  const int32_t begin = static_cast<int32_t>(block.first_unit * kAmxUnitKeys);
+  const int32_t end = begin + static_cast<int32_t>(block.units * kAmxUnitKeys);
+  for (int32_t first = begin; first < end; first += 16) {
+    const bool edge = first < rows.begin_most || first + 16 > rows.end_least;
+    if (!edge && !(rule.softcap > 0)) continue;
+    for (int32_t key = first; key < first + 16; ++key) {
+      float* at = ScoreRow(S, tile, key - begin);
+      F s = Load(at);
+      if (rule.softcap > 0) s = Mul(Set(rule.softcap), Tanh(Mul(s, Set(rule.cap_factor))));
+      if (edge) s = Select(Between(key, rows.begin, rows.end), s, Set(kMinusInfinity));
+      Store(s, at);
     }
-    Store(s, at);
   }
 }
 
@@ -96,7 +99,7 @@ AMX_INLINE void Softmax(const ScoreRule& rule, int64_t tile, Block block, float*
                         int64_t portions) {
   const int64_t first_key = block.first_unit * kAmxUnitKeys, keys = block.units * kAmxUnitKeys;
   const bool edge = first_key < rows.begin_most || first_key + keys > rows.end_least;
-  if (edge || rule.softcap > 0) PrepareScores(rule, rows, tile, block, edge, S);
+  if (edge || rule.softcap > 0) PrepareScores(rule, rows, tile, block, S);
 
   const F c = Set(rule.exponent_factor);
   F most = Set(kMinusInfinity), most1 = most;
@@ -189,7 +192,13 @@ void StoreOutputs(const AmxGroup& g, const RowTile* rows, float* O) {
       F values[16];
       for (int64_t i = 0; i < 16; ++i) values[i] = Mul(Load(ScoreRow(O, tile, column + i)), factor);
       Transpose(values);
-      for (int64_t lane = 0; lane < 16; ++lane) Store(values[lane], g.O + (tile * 16 + lane) * columns + column);
+      for (int64_t lane = 0; lane < 16; ++lane) {
+        if (g.O_bf16 == nullptr) {
+          Store(values[lane], g.O + (tile * 16 + lane) * columns + column);
+        } else if (uint16_t* row = g.O_bf16[tile * 16 + lane]; row != nullptr) {
+          StoreBf16(values[lane], g.head_dim_v - column, row + column);
+        }
+      }
     }
     Store(l, g.l + tile * 16);
     Store(Load(rows[tile].m), g.m + tile * 16);
@@ -218,7 +227,10 @@ void RunGroup(const AmxGroup& g) {
       end = r.end[lane] > end ? r.end[lane] : end;
     }
   }
-  for (int64_t i = 0; i < kAmxLanes * columns; i += 16) Store(Set(0.0f), scratch.O + i);
+  const auto clear = [&] {
+    for (int64_t i = 0; i < kAmxLanes * columns; i += 16) Store(Set(0.0f), scratch.O + i);
+  };
+  if (begin >= end) clear();
   if (begin < end) {
     PackQueries(g, scratch.Q);
     const int64_t first_unit = begin / kAmxUnitKeys, units = (end + kAmxUnitKeys - 1) / kAmxUnitKeys - first_unit;
@@ -229,18 +241,20 @@ void RunGroup(const AmxGroup& g) {
       return Block{first_unit + from, count < kAmxBlockUnits ? count : kAmxBlockUnits};
     };
     TileWork work(g, scratch);
+    bool fresh = true;  // O is 0, whatever it holds
     const uint16_t* V[kAmxBlockUnits] = {};
     work.Start({}, nullptr, V, block_at(0), scratch.S[0]);
     work.Finish();
     for (int64_t number = 0; number < blocks; ++number) {
       const Block block = block_at(number);
       float *S = scratch.S[number % 2], *other = scratch.S[(number + 1) % 2];
-      work.Start(block_at(number - 1), other, V, block_at(number + 1), other);
+      work.Start(block_at(number - 1), other, V, block_at(number + 1), other, fresh);
       for (int64_t tile = 0; tile < 2; ++tile) {
         Softmax(g.rule, tile, block, S, rows[tile], work, kPortionsPerUnit * block.units);
       }
       work.Finish();
-      for (int64_t tile = 0; tile < 2; ++tile) {
+      if (number > 0) fresh = false;
+      for (int64_t tile = 0; tile < 2 && !fresh; ++tile) {
         if (rows[tile].rescale) Rescale(columns, tile, rows[tile], scratch.O);
       }
       for (int64_t unit = 0; unit < block.units; ++unit) {
@@ -249,9 +263,14 @@ void RunGroup(const AmxGroup& g) {
       const int64_t from = block.first_unit * kAmxUnitKeys, to = from + block.units * kAmxUnitKeys;
       const bool edge =
           from < rows[0].begin_most || from < rows[1].begin_most || to > rows[0].end_least || to > rows[1].end_least;
-      if (edge) CleanValues(g, block, S, scratch, V);
+      bool finite = true;
+      for (int64_t unit = 0; unit < block.units; ++unit) finite = finite && g.finite[block.first_unit + unit] != 0;
+      if (!edge || finite) continue;
+      if (fresh) clear();
+      fresh = false;
+      CleanValues(g, block, S, scratch, V);
     }
-    work.Start(block_at(blocks - 1), scratch.S[(blocks - 1) % 2], V, {}, nullptr);
+    work.Start(block_at(blocks - 1), scratch.S[(blocks - 1) % 2], V, {}, nullptr, fresh);
     work.Finish();
   }
   StoreOutputs(g, rows, scratch.O);

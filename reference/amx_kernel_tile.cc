@@ -65,6 +65,17 @@ AMX_INLINE float Widen(uint16_t bits) {
   return value;
 }
 
+// As data::FromFloat: nearest even, subnormal numbers stay, NaN becomes 0x7FFF. Up to 16 columns.
+AMX_INLINE void StoreBf16(F x, int64_t columns, uint16_t* to) {
+  const __m512i bits = _mm512_castps_si512(x.v);
+  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  const __m512i raised = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7FFF)), odd);
+  const __mmask16 number = _mm512_cmp_ps_mask(x.v, x.v, _CMP_ORD_Q);
+  const __m512i rounded = _mm512_mask_srli_epi32(_mm512_set1_epi32(0x7FFF), number, raised, 16);
+  const __mmask16 there = columns >= 16 ? 0xFFFF : columns <= 0 ? 0 : static_cast<__mmask16>((1u << columns) - 1);
+  _mm256_mask_storeu_epi16(to, there, _mm512_cvtepi32_epi16(rounded));
+}
+
 // Up to 32 elements of bf16, zeros behind `columns`.
 AMX_INLINE F LoadBf16(const uint16_t* from, int64_t columns) {
   const __mmask32 there = columns >= 32 ? ~__mmask32{0} : (__mmask32{1} << columns) - 1;

@@ -110,6 +110,13 @@ void StorePairs(const F& even, const F& odd, uint16_t* to) {
   }
 }
 
+void StoreBf16(const F& x, int64_t columns, uint16_t* to) {
+  for (int64_t i = 0; i < std::min<int64_t>(16, columns); ++i) {
+    const uint32_t bits = std::bit_cast<uint32_t>(x.v[i]);
+    to[i] = std::isnan(x.v[i]) ? 0x7FFF : static_cast<uint16_t>((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+  }
+}
+
 F LoadBf16(const uint16_t* from, int64_t columns) {
   F words = Set(0.0f);
   std::memcpy(words.v, from, static_cast<size_t>(std::min<int64_t>(32, columns)) * 2);

@@ -49,9 +49,10 @@ struct AmxGroup {
   const uint8_t* finite = nullptr;  // of every unit, whether V has neither infinity nor NaN
   void* scratch = nullptr;          // AmxScratchBytes
   // Written, aligned to 64 bytes; O is meaningless for rows without keys.
-  float* O = nullptr;  // [kAmxLanes, columns of V padded]
-  float* m = nullptr;  // [kAmxLanes]: the reference, a product or a capped score
-  float* l = nullptr;  // [kAmxLanes]: sum of 2^((score - m) exponent_factor)
+  float* O = nullptr;                 // [kAmxLanes, columns of V padded]; not written where O_bf16 is
+  uint16_t* const* O_bf16 = nullptr;  // or [kAmxLanes]: rows of head_dim_v elements of bf16; null: no row
+  float* m = nullptr;                 // [kAmxLanes]: the reference, a product or a capped score
+  float* l = nullptr;                 // [kAmxLanes]: sum of 2^((score - m) exponent_factor)
 };
 
 struct AmxSteps {

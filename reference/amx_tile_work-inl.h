@@ -36,7 +36,9 @@ class TileWork {
         v_chunks_(RoundUp(g.head_dim_v, kAmxColumns) / 32) {}
 
   // V: the units of `weights`.
-  void Start(Block weights, const float* P, const uint16_t* const* V, Block scores, float* S) {
+  // `fresh`: O is 0, whatever it holds.
+  void Start(Block weights, const float* P, const uint16_t* const* V, Block scores, float* S, bool fresh = false) {
+    fresh_ = fresh;
     weights_ = weights;
     scores_ = scores;
     P_ = P;
@@ -70,7 +72,9 @@ class TileWork {
 
   AMX_INLINE void ValueStep() {
     float* O = O_ + chunk_ * 4 * kTileFloats;
-    if (unit_ == 0) {
+    if (unit_ == 0 && fresh_) {
+      ZeroSums();
+    } else if (unit_ == 0) {
       tiles_.Load<0>(O);
       tiles_.Load<1>(O + kTileFloats);
       tiles_.Load<2>(O + 2 * kTileFloats);
@@ -95,12 +99,7 @@ class TileWork {
   }
 
   AMX_INLINE void ScoreStep() {
-    if (chunk_ == 0) {
-      tiles_.Zero<0>();
-      tiles_.Zero<1>();
-      tiles_.Zero<2>();
-      tiles_.Zero<3>();
-    }
+    if (chunk_ == 0) ZeroSums();
     const uint16_t* K = K_ + ((scores_.first_unit + unit_) * 2 * k_chunks_ + chunk_) * kTileBf16;
     const uint16_t* Q = Q_ + 2 * chunk_ * kTileBf16;
     tiles_.Load<4>(K);
@@ -115,6 +114,13 @@ class TileWork {
     StoreSums(S_ + unit_ * kUnitFloats);
     chunk_ = 0;
     ++unit_;
+  }
+
+  AMX_INLINE void ZeroSums() {
+    tiles_.Zero<0>();
+    tiles_.Zero<1>();
+    tiles_.Zero<2>();
+    tiles_.Zero<3>();
   }
 
   AMX_INLINE void StoreSums(float* to) {
@@ -133,7 +139,7 @@ class TileWork {
   const uint16_t* const* V_ = nullptr;
   float* S_ = nullptr;
   int64_t unit_ = 0, chunk_ = 0, steps_ = 0, left_ = 0, credit_ = 0;
-  bool in_scores_ = false;
+  bool in_scores_ = false, fresh_ = false;
 };
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <limits>
 #include <random>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "data/error.h"
@@ -104,11 +105,68 @@ TEST_CASE("decode: groups, several queries, many parts") {
   }
 }
 
+// 700 keys of head_dim 64, three tiles. `first` and `later` multiply the keys of the first tile and of the others.
+CpuProblem TiledProblem(const data::Mask& mask, float first, float later, float v) {
+  CpuProblem p = ShapedProblem(
+      {.heads_q = 2, .heads_kv = 1, .seqlen_q = 133, .seqlen_k = 700, .head_dim = 64, .head_dim_v = 80, .mask = mask},
+      9);
+  for (int64_t j = 0; j < 700; ++j) {
+    for (int64_t c = 0; c < 64; ++c) p.K.row(0, 0, j)[c] *= j < 256 ? first : later;
+    for (int64_t c = 0; c < 80; ++c) p.V.row(0, 0, j)[c] *= v;
+  }
+  p.K.Encode();
+  p.V.Encode();
+  return p;
+}
+
+TEST_CASE("rows whose scores norms bound, and rows whose scores they do not") {
+  for (const data::Mask& mask : {data::Mask::Full(), data::Mask::Causal(), data::Mask::Window(400, 30)}) {
+    // Later scores far above the first tile's maximum, far below, beyond the bound, and values that make it void.
+    for (const auto& [first, later, v] : {std::tuple{1.0f, 1.0f, 1.0f},
+                                          {0.01f, 2.0f, 1.0f},
+                                          {2.0f, 0.01f, 1.0f},
+                                          {0.01f, 5.0f, 1.0f},
+                                          {8.0f, 8.0f, 1.0f},
+                                          {1.0f, 1.0f, 1e12f},
+                                          {1.0f, 1.0f, 1e20f},
+                                          {1.0f, 1.0f, 1e-36f}}) {
+      CAPTURE(data::ToString(mask));
+      CAPTURE(first);
+      CAPTURE(later);
+      CAPTURE(v);
+      CheckOnEveryTarget(TiledProblem(mask, first, later, v));
+    }
+  }
+}
+
+TEST_CASE("bounded rows are computed another way, and differ by roundings") {
+  // A value of 2^41 makes the bound void for all rows of the head. Only the last row sees it.
+  const CpuProblem bounded = TiledProblem(data::Mask::Causal(), 1, 1, 1);
+  CpuProblem other = bounded;
+  other.V.row(0, 0, 699)[0] = 0x1p41f;
+  other.V.Encode();
+  const CpuResult a = RunCpu(bounded), b = RunCpu(other);
+  int64_t differ = 0;
+  for (int64_t h = 0; h < 2; ++h) {
+    for (int64_t n = 0; n < 132 * 80; ++n) {
+      const float x = a.O[h * 133 * 80 + n], y = b.O[h * 133 * 80 + n];
+      differ += x != y ? 1 : 0;
+      CHECK(std::abs(x - y) < 1e-5f);
+    }
+  }
+  CHECK(differ > 1000);
+}
+
 TEST_CASE("bits depend neither on the number of threads nor on the width of the vectors") {
   std::vector<CpuProblem> problems;
   for (uint64_t seed = 200; seed < 230; ++seed) problems.push_back(RandomCpuProblem(seed));
   problems.push_back(ShapedProblem({.batch = 2, .heads_q = 6, .heads_kv = 2, .seqlen_q = 130, .seqlen_k = 300}, 1));
   problems.push_back(ShapedProblem({.heads_q = 4, .heads_kv = 2, .seqlen_k = 5 * kDecodePartKeys + 3}, 2));
+  problems.push_back(TiledProblem(data::Mask::Window(400, 30), 1, 1, 1));
+  for (const int64_t group : {2, 3, 4, 5}) {  // scores with keys as lanes
+    problems.push_back(ShapedProblem({.heads_q = 2 * group, .heads_kv = 2, .seqlen_k = 300, .head_dim = 80}, 3 + group,
+                                     Format::kBf16));
+  }
   for (const CpuProblem& p : problems) {
     CAPTURE(data::ToString(p.a));
     std::vector<CpuResult> fused;  // of targets with fused multiply-add

@@ -15,7 +15,9 @@
 #include "reference/cpu_rows-inl.h"
 #include "reference/cpu_scores-inl.h"
 #include "reference/cpu_softmax-inl.h"
+#include "reference/cpu_transposed-inl.h"
 #include "reference/cpu_values-inl.h"
+#include "reference/cpu_weights-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace bitflash::reference {
@@ -24,7 +26,8 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 // Scores of this many keys and P V of as many alternate: both K and V are read all the time, as by a loop that does
 // nothing else, and the processor's own prefetching keeps up.
-inline constexpr int64_t kBlockKeys = kVectorsPerSum == 1 ? 8 : 16;
+// Longer where a block's keys are lanes.
+inline constexpr int64_t kBlockKeys = kVectorsPerSum == 1 ? 8 : 16, kMostBlockKeys = 16;
 
 // The tiles of a part, one after the other: while the scores of one are computed, the weights of the one before
 // multiply V. If kCrosswise, rows of V are asked for while the scores before their turn are computed, rows of K during
@@ -37,13 +40,15 @@ class DecodeTiles {
         rows_(part.heads * part.queries),
         q_columns_(RoundUp(part.head_dim, kRowPadding)),
         columns_(RoundUp(part.head_dim_v, kRowPadding)),
-        k_format_(Readable(part.K.format, part.head_dim, rows_ <= kScoreRows)),
+        transposed_(kTransposes && part.K.format == Format::kBf16 && q_columns_ == part.head_dim && rows_ > 1),
+        block_(transposed_ ? kMostBlockKeys : kBlockKeys),
+        k_format_(Readable(part.K.format, part.head_dim, rows_ <= kScoreRows || transposed_)),
         v_format_(Readable(part.V.format, part.head_dim_v, part.heads <= 4 && part.queries == 1)),
         S_(part.scratch),
         P_(S_ + rows_ * kDecodeTileKeys),
         r_(P_ + rows_ * kDecodeTileKeys),
         k_copy_(r_ + RoundUp(rows_ + 4, kRowPadding)),
-        v_copy_(k_copy_ + 4 * q_columns_) {}
+        v_copy_(k_copy_ + 8 * q_columns_) {}
 
   // Keys [begin, end) of the part.
   HWY_INLINE void Run(int64_t begin, int64_t end) {
@@ -54,11 +59,11 @@ class DecodeTiles {
       seen = {std::min(seen.begin, by_row.begin), std::max(seen.end, by_row.end)};
     }
     if (seen.begin >= seen.end) return;
-    for (int64_t j = 0; j < std::max(end - begin, v_keys_); j += kBlockKeys) {
+    for (int64_t j = 0; j < std::max(end - begin, v_keys_); j += block_) {
       ListRows(p_.V, v_begin_ + j, v_begin_ + v_keys_, v_rows_);
       ListRows(p_.K, begin + j, p_.keys, k_rows_);
-      AllScores(j, std::max(seen.begin / 4 * 4, j), std::min(seen.end, j + kBlockKeys));
-      if constexpr (kCrosswise) ListRows(p_.K, begin + j + kBlockKeys, p_.keys, k_rows_);
+      AllScores(j, std::max(seen.begin / 4 * 4, j), std::min(seen.end, j + block_));
+      if constexpr (kCrosswise) ListRows(p_.K, begin + j + block_, p_.keys, k_rows_);
       AllValues(j);
     }
     v_begin_ = begin, v_keys_ = end - begin;
@@ -67,9 +72,9 @@ class DecodeTiles {
   }
 
   void Finish() {
-    for (int64_t j = 0; j < v_keys_; j += kBlockKeys) {
+    for (int64_t j = 0; j < v_keys_; j += block_) {
       ListRows(p_.V, v_begin_ + j, v_begin_ + v_keys_, v_rows_);
-      ListRows(p_.V, v_begin_ + j + kBlockKeys, v_begin_ + v_keys_, k_rows_);
+      ListRows(p_.V, v_begin_ + j + block_, v_begin_ + v_keys_, k_rows_);
       AllValues(j);
     }
     if (v_format_ != Format::kBf16) return;
@@ -86,19 +91,19 @@ class DecodeTiles {
     return once && (format == Format::kBf16 || kConvertsFp16) ? format : Format::kFp64;
   }
 
-  // Where rows [j, end) of the part lie, kBlockKeys at most; the list is filled up with the last.
-  static HWY_INLINE void ListRows(const KeyRows& in, int64_t j, int64_t end, const void** rows) {
-    if (in.table == nullptr && j + kBlockKeys <= end) {
+  // Where rows [j, end) of the part lie, block_ at most; the list is filled up with the last.
+  HWY_INLINE void ListRows(const KeyRows& in, int64_t j, int64_t end, const void** rows) const {
+    if (in.table == nullptr && j + block_ <= end) {
       const std::byte* row = in.first + j * in.step;
-      for (int64_t n = 0; n < kBlockKeys; ++n, row += in.step) rows[n] = row;
+      for (int64_t n = 0; n < block_; ++n, row += in.step) rows[n] = row;
       return;
     }
     const int64_t last = std::max<int64_t>(end - 1, 0);
-    for (int64_t n = 0; n < kBlockKeys; ++n) rows[n] = in.Row(std::min(j + n, last));
+    for (int64_t n = 0; n < block_; ++n) rows[n] = in.Row(std::min(j + n, last));
   }
 
-  static HWY_INLINE Asker AskerFor(const KeyRows& in, int64_t columns, const void* const* rows) {
-    return Asker(rows, kBlockKeys, columns * data::StorageBytes(in.format));
+  HWY_INLINE Asker AskerFor(const KeyRows& in, int64_t columns, const void* const* rows) const {
+    return Asker(rows, block_, columns * data::StorageBytes(in.format));
   }
 
   // The keys of a tile that query i sees.
@@ -126,6 +131,15 @@ class DecodeTiles {
   HWY_INLINE void Scores(int64_t block, int64_t j, int64_t end) {
     Asker asker = AskerFor(p_.V, p_.head_dim_v, v_rows_);
     Asker none;
+    if constexpr (kTransposes && kFormat == Format::kBf16) {
+      if (transposed_) {  // and the whole block: what is behind its end, or before, is hidden below
+        for (int64_t n = 0; n < block_; n += kLanes) {
+          ScoreTransposed(p_.Q, rows_, q_columns_, k_rows_ + n, asker, reinterpret_cast<uint32_t*>(k_copy_),
+                          S_ + block + n);
+        }
+        return;
+      }
+    }
     for (; j < end; j += 4) {
       const void* const* k = k_rows_ + (j - block);  // behind the end, scores of other keys, hidden below
       const void* copies[4];
@@ -171,11 +185,11 @@ class DecodeTiles {
     Exponentials<kDecodeTileKeys>(p_.rule, p_.heads, used, P, m, r_ + row0, p_.state.l + row0 * kPartialSums);
   }
 
-  // O = r O + P V for keys [j, j + kBlockKeys) of the tile before.
+  // O = r O + P V for keys [j, j + block_) of the tile before.
   HWY_INLINE void AllValues(int64_t j) {
     if (j >= v_keys_) return;
-    const int64_t end = std::min(j + kBlockKeys, v_keys_);
-    const void* copies[kBlockKeys];
+    const int64_t end = std::min(j + block_, v_keys_);
+    const void* copies[kMostBlockKeys];
     const void* const* v = v_rows_;
     Asker asker = AskerFor(p_.K, p_.head_dim, k_rows_);
     if (v_format_ == Format::kFp64) {
@@ -226,10 +240,12 @@ class DecodeTiles {
 
   const DecodePart& p_;
   int64_t rows_, q_columns_, columns_;
+  bool transposed_;  // ScoreTransposed computes the scores
+  int64_t block_;    // keys of a block
   Format k_format_, v_format_;
-  float *S_, *P_, *r_, *k_copy_, *v_copy_;  // S of this tile, P of the one before
+  float *S_, *P_, *r_, *k_copy_, *v_copy_;  // k_copy_: or words of ScoreTransposed; S of this tile, P of the one before
   int64_t v_begin_ = 0, v_keys_ = 0;        // of the tile before
-  const void *v_rows_[kBlockKeys], *k_rows_[kBlockKeys];
+  const void *v_rows_[kMostBlockKeys], *k_rows_[kMostBlockKeys];
 };
 
 inline void Decode(const DecodePart& p) {

@@ -12,6 +12,7 @@
 #include "reference/cpu_pack-inl.h"
 #include "reference/cpu_prefill-inl.h"
 #include "reference/cpu_softmax-inl.h"
+#include "reference/cpu_weights-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace bitflash::reference {
@@ -19,11 +20,11 @@ namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
 // Out-of-line functions of their own name for HWY_EXPORT.
-void PackKeyRows(const float* const* rows, int64_t keys, int64_t head_dim, float* packed) {
-  PackKeyTile(rows, keys, head_dim, packed);
+float PackKeyRows(const float* const* rows, int64_t keys, int64_t head_dim, float* packed) {
+  return PackKeyTile(rows, keys, head_dim, packed);
 }
-void PackValueRows(const float* const* rows, int64_t keys, int64_t head_dim_v, float* packed) {
-  PackValueTile(rows, keys, head_dim_v, packed);
+float PackValueRows(const float* const* rows, int64_t keys, int64_t head_dim_v, float* packed) {
+  return PackValueTile(rows, keys, head_dim_v, packed);
 }
 int64_t StripScratchFloats(int64_t strips, int64_t head_dim_v) {
   return ScoreFloats() + strips * StripFloats(head_dim_v);
@@ -35,7 +36,7 @@ void MergeRows(const ScoreRule& rule, int64_t rows, int64_t head_dim_v, const Ro
 }
 float NormalizeRow(const ScoreRule& rule, int64_t head_dim_v, float m, const float* l, float* O) {
   const float sum = RowSum(l);
-  DivideAll(O, RoundUp(head_dim_v, kRowPadding), sum, O);
+  MultiplyAll(O, RoundUp(head_dim_v, kRowPadding), 1 / sum, O);
   return LseOf(rule, m, sum);
 }
 
@@ -51,7 +52,8 @@ HWY_INLINE void ForEachVector(std::span<const float> x, std::span<float> y, cons
   }
 }
 // Four vectors at a time, the rest one by one.
-void Exp2All(std::span<const float> x, std::span<float> y) {
+template <class Weights>
+HWY_INLINE void WeighAll(const Weights& weights, std::span<const float> x, std::span<float> y) {
   const D d;
   size_t i = 0;
   for (; i + 4 * kLanes <= x.size(); i += 4 * kLanes) {
@@ -59,11 +61,15 @@ void Exp2All(std::span<const float> x, std::span<float> y) {
     float* to = y.data() + i;
     V x0 = hn::LoadU(d, from), x1 = hn::LoadU(d, from + kLanes);
     V x2 = hn::LoadU(d, from + 2 * kLanes), x3 = hn::LoadU(d, from + 3 * kLanes);
-    Exp2OfFour(d, hn::Set(d, 1.0f), hn::Set(d, -125.0f), x0, x1, x2, x3);
+    weights.Four(x0, x1, x2, x3);
     hn::StoreU(x0, d, to), hn::StoreU(x1, d, to + kLanes);
     hn::StoreU(x2, d, to + 2 * kLanes), hn::StoreU(x3, d, to + 3 * kLanes);
   }
-  ForEachVector(x.subspan(i), y.subspan(i), [](V v) HWY_ATTR { return Exp2(D(), v); });
+  ForEachVector(x.subspan(i), y.subspan(i), [&](V v) HWY_ATTR { return weights.One(v); });
+}
+void Exp2All(std::span<const float> x, std::span<float> y) { WeighAll(WeightsBelow(ScoreRule(), 0), x, y); }
+void BoundedExp2All(std::span<const float> x, float M, bool masked, std::span<float> y) {
+  masked ? WeighAll(BoundedWeights<true>(ScoreRule(), M), x, y) : WeighAll(BoundedWeights<false>(ScoreRule(), M), x, y);
 }
 void TanhAll(std::span<const float> x, std::span<float> y) {
   ForEachVector(x, y, [](V v) HWY_ATTR { return Tanh(D(), v); });
@@ -125,17 +131,18 @@ HWY_EXPORT(DecodeRows);
 HWY_EXPORT(MergeRows);
 HWY_EXPORT(NormalizeRow);
 HWY_EXPORT(Exp2All);
+HWY_EXPORT(BoundedExp2All);
 HWY_EXPORT(TanhAll);
 HWY_EXPORT(FmaLoop);
 HWY_EXPORT(ReadAll);
 
 }  // namespace
 
-void PackKeys(const float* const* rows, int64_t keys, int64_t head_dim, float* packed) {
-  HWY_DYNAMIC_DISPATCH(PackKeyRows)(rows, keys, head_dim, packed);
+float PackKeys(const float* const* rows, int64_t keys, int64_t head_dim, float* packed) {
+  return HWY_DYNAMIC_DISPATCH(PackKeyRows)(rows, keys, head_dim, packed);
 }
-void PackValues(const float* const* rows, int64_t keys, int64_t head_dim_v, float* packed) {
-  HWY_DYNAMIC_DISPATCH(PackValueRows)(rows, keys, head_dim_v, packed);
+float PackValues(const float* const* rows, int64_t keys, int64_t head_dim_v, float* packed) {
+  return HWY_DYNAMIC_DISPATCH(PackValueRows)(rows, keys, head_dim_v, packed);
 }
 int64_t PrefillScratchFloats(int64_t heads, int64_t rows, int64_t head_dim_v) {
   return HWY_DYNAMIC_DISPATCH(StripScratchFloats)(heads * RoundUp(rows, kStripRows) / kStripRows, head_dim_v);
@@ -155,6 +162,9 @@ float FinishRow(const ScoreRule& rule, int64_t head_dim_v, float m, const float*
   return HWY_DYNAMIC_DISPATCH(NormalizeRow)(rule, head_dim_v, m, l, O);
 }
 void Exp2Span(std::span<const float> x, std::span<float> y) { HWY_DYNAMIC_DISPATCH(Exp2All)(x, y); }
+void BoundedExp2Span(std::span<const float> x, float M, bool masked, std::span<float> y) {
+  HWY_DYNAMIC_DISPATCH(BoundedExp2All)(x, M, masked, y);
+}
 void TanhSpan(std::span<const float> x, std::span<float> y) { HWY_DYNAMIC_DISPATCH(TanhAll)(x, y); }
 float SumOf(const float* x, int64_t count) { return HWY_DYNAMIC_DISPATCH(ReadAll)(x, count); }
 int64_t RunFmaLoop() { return HWY_DYNAMIC_DISPATCH(FmaLoop)(); }

@@ -42,8 +42,11 @@ struct RowState {
 // `first_tile`.
 struct PackedHead {
   int64_t first_tile = 0;
+  int64_t tiles = 0;
   const float* K = nullptr;
   const float* V = nullptr;
+  const float* key_squares = nullptr;  // [tiles]: what PackKeys and PackValues returned
+  const float* v_most = nullptr;
 };
 
 // Floats of a packed tile.
@@ -51,9 +54,10 @@ inline constexpr int64_t PackedKeyFloats(int64_t head_dim) { return kTileKeys * 
 inline constexpr int64_t PackedValueFloats(int64_t head_dim_v) { return kTileKeys * RoundUp(head_dim_v, kRowPadding); }
 
 // Packs the keys [0, keys) of a tile, keys <= kTileKeys; the rest of the tile becomes 0. rows[j] has head_dim columns.
-// The layout is the chosen target's own.
-void PackKeys(const float* const* rows, int64_t keys, int64_t head_dim, float* packed);
-void PackValues(const float* const* rows, int64_t keys, int64_t head_dim_v, float* packed);
+// The layout is the chosen target's own. Returns the largest sum of a key's squares, NaN if one is; and the largest
+// magnitude of V, infinity if any is infinite or NaN.
+float PackKeys(const float* const* rows, int64_t keys, int64_t head_dim, float* packed);
+float PackValues(const float* const* rows, int64_t keys, int64_t head_dim_v, float* packed);
 
 // Some rows of the query heads that share a KV head.
 struct PrefillTask {
@@ -66,6 +70,9 @@ struct PrefillTask {
   const float* Q = nullptr;
   int64_t q_head = 0, q_row = 0;
   PackedHead packed;
+  // Or null: what will be packed next, as much as a packed tile holds, which the last tile's products ask for.
+  const float* next_K = nullptr;
+  const float* next_V = nullptr;
   float* scratch = nullptr;   // PrefillScratchFloats, aligned to 64 bytes
   float* const* O = nullptr;  // [heads, rows], each of RoundUp(head_dim_v, kRowPadding) floats that are written
   float* LSE = nullptr;       // [heads, rows], written
@@ -102,11 +109,13 @@ void RunDecode(const DecodePart& part);
 // Adds the state of later keys to `state`.
 void MergeStates(const ScoreRule& rule, int64_t rows, int64_t head_dim_v, const RowState& state, const RowState& later);
 
-// O / l in place, [RoundUp(head_dim_v, kRowPadding)] floats of one row, and the row's LSE.
+// O times 1 / l in place, [RoundUp(head_dim_v, kRowPadding)] floats of one row, and the row's LSE.
 float FinishRow(const ScoreRule& rule, int64_t head_dim_v, float m, const float* l, float* O);
 
-// 2^x for x <= 0 and x = NaN, 0 for x < -125; tanh x. For tests.
+// For tests. 2^x for x <= 0 and x = NaN, 0 for x < -125.
 void Exp2Span(std::span<const float> x, std::span<float> y);
+// 2^(x - M) for an integer M and results from 2^-125 on; 0 for -inf if `masked`.
+void BoundedExp2Span(std::span<const float> x, float M, bool masked, std::span<float> y);
 void TanhSpan(std::span<const float> x, std::span<float> y);
 
 // Does some microseconds of independent fp32 multiply-adds in registers and returns how many; for benchmarks.

@@ -69,6 +69,31 @@ TEST_CASE("2^x is within 1.2 ulp, 1 with fused multiply-add, exactly 1 at 0, 0 b
   }
 }
 
+TEST_CASE("2^(x - M) with an integer M is within 1.2 ulp, masked or not; masked, it is 0 at -inf") {
+  for (const int64_t target : data::UsableTargets()) {
+    const data::UseTarget use(target);
+    CAPTURE(std::string(hwy::TargetName(target)));
+    const bool fused = (target & (HWY_AVX2 | HWY_AVX3 | HWY_AVX3_DL)) != 0;
+    for (const float M : {0.0f, 7.0f, -20.0f}) {
+      for (const bool masked : {false, true}) {
+        const auto f = [&](std::span<const float> x, std::span<float> y) { BoundedExp2Span(x, M, masked, y); };
+        double worst = 0;
+        for (const float sign : {1.0f, -1.0f}) {
+          Sweep(f, 0x1p-30f, 100.0f, sign, 4999, [&](float x, float y) {
+            const double exact = std::exp2(static_cast<double>(x) - M);
+            worst = std::max(worst, std::abs(y - exact) / UlpOf(exact));
+          });
+        }
+        CHECK(worst < (fused ? 1.0 : 1.2));
+        CHECK(worst > 0.4);
+      }
+    }
+    std::vector<float> x(100, -kInfinity), y(100, 1.0f);
+    BoundedExp2Span(x, 3, true, y);
+    for (const float zero : y) CHECK(std::bit_cast<uint32_t>(zero) == 0);
+  }
+}
+
 TEST_CASE("tanh is within 2^-22, odd, exact at infinity") {
   for (const int64_t target : data::UsableTargets()) {
     const data::UseTarget use(target);

@@ -7,11 +7,15 @@
 #endif
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 
 #include "hwy/highway.h"
 #include "reference/cpu_kernels.h"
 #include "reference/cpu_multiply-inl.h"
 #include "reference/cpu_softmax-inl.h"
+#include "reference/cpu_strips-inl.h"
+#include "reference/cpu_weights-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace bitflash::reference {
@@ -22,82 +26,15 @@ namespace hn = hwy::HWY_NAMESPACE;
 // that often, and the chains of one strip's maxima hide behind another's.
 inline constexpr int64_t kStripsAtOnce = 2;
 
-HWY_INLINE bool AllFinite(const float* HWY_RESTRICT x, int64_t count) {
-  const D d;
-  const hn::RebindToSigned<D> di;
-  auto most = hn::Zero(di);
-  const auto magnitude = hn::Set(di, 0x7FFFFFFF);
-  for (int64_t i = 0; i < count; i += kLanes) {
-    most = hn::Max(most, hn::And(hn::BitCast(di, hn::Load(d, x + i)), magnitude));
-  }
-  return hn::AllTrue(di, hn::Lt(most, hn::Set(di, 0x7F800000)));
-}
-
-// What strips have in memory between tiles.
-struct StripState {
-  float *m, *l, *O;  // O: [panels][kStripRows][width]
-};
-
-// The floats of one strip's m, l and O.
-inline int64_t StripFloats(int64_t head_dim_v) {
-  return kRowPadding + kStripRows * kPartialSums + kStripRows * RoundUp(head_dim_v, kRowPadding);
-}
-
-HWY_INLINE StripState StripAt(float* scratch, int64_t head_dim_v, int64_t strip) {
-  float* m = scratch + strip * StripFloats(head_dim_v);
-  return {m, m + kRowPadding, m + kRowPadding + kStripRows * kPartialSums};
-}
-
-// Which keys of a tile the rows of a strip see.
-struct StripMask {
-  int64_t begin = 0, end = 0;  // of all rows together
-  bool whole = false;          // every row sees the whole tile
-  int64_t row_begin[kStripRows], row_end[kStripRows];
-};
-
-HWY_INLINE StripMask MaskOfStrip(const PrefillTask& t, int64_t first_row, int64_t first_key) {
-  StripMask mask;
-  const int64_t n = std::min(kStripRows, t.rows - first_row);
-  const KeyRange first = t.visible[first_row], last = t.visible[first_row + n - 1];
-  const auto inside = [&](int64_t key) { return std::clamp<int64_t>(key - first_key, 0, kTileKeys); };
-  // Ends never decrease from row to row; where a row sees nothing its range is empty and counts for no other.
-  mask.begin = inside(first.begin);
-  mask.end = inside(last.end);
-  mask.whole = last.begin <= first_key && first.end >= first_key + kTileKeys;
-  if (mask.whole) return mask;
-  for (int64_t i = 0; i < kStripRows; ++i) {
-    const KeyRange keys = i < n ? t.visible[first_row + i] : KeyRange{};
-    mask.row_begin[i] = inside(keys.begin);
-    mask.row_end[i] = inside(keys.end);
-  }
-  return mask;
-}
-
-// O = diag(r) O + P V where V holds infinities or NaN: every row multiplies only what it sees.
-inline void AccumulateVisible(const StripMask& mask, const float* S, const float* packed_v, int64_t columns,
-                              const float* r, float* O) {
-  const D d;
-  for (int64_t column = 0; column < columns; column += kPanel) {
-    const int64_t width = PanelWidth(columns, column);
-    for (int64_t i = 0; i < kStripRows; ++i) {
-      for (int64_t c = 0; c < width; c += kLanes) {
-        float* out = O + column * kStripRows + i * width + c;
-        V sum = hn::Mul(hn::Load(d, out), hn::Set(d, r[i]));
-        for (int64_t k = mask.row_begin[i]; k < mask.row_end[i]; ++k) {
-          const float* v = packed_v + column * kTileKeys + k * width + c;
-          sum = hn::MulAdd(hn::Set(d, S[i * kTileKeys + k]), hn::Load(d, v), sum);
-        }
-        hn::Store(sum, d, out);
-      }
-    }
-  }
-}
-
 // Up to kStripsAtOnce strips and one tile.
 class TileStep {
  public:
-  TileStep(const PrefillTask& t, float* scratch, float* S, int64_t tile, bool last)
+  // key_squares: the largest sum of a key's squares in all tiles, NaN: no strip shall become bounded.
+  TileStep(const PrefillTask& t, float* scratch, float* S, int64_t tile, bool first, bool last, float key_squares)
       : t_(t),
+        first_(first),
+        key_squares_(key_squares),
+        finite_(t.packed.v_most[tile - t.packed.first_tile] < std::numeric_limits<float>::infinity()),
         strips_per_head_(RoundUp(t.rows, kStripRows) / kStripRows),
         columns_(RoundUp(t.head_dim_v, kRowPadding)),
         scratch_(scratch),
@@ -105,33 +42,42 @@ class TileStep {
         first_key_(tile * kTileKeys),
         K_(t.packed.K + (tile - t.packed.first_tile) * PackedKeyFloats(t.head_dim)),
         V_(t.packed.V + (tile - t.packed.first_tile) * PackedValueFloats(t.head_dim_v)),
-        next_K_(last ? K_ : K_ + PackedKeyFloats(t.head_dim)),
-        next_V_(last ? V_ : V_ + PackedValueFloats(t.head_dim_v)) {}
+        next_K_(!last                 ? K_ + PackedKeyFloats(t.head_dim)
+                : t.next_K != nullptr ? t.next_K
+                                      : K_),
+        next_V_(!last                 ? V_ + PackedValueFloats(t.head_dim_v)
+                : t.next_V != nullptr ? t.next_V
+                                      : V_) {}
 
-  // Strips [first, first + count) of all heads.
-  HWY_INLINE void Run(int64_t first, int64_t count) {
-    first_ = first;
+  // The next `count` strips of all heads.
+  HWY_INLINE void Run(int64_t count) {
     count_ = 0;
     for (int64_t s = 0; s < count; ++s) {
-      const int64_t head = (first + s) / strips_per_head_, in_head = (first + s) % strips_per_head_;
       Strip& strip = strips_[count_];
-      strip.mask = MaskOfStrip(t_, in_head * kStripRows, first_key_);
-      if (strip.mask.begin >= strip.mask.end) continue;
-      strip.used = {strip.mask.begin / kPartialSums * kPartialSums, RoundUp(strip.mask.end, kPartialSums)};
-      strip.Q = t_.Q + head * t_.q_head + in_head * kStripRows * t_.q_row;
-      strip.state = StripAt(scratch_, t_.head_dim_v, first + s);
-      ++count_;
+      strip.mask = MaskOfStrip(t_, in_head_ * kStripRows, first_key_);
+      if (strip.mask.begin < strip.mask.end) {
+        strip.number = next_;
+        strip.used = {strip.mask.begin / kPartialSums * kPartialSums, RoundUp(strip.mask.end, kPartialSums)};
+        strip.Q = t_.Q + head_ * t_.q_head + in_head_ * kStripRows * t_.q_row;
+        strip.state = StripAt(scratch_, t_.head_dim_v, next_);
+        strip.rows = std::min(kStripRows, t_.rows - in_head_ * kStripRows);
+        strip.visible = t_.visible + in_head_ * kStripRows;
+        ++count_;
+      }
+      ++next_;
+      if (++in_head_ == strips_per_head_) in_head_ = 0, ++head_;
     }
     if (count_ == 0) return;
+    if (first_) AskForQueries();
     for (int64_t j = 0; j < kTileKeys; j += kPanel) Scores(j);
-    for (int64_t s = 0; s < count_; ++s) Maxima(s);
     for (int64_t s = 0; s < count_; ++s) {
-      Strip& strip = strips_[s];
-      Exponentials<kTileKeys>(t_.rule, kStripRows, strip.used, S(s), strip.state.m, strip.r, strip.state.l);
+      if (!strips_[s].mask.whole || t_.rule.softcap > 0) MaskStrip(s);
+      if (!Bounded(s)) Maxima(s);
     }
+    for (int64_t s = 0; s < count_; ++s) Weights(s);
     for (int64_t s = 0; s < count_; ++s) {
       Strip& strip = strips_[s];
-      if (strip.mask.whole || ValuesAreFinite()) continue;
+      if (strip.mask.whole || finite_) continue;  // a weight of 0 times an invisible NaN would be NaN
       AccumulateVisible(strip.mask, S(s), V_, columns_, strip.r, strip.state.O);
       strip.mask.end = strip.mask.begin;  // done
     }
@@ -157,7 +103,10 @@ class TileStep {
     const float* Q;
     StripState state;
     StripMask mask;
-    Columns used;  // of S
+    Columns used;             // of S
+    int64_t rows;             // that are there
+    const KeyRange* visible;  // [rows]
+    int64_t number;           // among the task's
     HWY_ALIGN float r[8];
   };
 
@@ -165,7 +114,7 @@ class TileStep {
 
   // The columns of the next tile's panel of `width` that strip s asks for while it multiplies with this one: what lies
   // in the third-level cache would come too late.
-  int64_t Share(int64_t s, int64_t width) const { return (first_ + s) * 4 % width; }
+  int64_t Share(int64_t s, int64_t width) const { return strips_[s].number * 4 % width; }
 
   // S = Q K^T for the panel of keys that starts at j.
   HWY_NOINLINE void Scores(int64_t j) {
@@ -177,13 +126,63 @@ class TileStep {
     }
   }
 
-  HWY_NOINLINE void Maxima(int64_t s) {
+  // Asks for the rows of Q that the next strips read for the first time.
+  HWY_INLINE void AskForQueries() const {
+    if (next_ >= strips_per_head_ * t_.heads) return;
+    const float* row = t_.Q + head_ * t_.q_head + in_head_ * kStripRows * t_.q_row;
+    const int64_t rows = std::min(kStripsAtOnce, strips_per_head_ - in_head_) * kStripRows;
+    for (int64_t i = 0; i < rows; ++i, row += t_.q_row) {
+      for (int64_t c = 0; c < t_.head_dim; c += 16) PrefetchSecondLevel(row + c);
+    }
+  }
+
+  // Whether maxima are no longer looked for, from this tile on.
+  HWY_INLINE bool Bounded(int64_t s) {
     Strip& strip = strips_[s];
+    const StripState& state = strip.state;
+    if (*state.bounded != 0) {
+      std::fill_n(strip.r, kStripRows, 1.0f);
+      return true;
+    }
+    if (std::isnan(key_squares_)) return false;
+    for (int64_t i = 0; i < strip.rows; ++i) {
+      if (strip.visible[i].end - strip.visible[i].begin < kFewKeys) return false;
+    }
+    if (std::isnan(*state.reach)) {
+      // Products in fp32 exceed the exact ones by less than that.
+      *state.reach = 1.01f * std::sqrt(LargestSquares(strip.Q, t_.q_row, strip.rows, t_.head_dim) * key_squares_);
+    }
+    HWY_ALIGN float m[8];
+    std::copy_n(state.m, 8, m);
+    const Columns some = {strip.used.begin, std::min(strip.used.begin + kFewKeys, strip.used.end)};
+    RaiseMaxima<kTileKeys>(some, S(s), m);
+    return ChooseBound(t_.rule, strip.rows, m, state, strip.r);
+  }
+
+  HWY_NOINLINE void Weights(int64_t s) {
+    Strip& strip = strips_[s];
+    const StripState& state = strip.state;
+    if (*state.bounded == 0) {
+      Exponentials<kTileKeys>(t_.rule, kStripRows, strip.used, S(s), state.m, strip.r, state.l);
+    } else if (strip.mask.whole) {
+      BoundedExponentials<kTileKeys, false>(t_.rule, kStripRows, strip.used, S(s), state.M, strip.r, state.l);
+    } else {
+      BoundedExponentials<kTileKeys, true>(t_.rule, kStripRows, strip.used, S(s), state.M, strip.r, state.l);
+    }
+  }
+
+  // Caps scores and hides those that rows do not see.
+  HWY_INLINE void MaskStrip(int64_t s) {
+    const Strip& strip = strips_[s];
     for (int64_t i = 0; i < kStripRows; ++i) {
       float* row = S(s) + i * kTileKeys;
       if (t_.rule.softcap > 0) CapScores(t_.rule, strip.used, row);
       if (!strip.mask.whole) MaskScores(strip.used, strip.mask.row_begin[i], strip.mask.row_end[i], row);
     }
+  }
+
+  HWY_NOINLINE void Maxima(int64_t s) {
+    Strip& strip = strips_[s];
 #if HWY_TARGET == HWY_SCALAR
     UpdateMaxima<kTileKeys>(t_.rule, kStripRows, strip.used, S(s), strip.state.m, strip.r);
 #else
@@ -208,41 +207,18 @@ class TileStep {
     }
   }
 
-  // A weight of 0 times an invisible NaN would be NaN. Looked up once a tile, and only where an edge crosses it.
-  bool ValuesAreFinite() {
-    if (finite_ < 0) finite_ = AllFinite(V_, PackedValueFloats(t_.head_dim_v)) ? 1 : 0;
-    return finite_ == 1;
-  }
-
   const PrefillTask& t_;
+  bool first_;  // tile
+  float key_squares_;
+  bool finite_;  // V
   int64_t strips_per_head_, columns_;
   float *scratch_, *S_;
   int64_t first_key_;
   const float *K_, *V_, *next_K_, *next_V_;
-  int64_t first_ = 0, count_ = 0;
+  int64_t next_ = 0, head_ = 0, in_head_ = 0;  // the next strip, and where it is
+  int64_t count_ = 0;
   Strip strips_[kStripsAtOnce];
-  int finite_ = -1;
 };
-
-inline void FinishStrips(const PrefillTask& t, float* strips) {
-  const int64_t per_head = RoundUp(t.rows, kStripRows) / kStripRows, columns = RoundUp(t.head_dim_v, kRowPadding);
-  for (int64_t head = 0; head < t.heads; ++head) {
-    for (int64_t row = 0; row < t.rows; ++row) {
-      const StripState state = StripAt(strips, t.head_dim_v, head * per_head + row / kStripRows);
-      const int64_t i = row % kStripRows;
-      float *O = t.O[head * t.rows + row], &lse = t.LSE[head * t.rows + row];
-      const float sum = RowSum(state.l + i * kPartialSums);
-      for (int64_t column = 0; column < columns; column += kPanel) {
-        const int64_t width = PanelWidth(columns, column);
-        DivideAll(state.O + column * kStripRows + i * width, width, sum, O + column);
-      }
-      lse = LseOf(t.rule, state.m[i], sum);
-      if (t.visible[row].begin < t.visible[row].end) continue;
-      std::fill_n(O, columns, 0.0f);
-      lse = kMinusInfinity;
-    }
-  }
-}
 
 // S of kStripsAtOnce strips, and two rows more that the last one's maxima may read.
 inline constexpr int64_t ScoreFloats() { return (kStripsAtOnce * kStripRows + 2) * kTileKeys; }
@@ -252,17 +228,23 @@ inline void Prefill(const PrefillTask& t) {
   float* S = t.scratch;
   float* strips = S + ScoreFloats();
   std::fill_n(S, ScoreFloats(), 0.0f);
-  for (int64_t strip = 0; strip < t.heads * per_head; ++strip) {
-    const StripState state = StripAt(strips, t.head_dim_v, strip);
-    std::fill_n(state.m, kRowPadding, kMinusInfinity);
-    std::fill_n(state.l, StripFloats(t.head_dim_v) - kRowPadding, 0.0f);
-  }
+  const float key_squares = KeySquaresIfTame(t);
   const int64_t end = t.visible[t.rows - 1].end, count = t.heads * per_head;
-  for (int64_t tile = t.visible[0].begin / kTileKeys; tile * kTileKeys < end; ++tile) {
-    TileStep step(t, strips, S, tile, (tile + 1) * kTileKeys >= end);
-    for (int64_t s = 0; s < count; s += kStripsAtOnce) step.Run(s, std::min(kStripsAtOnce, count - s));
+  const int64_t first_tile = t.visible[0].begin / kTileKeys, end_tile = (end + kTileKeys - 1) / kTileKeys;
+  // Strips begin and end one after the other, so that what they write and products alternate.
+  for (int64_t tile = first_tile; tile < end_tile; ++tile) {
+    const bool first = tile == first_tile, last = tile + 1 == end_tile;
+    TileStep step(t, strips, S, tile, first, last, key_squares);
+    for (int64_t s = 0; s < count; s += kStripsAtOnce) {
+      const int64_t strips_end = std::min(s + kStripsAtOnce, count);
+      for (int64_t strip = s; first && strip < strips_end; ++strip) StartStrip(t, strips, strip);
+      step.Run(strips_end - s);
+      if (last) FinishStrips(t, strips, s, strips_end);
+    }
   }
-  FinishStrips(t, strips);
+  if (first_tile < end_tile) return;
+  for (int64_t strip = 0; strip < count; ++strip) StartStrip(t, strips, strip);
+  FinishStrips(t, strips, 0, count);
 }
 
 }  // namespace HWY_NAMESPACE

@@ -94,7 +94,20 @@ struct Plan {
   }
 };
 
-void Pack(const CpuJob& job, const Head& head, int64_t tile, float* K, float* V, Workspace& w) {
+// Floats at keys [first, first + kTileKeys) of K or V that lie together, or null.
+const float* AdjacentRows(const CpuJob& job, const CpuTensor& tensor, const Head& head, int64_t first,
+                          int64_t columns) {
+  const bool adjacent = tensor.format == data::Format::kFp32 && tensor.strides.row == columns &&
+                        job.paged.page_size == 0 && first + kTileKeys <= job.keys(head.n);
+  return adjacent ? reinterpret_cast<const float*>(tensor.Row(head.n, head.h_kv, first)) : nullptr;
+}
+
+// A KV head's packed tiles, and room for them.
+struct Slot {
+  float *K, *V, *key_squares, *v_most;
+};
+
+void Pack(const CpuJob& job, const Head& head, int64_t tile, const Slot& slot, Workspace& w) {
   const data::Attention& a = job.a;
   const int64_t first_key = (head.first_tile + tile) * kTileKeys;
   const int64_t keys = std::min(kTileKeys, job.keys(head.n) - first_key);
@@ -113,9 +126,9 @@ void Pack(const CpuJob& job, const Head& head, int64_t tile, float* K, float* V,
     }
   };
   read(job.K, a.head_dim);
-  PackKeys(rows, keys, a.head_dim, K + tile * PackedKeyFloats(a.head_dim));
+  slot.key_squares[tile] = PackKeys(rows, keys, a.head_dim, slot.K + tile * PackedKeyFloats(a.head_dim));
   read(job.V, a.head_dim_v);
-  PackValues(rows, keys, a.head_dim_v, V + tile * PackedValueFloats(a.head_dim_v));
+  slot.v_most[tile] = PackValues(rows, keys, a.head_dim_v, slot.V + tile * PackedValueFloats(a.head_dim_v));
 }
 
 // Where a task finds its rows of Q: [first, first + q_head, ...], q_row floats apart.
@@ -141,7 +154,7 @@ Queries LoadQueries(const CpuJob& job, const Head& head, const Step& task, Works
   return {w.Q.get(), padded_rows * q_row, q_row};
 }
 
-void Run(const CpuJob& job, const Head& head, const Step& task, const float* K, const float* V, Workspace& w) {
+void Run(const CpuJob& job, const Head& head, const Step& task, const Slot& slot, const Head* next, Workspace& w) {
   const data::Attention& a = job.a;
   const int64_t group = a.group(), columns = RoundUp(a.head_dim_v, kRowPadding);
   for (int64_t i = 0; i < task.rows; ++i) w.visible[i] = job.Visible(head.n, task.first_row + i);
@@ -155,6 +168,11 @@ void Run(const CpuJob& job, const Head& head, const Step& task, const float* K, 
   for_rows([&](int64_t n, int64_t h, int64_t i) {
     w.outputs[n] = in_place ? reinterpret_cast<float*>(job.OutputRow(head.n, h, i)) : w.O.get() + n * columns;
   });
+  // Each task asks for another tile of the next head.
+  const int64_t next_key =
+      next == nullptr || next->tiles == 0
+          ? 0
+          : (next->first_tile + task.first_row / std::max<int64_t>(task.rows, 1) % next->tiles) * kTileKeys;
   RunPrefill({.rule = job.rule,
               .head_dim = a.head_dim,
               .head_dim_v = a.head_dim_v,
@@ -164,7 +182,9 @@ void Run(const CpuJob& job, const Head& head, const Step& task, const float* K, 
               .Q = queries.first,
               .q_head = queries.head,
               .q_row = queries.row,
-              .packed = {head.first_tile, K, V},
+              .packed = {head.first_tile, head.tiles, slot.K, slot.V, slot.key_squares, slot.v_most},
+              .next_K = next == nullptr ? nullptr : AdjacentRows(job, job.K, *next, next_key, a.head_dim),
+              .next_V = next == nullptr ? nullptr : AdjacentRows(job, job.V, *next, next_key, a.head_dim_v),
               .scratch = w.scratch.get(),
               .O = w.outputs.data(),
               .LSE = w.LSE.get()});
@@ -210,7 +230,7 @@ void RunPrefillJob(const CpuJob& job) {
   const int64_t slots = std::min(heads, 1 + (2 * int64_t{threads} - 2 + plan.most_tasks - 1) / plan.most_tasks);
   const int64_t k_floats = plan.most_tiles * PackedKeyFloats(job.a.head_dim);
   const int64_t v_floats = plan.most_tiles * PackedValueFloats(job.a.head_dim_v);
-  const AlignedFloats K(slots * k_floats), V(slots * v_floats);
+  const AlignedFloats K(slots * k_floats), V(slots * v_floats), limits(2 * slots * plan.most_tiles);
   std::vector<Workspace> workspaces;  // allocated here: an exception must not leave a parallel region
   workspaces.reserve(threads);
   for (int thread = 0; thread < threads; ++thread) workspaces.emplace_back(job.a, rows_per_task);
@@ -222,14 +242,16 @@ void RunPrefillJob(const CpuJob& job) {
     for (int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < steps;) {
       const Step& step = plan.steps[i];
       const Head& head = plan.heads[step.head];
-      float *k = K.get() + step.head % slots * k_floats, *v = V.get() + step.head % slots * v_floats;
+      const int64_t at = step.head % slots;
+      const Slot slot = {K.get() + at * k_floats, V.get() + at * v_floats, limits.get() + 2 * at * plan.most_tiles,
+                         limits.get() + (2 * at + 1) * plan.most_tiles};
       if (step.tile >= 0) {
         if (step.head >= slots) progress.AwaitDone(step.head - slots, plan.heads[step.head - slots].tasks);
-        Pack(job, head, step.tile, k, v, w);
+        Pack(job, head, step.tile, slot, w);
         progress.Packed(step.head);
       } else {
         progress.AwaitPacked(step.head, head.tiles);
-        Run(job, head, step, k, v, w);
+        Run(job, head, step, slot, step.head + 1 < heads ? &plan.heads[step.head + 1] : nullptr, w);
         progress.Done(step.head);
       }
     }

@@ -62,6 +62,16 @@ class Asker {
     }
   }
 
+  // As Read, line by line: `ahead` is what the next block of rows holds.
+  HWY_INLINE void ReadLine([[maybe_unused]] uintptr_t ahead) {
+    if (!on_) return;
+    if constexpr (kCrosswise) {
+      NextLine();
+    } else {
+      AskFor(ahead);
+    }
+  }
+
  private:
   static constexpr int64_t kLine = 64;
 

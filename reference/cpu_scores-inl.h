@@ -67,18 +67,7 @@ HWY_INLINE void AddProducts(const float* HWY_RESTRICT q, const void* k, int64_t 
   }
 }
 
-// Halves added until four lanes are left.
-template <class DX>
-HWY_INLINE auto HalveTo4([[maybe_unused]] DX d, hn::Vec<DX> x) {
-  if constexpr (hn::MaxLanes(DX()) == 4) {
-    return x;
-  } else {
-    const hn::Half<DX> half;
-    return HalveTo4(half, hn::Add(hn::LowerHalf(half, x), hn::UpperHalf(half, x)));
-  }
-}
-
-// The first steps of TreeSum, to sums 0 to 3.
+// The first steps of RowSum, to sums 0 to 3.
 HWY_INLINE auto FoldTo4(const ProductSums& sums) {
   if constexpr (kVectorsPerSum == 1) {
     return HalveTo4(D(), sums.v0);
@@ -121,7 +110,7 @@ HWY_INLINE void ScoreOneRow(const float* HWY_RESTRICT q, int64_t columns, const 
 
 #if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
 
-// The first steps of TreeSum for one key and four rows: blocks of sums 0 to 3 of rows 0, 2, 1, 3.
+// The first steps of RowSum for one key and four rows: blocks of sums 0 to 3 of rows 0, 2, 1, 3.
 HWY_INLINE V JoinRows(V row0, V row1, V row2, V row3) {
   const D d;
   const V a = hn::Add(hn::ConcatLowerLower(d, row1, row0), hn::ConcatUpperUpper(d, row1, row0));

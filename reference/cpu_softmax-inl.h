@@ -46,12 +46,15 @@ HWY_INLINE void MaskScores(Columns columns, int64_t begin, int64_t end, float* H
   // hn::Iota would write its lanes to memory one by one and wait to read them as a vector.
   HWY_ALIGN static constexpr int32_t kLane[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
   const auto lane = hn::Load(di, kLane);
-  for (int64_t j = columns.begin; j < columns.end; j += kLanes) {
+  const auto mask = [&](int64_t j) HWY_ATTR {
     const auto before = hn::Lt(lane, hn::Set(di, static_cast<int32_t>(begin - j)));
     const auto inside = hn::Lt(lane, hn::Set(di, static_cast<int32_t>(end - j)));
     const auto hidden = hn::Or(before, hn::Not(inside));
     hn::Store(hn::IfThenElse(hn::RebindMask(d, hidden), hn::Set(d, kMinusInfinity), hn::Load(d, S + j)), d, S + j);
-  }
+  };
+  int64_t j = columns.begin;
+  for (; j < std::min(begin, columns.end); j += kLanes) mask(j);
+  for (j = std::max(j, end / kPartialSums * kPartialSums); j < columns.end; j += kLanes) mask(j);
 }
 
 // What multiplies a state whose maximum was `from` and becomes `to`. Exactly 1 when it stays, -inf included.
@@ -90,6 +93,17 @@ HWY_INLINE auto MaximaOfFour(Columns columns, const float* s0, const float* s1, 
   return hn::Max(hn::InterleaveLower(d4, even, odd), hn::InterleaveUpper(d4, even, odd));
 }
 
+// m = max(m, the columns of S) of eight rows.
+template <int64_t kRow>
+HWY_INLINE void RaiseMaxima(Columns columns, const float* HWY_RESTRICT S, float* HWY_RESTRICT m) {
+  const hn::Full128<float> d4;
+  for (int64_t i = 0; i < 8; i += 4) {
+    const float* from = S + i * kRow;
+    const auto most = MaximaOfFour(columns, from, from + kRow, from + 2 * kRow, from + 3 * kRow);
+    hn::StoreU(hn::Max(hn::LoadU(d4, m + i), most), d4, m + i);
+  }
+}
+
 // UpdateMaxima of four rows.
 template <int64_t kRow>
 HWY_INLINE void UpdateFourMaxima(const ScoreRule& rule, Columns columns, const float* HWY_RESTRICT S,
@@ -99,6 +113,15 @@ HWY_INLINE void UpdateFourMaxima(const ScoreRule& rule, Columns columns, const f
   const auto new_m = hn::Max(old_m, MaximaOfFour(columns, S, S + kRow, S + 2 * kRow, S + 3 * kRow));
   hn::StoreU(RescaleFactor(d4, rule, old_m, new_m), d4, r);
   hn::StoreU(new_m, d4, m);
+}
+
+#else
+
+template <int64_t kRow>
+HWY_INLINE void RaiseMaxima(Columns columns, const float* HWY_RESTRICT S, float* HWY_RESTRICT m) {
+  for (int64_t i = 0; i < 6; ++i) {
+    for (int64_t j = columns.begin; j < columns.end; ++j) m[i] = std::max(m[i], S[i * kRow + j]);
+  }
 }
 
 #endif
@@ -122,71 +145,7 @@ HWY_INLINE void UpdateMaxima(const ScoreRule& rule, int64_t rows, Columns column
   }
 }
 
-// Turns the columns of S [rows, kRow] into P and updates l, after UpdateMaxima.
-template <int64_t kRow>
-HWY_INLINE void Exponentials(const ScoreRule& rule, int64_t rows, Columns columns, float* HWY_RESTRICT S,
-                             const float* HWY_RESTRICT m, const float* HWY_RESTRICT r, float* HWY_RESTRICT l) {
-  const D d;
-  const V c = hn::Set(d, rule.exponent_factor), least = hn::Set(d, rule.least_difference);
-  for (int64_t i = 0; i < rows; ++i) {
-    float* HWY_RESTRICT row = S + i * kRow;
-    const V subtract = hn::Set(d, m[i] == kMinusInfinity ? 0.0f : m[i]);  // no key so far: P is 0, not NaN
-    const V factor = hn::Set(d, r[i]);
-    float* HWY_RESTRICT partial = l + i * kPartialSums;
-    const auto load = [&](int64_t j) HWY_ATTR { return hn::Sub(hn::Load(d, row + j), subtract); };
-    const auto finish = [&](int64_t lane, V sum) HWY_ATTR {
-      hn::Store(hn::MulAdd(hn::Load(d, partial + lane), factor, sum), d, partial + lane);
-    };
-    if constexpr (kVectorsPerSum <= 4) {
-      // Four vectors at a time, of one to four of the sums, each in the order of its columns.
-      const auto run = [&](int64_t begin, int64_t end) HWY_ATTR {
-        V sum0 = hn::Zero(d), sum1 = sum0, sum2 = sum0, sum3 = sum0;
-        int64_t j = begin;
-        for (; j + 4 * kLanes <= end; j += 4 * kLanes) {
-          V x0 = load(j), x1 = load(j + kLanes), x2 = load(j + 2 * kLanes), x3 = load(j + 3 * kLanes);
-          Exp2OfFour(d, c, least, x0, x1, x2, x3);
-          hn::Store(x0, d, row + j), hn::Store(x1, d, row + j + kLanes);
-          hn::Store(x2, d, row + j + 2 * kLanes), hn::Store(x3, d, row + j + 3 * kLanes);
-          if constexpr (kVectorsPerSum == 1) {
-            sum0 = hn::Add(hn::Add(hn::Add(hn::Add(sum0, x0), x1), x2), x3);
-          } else if constexpr (kVectorsPerSum == 2) {
-            sum0 = hn::Add(hn::Add(sum0, x0), x2), sum1 = hn::Add(hn::Add(sum1, x1), x3);
-          } else {
-            sum0 = hn::Add(sum0, x0), sum1 = hn::Add(sum1, x1), sum2 = hn::Add(sum2, x2), sum3 = hn::Add(sum3, x3);
-          }
-        }
-        for (; j < end; j += kPartialSums) {  // one or two vectors
-          const V x0 = Exp2(d, load(j), c, least);
-          hn::Store(x0, d, row + j);
-          sum0 = hn::Add(sum0, x0);
-          if constexpr (kVectorsPerSum == 2) {
-            const V x1 = Exp2(d, load(j + kLanes), c, least);
-            hn::Store(x1, d, row + j + kLanes);
-            sum1 = hn::Add(sum1, x1);
-          }
-        }
-        finish(0, sum0);
-        if constexpr (kVectorsPerSum > 1) finish(kLanes, sum1);
-        if constexpr (kVectorsPerSum > 2) finish(2 * kLanes, sum2), finish(3 * kLanes, sum3);
-      };
-      if (columns.begin == 0 && columns.end == kRow) {
-        run(0, kRow);  // bounds that the compiler knows
-      } else {
-        run(columns.begin, columns.end);
-      }
-    } else {
-      for (int64_t lane = 0; lane < kPartialSums; lane += kLanes) {
-        V sum = hn::Zero(d);
-        for (int64_t j = columns.begin + lane; j < columns.end; j += kPartialSums) {
-          const V p = Exp2(d, load(j), c, least);
-          hn::Store(p, d, row + j);
-          sum = hn::Add(sum, p);
-        }
-        finish(lane, sum);
-      }
-    }
-  }
-}
+#if HWY_TARGET == HWY_SCALAR
 
 // Changes `sums`.
 HWY_INLINE float TreeSum(float* sums) {
@@ -203,10 +162,39 @@ HWY_INLINE float RowSum(const float* l) {
   return TreeSum(sums);
 }
 
-HWY_INLINE void DivideAll(const float* from, int64_t count, float divisor, float* to) {
+#else
+
+// Halves added until four lanes are left.
+template <class DX>
+HWY_INLINE auto HalveTo4([[maybe_unused]] DX d, hn::Vec<DX> x) {
+  if constexpr (hn::MaxLanes(DX()) == 4) {
+    return x;
+  } else {
+    const hn::Half<DX> half;
+    return HalveTo4(half, hn::Add(hn::LowerHalf(half, x), hn::UpperHalf(half, x)));
+  }
+}
+
+// The sum of a row's kPartialSums: halves added until one is left.
+HWY_INLINE float RowSum(const float* l) {
   const D d;
-  const V sum = hn::Set(d, divisor);
-  for (int64_t c = 0; c < count; c += kLanes) hn::StoreU(hn::Div(hn::LoadU(d, from + c), sum), d, to + c);
+  V sum = hn::Load(d, l);
+  if constexpr (kVectorsPerSum == 2) sum = hn::Add(sum, hn::Load(d, l + kLanes));
+  if constexpr (kVectorsPerSum == 4) {
+    sum = hn::Add(hn::Add(sum, hn::Load(d, l + 2 * kLanes)),
+                  hn::Add(hn::Load(d, l + kLanes), hn::Load(d, l + 3 * kLanes)));
+  }
+  auto four = HalveTo4(d, sum);
+  four = hn::Add(four, hn::Shuffle1032(four));
+  return hn::GetLane(hn::Add(four, hn::Shuffle2301(four)));
+}
+
+#endif
+
+HWY_INLINE void MultiplyAll(const float* from, int64_t count, float factor, float* to) {
+  const D d;
+  const V f = hn::Set(d, factor);
+  for (int64_t c = 0; c < count; c += kLanes) hn::StoreU(hn::Mul(hn::LoadU(d, from + c), f), d, to + c);
 }
 
 HWY_INLINE float LseOf(const ScoreRule& rule, float m, float sum) {
