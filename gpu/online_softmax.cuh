@@ -124,7 +124,7 @@ __device__ __forceinline__ void LaneMaximum(const float (&S)[N][4], float (&of_l
   for (int r = 0; r < 2; ++r) of_lane[r] = fmaxf(mx[2 * r], mx[2 * r + 1]);
 }
 // The same in half the instructions for whoever takes the larger of it and a number that is not negative: where all
-// scores are negative it is any of them. sm_90 compares integers three at a time (VIMNMX3), floats only two, and floats
+// scores are negative it is one of them. sm_90 compares integers three at a time (VIMNMX3), floats only two, and floats
 // that are not negative are in the order of their bits.
 template <int N>
 __device__ __forceinline__ void LaneMaximumAbove0(const float (&S)[N][4], float (&of_lane)[2]) {
