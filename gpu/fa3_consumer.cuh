@@ -36,30 +36,32 @@ class Consumer {
     WgmmaWait<0>();
     TakeScores();
     Clear();
-    Softmax();
-    bool any_output = false, leaving = false;
+    Softmax<false>();
+    bool keys_there = false, last = --j_ < begin_, leaving = false;
     while (true) {
-      WgmmaWait<0>();
-      Pin(S_);
-      Pin(O_);
-      if (any_output) Release(values_);
+      // Between two key tiles of different query tiles, and after the first of one. No other step comes by here: the
+      // inner loop is short and without jumps over what it seldom needs, which cost more than their instructions.
       if (leaving) {
         Store();
         Clear();
       }
-      const bool keys_there = keys_.IsFull();  // asked early, because the answer takes a while
-      FinishSoftmax();
-      any_output = true;
-      leaving = --j_ < begin_;
-      if (leaving) {
+      if (SkipKeys()) keys_there = false, last = j_ < begin_;
+      leaving = last;
+      if (last) {
         FinishRows();
         if (!NextTile()) break;
+        if (skipped_keys_) keys_there = false;
       }
-      StartScores(keys_there);  // of tile j
-      StartOutput();            // of tile j + 1, or of the last of the query tile before
-      WgmmaWait<1>();
-      TakeScores();
-      Softmax();  // while O is on its way
+      do {
+        StartScores(keys_there);  // of tile j
+        StartOutput();            // of tile j + 1, or of the last of the query tile before
+        none_negative_ = rows_.NoneNegative();
+        WgmmaWait<1>();
+        TakeScores();
+        Softmax<true>();              // while O is on its way
+        keys_there = keys_.IsFull();  // asked early, because the answer takes a while
+        last = --j_ < begin_;
+      } while (!last && !leaving);
     }
     StartOutput();
     WgmmaWait<0>();
@@ -95,6 +97,33 @@ class Consumer {
     plain_end_ = work.plain_end[consumer_];
     rows_.Restart();
     TakeQueries();
+    skipped_keys_ = work.own_end[consumer_] == j_;
+    if (skipped_keys_) {
+      keys_.WaitFull();
+      Release(keys_);
+      --j_;
+    }
+    return true;
+  }
+
+  // Leaves out key tiles that other warpgroups see and this one does not: all at the end, but at least one remains. Of
+  // the first, NextTile has left out K if the next one is its own, while V of the query tile before is still read.
+  // True when the next K is another one.
+  __device__ __forceinline__ bool SkipKeys() {
+    if (skipped_keys_) {
+      skipped_keys_ = false;
+      values_.WaitFull();
+      Release(values_);
+    }
+    const int end = ThisWork().own_end[consumer_];
+    if (j_ < end) return false;
+#pragma unroll 1
+    for (; j_ >= end; --j_) {
+      keys_.WaitFull();
+      Release(keys_);
+      values_.WaitFull();
+      Release(values_);
+    }
     return true;
   }
 
@@ -166,31 +195,48 @@ class Consumer {
   }
 
   // --- Softmax -------------------------------------------------------------------------------------------------------
-  // S becomes probabilities. This, not the products, is what a warpgroup waits for, so it is arranged for latency.
+  // S becomes P, and what earlier tiles left in O is to be rescaled. This, not the products, is what a warpgroup waits
+  // for, so it is arranged for latency. kOutput: a product with V runs, which must have read the P before.
+  template <bool kOutput>
   __device__ __forceinline__ void Softmax() {
-    if (j_ >= plain_end_ || j_ < plain_begin_) Mask();
     auto& S = Columns(S_);
-    constexpr int N = C::Bc / 8;
-    float mx[4];  // four chains without temporaries
-#pragma unroll
-    for (int e = 0; e < 4; ++e) {
-      mx[e] = S[0][e];
-#pragma unroll
-      for (int n = 1; n < N; ++n) mx[e] = fmaxf(mx[e], S[n][e]);
+    constexpr int N = C::Bc / 8, kWait = C::kShape.wait_column / 8;
+    float of_lane[2];
+    const bool plain = j_ < plain_end_ && j_ >= plain_begin_;
+    if (none_negative_ && plain) {
+      LaneMaximumAbove0(S, of_lane);
+    } else {
+      if (!plain) Mask();
+      LaneMaximum(S, of_lane);
     }
-    unchanged_ = rows_.TakeMaximum({fmaxf(mx[0], mx[1]), fmaxf(mx[2], mx[3])}, p_.scale.log2);
+    unchanged_ = rows_.TakeMaximum(of_lane, p_.scale.log2);
 #pragma unroll
     for (int n = 0; n < N + 2; ++n) {
       if (n < N) rows_.Exponents(S[n], p_.scale.log2);
       if (n >= 1 && n <= N) rows_.Powers(S[n - 1]);
       if (n >= 2) rows_.Sum(S[n - 2]);
-    }
-  }
-  // P, and what earlier tiles left in O to the same maximum.
-  __device__ __forceinline__ void FinishSoftmax() {
+      if (n == kWait) {
+        if constexpr (kOutput) WaitForOutput<kWait != N>();
 #pragma unroll
-    for (int i = 0; i < C::Bc / 4; ++i) P_[i] = Pack<T>(S_[2 * i], S_[2 * i + 1]);
+        for (int i = 0; i < n - 1; ++i) Round(i);
+      }
+      if (n > kWait) Round(n - 2);
+    }
     Pin(P_);
+  }
+  // Eight columns of P.
+  __device__ __forceinline__ void Round(int n) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) P_[2 * n + i] = Pack<T>(S_[4 * n + 2 * i], S_[4 * n + 2 * i + 1]);
+  }
+  // kHere: not before the exponentials that precede it, whose order ptxas does not keep otherwise.
+  template <bool kHere>
+  __device__ __forceinline__ void WaitForOutput() {
+    Pin(S_);
+    if constexpr (kHere) ScheduleFence();
+    WgmmaWait<0>();
+    Pin(O_);
+    Release(values_);
   }
   __device__ __forceinline__ void Rescale() {
     if (!unchanged_) rows_.Rescale(Columns(O_));
@@ -269,8 +315,10 @@ class Consumer {
   int begin_ = 0, j_ = 0;                // the key tile at work
   int plain_begin_ = 0, plain_end_ = 0;  // key tiles that all of these rows see whole
   SoftmaxRows rows_;
-  bool unchanged_ = false;  // the maximum, by the last key tile
-  float inverse_[2];        // of the row sums of the query tile before
+  bool skipped_keys_ = false;   // of the first key tile, of which V is still to be skipped
+  bool none_negative_ = false;  // of the maxima before this key tile
+  bool unchanged_ = false;      // the maximum, by the last key tile
+  float inverse_[2];            // of the row sums of the query tile before
 };
 
 }  // namespace bitflash::gpu::fa3

@@ -104,6 +104,7 @@ struct Work {
   int k_row, k_head, k_batch;  // where the maps have key 0
   Visible visible;
   int begin, end;                    // key tiles that some row sees; where there are none, one that nobody sees
+  int own_end[3];                    // of each consumer, after the last that one of its rows sees; at least begin + 1
   int plain_begin[3], plain_end[3];  // those that all rows of a consumer see whole
 
   static constexpr int kNone = -1;
@@ -149,6 +150,8 @@ __device__ __forceinline__ bool FindWork(const Parameters& p, int tile, Work& wo
     const TileRange plain = VisibleTiles<C::Bc>(work.visible, row, row + 63 * p.query_step + 1);
     work.plain_begin[consumer] = plain.begin < plain.end ? plain.plain_begin : INT32_MAX;
     work.plain_end[consumer] = plain.plain_end;
+    const bool has_rows = work.row0 + 64 * consumer < work.rows;
+    work.own_end[consumer] = min(max(has_rows ? plain.end : 0, work.begin + 1), work.end);
   }
   return true;
 }

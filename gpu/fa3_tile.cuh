@@ -14,6 +14,9 @@ struct TileShape {
   int producer_registers, consumer_registers;  // sum over warpgroups: at most what the block starts with
   Queries queries;
   int output_passes;  // in which O leaves, as much shared memory as there is
+  // After the exponentials of so many columns a consumer waits for the product with V that runs under them; the others
+  // then hide the rounding of P, which that product reads until it is done.
+  int wait_column;
 
   constexpr int consumers() const { return Br / 64; }  // warpgroups
   constexpr int threads() const { return 128 * (consumers() + 1); }
@@ -24,15 +27,15 @@ struct TileShape {
 constexpr TileShape ShapeOf(int head_dim) {
   using enum Queries;
   // 128 + 28 words leave no room for Q, but three warpgroups hide one another's exponentials, which take as long as the
-  // products here: 20 % faster than two.
-  if (head_dim <= 64) return {192, 128, 4, 32, 160, kInShared, 1};
+  // products here: 20 % faster than two. Nor does waiting early gain anything then.
+  if (head_dim <= 64) return {192, 128, 4, 32, 160, kInShared, 1, 128};
   // 168 and 192 words: Q fits, and its shared memory can take the next tile's at once. That saves a third of what the
   // products read from shared memory: 2 to 4 %.
-  if (head_dim <= 128) return {128, 128, 2, 40, 232, kInRegisters, 1};
+  if (head_dim <= 128) return {128, 128, 2, 40, 232, kInRegisters, 1, 32};
   // 168 words: Q does not fit. 192 KB of tiles leave room for a third of O.
-  if (head_dim <= 192) return {128, 96, 2, 40, 232, kInShared, 3};
+  if (head_dim <= 192) return {128, 96, 2, 40, 232, kInShared, 3, 96};
   // 176 words, and 192 KB again: room for half of O.
-  return {128, 64, 2, 40, 232, kInShared, 2};
+  return {128, 64, 2, 40, 232, kInShared, 2, 16};
 }
 
 // Everything that is known when the kernel is compiled. Images of tiles are chunks of 64 columns (ptx.cuh); the last of

@@ -83,6 +83,10 @@ __device__ __forceinline__ bool ElectOne() {
   return elected != 0;
 }
 
+// ptxas moves nothing across the instruction griddepcontrol.launch_dependents, which does nothing in a kernel that has
+// called LaunchDependents (ptx.cuh) before. It orders instructions that no dependence orders, for the sake of speed.
+__device__ __forceinline__ void ScheduleFence() { asm volatile("griddepcontrol.launch_dependents;"); }
+
 // --- TMA -------------------------------------------------------------------------------------------------------------
 // How L2 treats the lines: constants that createpolicy gives for a fraction of 1.
 inline constexpr uint64_t kEvictFirst = 0x12F0000000000000, kEvictLast = 0x14F0000000000000,

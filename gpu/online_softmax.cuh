@@ -58,6 +58,12 @@ struct SoftmaxRows {
     return __all_sync(~0u, unchanged);
   }
 
+  // Whether no row of the warp has a negative maximum (-0 is one), so that LaneMaximumAbove0 is enough for the next
+  // tile.
+  __device__ __forceinline__ bool NoneNegative() const {
+    return __all_sync(~0u, (__float_as_int(m[0]) | __float_as_int(m[1])) >= 0);
+  }
+
   // What earlier tiles left in O, to the new maximum.
   template <int N>
   __device__ __forceinline__ void Rescale(float (&O)[N][4]) const {
@@ -103,6 +109,36 @@ struct SoftmaxRows {
     }
   }
 };
+
+// The maximum of this lane's scores of each row.
+template <int N>
+__device__ __forceinline__ void LaneMaximum(const float (&S)[N][4], float (&of_lane)[2]) {
+  float mx[4];  // four chains without temporaries
+#pragma unroll
+  for (int e = 0; e < 4; ++e) {
+    mx[e] = S[0][e];
+#pragma unroll
+    for (int n = 1; n < N; ++n) mx[e] = fmaxf(mx[e], S[n][e]);
+  }
+#pragma unroll
+  for (int r = 0; r < 2; ++r) of_lane[r] = fmaxf(mx[2 * r], mx[2 * r + 1]);
+}
+// The same in half the instructions for whoever takes the larger of it and a number that is not negative: where all
+// scores are negative it is one of them. sm_90 compares integers three at a time (VIMNMX3), floats only two, and floats
+// that are not negative are in the order of their bits.
+template <int N>
+__device__ __forceinline__ void LaneMaximumAbove0(const float (&S)[N][4], float (&of_lane)[2]) {
+  static_assert(N % 2 == 0);
+  int mx[4];
+#pragma unroll
+  for (int e = 0; e < 4; ++e) {
+    mx[e] = max(__float_as_int(S[0][e]), __float_as_int(S[1][e]));
+#pragma unroll
+    for (int n = 2; n < N; n += 2) mx[e] = max(max(mx[e], __float_as_int(S[n][e])), __float_as_int(S[n + 1][e]));
+  }
+#pragma unroll
+  for (int r = 0; r < 2; ++r) of_lane[r] = fmaxf(__int_as_float(mx[2 * r]), __int_as_float(mx[2 * r + 1]));
+}
 
 // -inf where a row does not see a key. `column` is the first key of the lane's two columns of S[0]; `begin` and `end`
 // are the keys that rows lane/4 and lane/4 + 8 see.
