@@ -72,7 +72,8 @@ TEST_CASE("an estimate says where its constants come from") {
   CHECK(Estimate("fa2", Prefill(1024)).calibrated);
   CHECK(Estimate("standard", Prefill(1024)).calibrated);
   CHECK_FALSE(Estimate("fa2", Prefill(1024), "a100-80gb").calibrated);
-  CHECK_FALSE(Estimate("fa3", Prefill(1024)).calibrated);
+  CHECK(Estimate("fa3", Prefill(1024)).calibrated);
+  CHECK_FALSE(Estimate("fa1", Prefill(1024)).calibrated);
 }
 
 TEST_CASE("HBM bytes are the predicted ones: what L2 could not keep is read again, what it keeps is not written yet") {

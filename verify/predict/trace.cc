@@ -34,13 +34,14 @@ class TraceFile {
     if (text_.size() >= kFlushBytes) Flush();
   }
   // Perfetto counts nanoseconds and wants the slices of a thread inside one another or apart: begin and end are rounded
-  // alike, so that what touches still touches. What is shorter is no slice.
-  void Slice(int64_t pid, int64_t tid, double begin_us, double end_us, std::string_view name,
+  // alike, so that what touches still touches. What is shorter is no slice: false, and nothing written.
+  bool Slice(int64_t pid, int64_t tid, double begin_us, double end_us, std::string_view name,
              const std::string& args = "") {
     const int64_t begin = Nanoseconds(begin_us), length = Nanoseconds(end_us) - begin;
-    if (length <= 0) return;
+    if (length <= 0) return false;
     Event(fmt::format(R"("ph":"X","pid":{},"tid":{},"ts":{},"dur":{},"name":"{}"{})", pid, tid, Microseconds(begin),
                       Microseconds(length), name, args.empty() ? "" : fmt::format(",\"args\":{{{}}}", args)));
+    return true;
   }
   void Name(int64_t pid, int64_t tid, std::string_view what, const std::string& name) {
     Event(fmt::format(R"("ph":"M","pid":{},"tid":{},"name":"{}","args":{{"name":{}}})", pid, tid, what,
@@ -188,7 +189,6 @@ class LaunchTrace {
     if (static_cast<int64_t>(drawn.size()) > limits_.most_events) {
       drawn.resize(static_cast<size_t>(limits_.most_events));  // in the order in which they finish
     }
-    summary_.drawn_blocks += static_cast<int64_t>(drawn.size());
     std::ranges::sort(drawn, {}, [](const Placement& p) { return std::tuple(p.sm, p.slot, p.begin); });
     int64_t thread = -1;
     for (const Placement& p : drawn) {
@@ -198,8 +198,9 @@ class LaunchTrace {
         file_.Name(pid_, tid, "thread_name", fmt::format("SM {} slot {}", p.sm, p.slot));
         if (with_tiles) file_.Name(pid_, tid + 1, "thread_name", fmt::format("SM {} slot {} loads", p.sm, p.slot));
       }
-      file_.Slice(pid_, tid, Us(p.begin), Us(p.end), fmt::format("block {}", p.block),
-                  fmt::format(R"("head":{},"of_head":{},"tiles":{})", p.head, p.of_head, p.tiles));
+      summary_.drawn_blocks +=
+          file_.Slice(pid_, tid, Us(p.begin), Us(p.end), fmt::format("block {}", p.block),
+                      fmt::format(R"("head":{},"of_head":{},"tiles":{})", p.head, p.of_head, p.tiles));
       if (with_tiles) Tiles(p, tid, model.sm.block_tiles, steps);
     }
   }
