@@ -39,9 +39,10 @@ LaunchCount CountOf(const NsightRow& row, const Gpu& gpu) {
 std::vector<NsightRow> Rows(const OwnRecording& recording) {
   std::vector<NsightRow> rows = ReadNsight(recording.nsight);
   CHECK(static_cast<int64_t>(rows.size()) == recording.nsight_launches);
-  // Recorded later, on an H100: parts of a warpgroup, ragged ones, sequences of one part (h100_nsight_split_kv.json).
-  const std::vector<NsightRow> later = ReadNsight("h100_nsight_split_kv.csv");
-  CHECK(later.size() == 9);
+  // All four again in one run, on an H100, with more of split-kv: parts of a warpgroup, ragged ones, sequences of one
+  // part (h100_nsight_all.json).
+  const std::vector<NsightRow> later = ReadNsight("h100_nsight_all.csv");
+  CHECK(later.size() == 67);
   rows.insert(rows.end(), later.begin(), later.end());
   std::erase_if(rows, [](const NsightRow& row) { return row.at("launch") == kCounterReset; });
   return rows;

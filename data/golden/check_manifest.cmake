@@ -52,7 +52,7 @@ check_manifest(time/)  # what record_time.py timed of them, and gpu/bench/fa2_ti
 check_manifest(probes/)  # what gpu/probes/run_all.py --record kept of every GPU; its sources likewise
 
 # Nsight's counters have manifests of their own.
-foreach(counters IN ITEMS h200_nsight_l2_to_sm.json h100_nsight_own.json h100_nsight_split_kv.json
+foreach(counters IN ITEMS h200_nsight_l2_to_sm.json h100_nsight_own.json h100_nsight_all.json
                             h100_nsight_standard.json)
   file(READ ${folder}/${counters} nsight)
   string(JSON name GET "${nsight}" file)

@@ -43,9 +43,7 @@ std::map<std::string, Problem> Problems(const std::vector<MeasuredLaunch>& launc
 TEST_CASE("estimated times of our own kernels: within 15 % of measured ones, by the median of held-out problems") {
   const std::string root = BITFLASH_SOURCE_DIR;
   std::vector<MeasuredLaunch> launches = ReadMeasured(root, "time/h100-80gb-hbm3.csv", "h100");
-  for (const char* file : {"time/h100-80gb-hbm3_split_kv.csv", "h100_nsight_own.csv"}) {
-    for (MeasuredLaunch& m : ReadMeasured(root, file, "h100")) launches.push_back(m);
-  }
+  for (MeasuredLaunch& m : ReadMeasured(root, "h100_nsight_own.csv", "h100")) launches.push_back(m);
   std::map<std::string, std::vector<double>> held_out, fitted;
   for (const auto& [name, p] : Problems(launches)) {
     (p.held_out ? held_out : fitted)[std::string(p.kernel->name)].push_back(std::abs(p.estimated / p.measured - 1));
