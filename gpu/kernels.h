@@ -75,6 +75,7 @@ struct Kernel {
   std::vector<std::string_view> launches;  // names of its __global__ functions, in order; not every call has all
   bool hopper_only = false;                // wgmma and TMA: compute capability 9.0 and no other
   bool packs_sequences = false;            // takes Tensors::cu_seqlens_q and cu_seqlens_k
+  bool takes_key_lengths = false;          // takes Tensors::seqlens_k
 
   Tile (*TileOf)(const data::Attention& attention);
   // Why the kernel does not take the problem, in one sentence with the accepted values; empty when it does.

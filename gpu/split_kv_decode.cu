@@ -148,6 +148,7 @@ Kernel Named(std::string_view name, std::string_view title, decltype(Kernel::Til
   return {.name = name,
           .title = title,
           .launches = {"split_kv_decode", "split_kv_combine"},
+          .takes_key_lengths = true,
           .TileOf = tile_of,
           .Refusal = Refusal,
           .WorkspaceBytes = WorkspaceBytes,

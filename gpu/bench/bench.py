@@ -36,6 +36,17 @@ def inputs(batch, heads, heads_kv, rows, keys, d, dtype):
     return normal(batch, heads, rows, d), normal(batch, heads_kv, keys, d), normal(batch, heads_kv, keys, d)
 
 
+def paginated(library, q, k, v, page):
+    """Our kernel on the same keys in pages, shuffled; None where they do not fill the last page."""
+    batch, heads, keys, d = k.shape
+    if keys % page:
+        return None
+    table = torch.randperm(batch * keys // page, device="cuda", dtype=torch.int32).view(batch, -1)
+    order = table.flatten().argsort()
+    pages = lambda x: x.view(batch, heads, keys // page, page, d).permute(0, 2, 1, 3, 4).reshape(-1, heads, page, d)[order]
+    return library.prepare("split-kv", q, pages(k), pages(v), table=table)
+
+
 def check(name, o, reference):
     error = ((o.float() - reference.float()).norm() / reference.float().norm()).item()
     if not error < 1e-2:
@@ -190,13 +201,7 @@ def bench_decode(library, rounds, copy_tbs):
         sets = [inputs(batch, heads, heads_kv, 1, keys, d, BF16) for _ in range(3)]
         ours = {chunk: [library.prepare("split-kv", *s, chunk=chunk) for s in sets] for chunk in (1024, 2048, 4096)}
         runs = {f"split-kv {chunk}": rotate(prepared) for chunk, prepared in ours.items()}
-        page = 64
-        table = torch.randperm(batch * keys // page, device="cuda", dtype=torch.int32).view(batch, -1)
-        paged = []
-        for q, k, v in sets:
-            pages = lambda x: x.view(batch, heads_kv, keys // page, page, d).permute(0, 2, 1, 3, 4).reshape(
-                -1, heads_kv, page, d)[table.flatten().argsort()].contiguous()
-            paged.append(library.prepare("split-kv", q, pages(k), pages(v), table=table))
+        paged = [paginated(library, *s, 64) for s in sets]
         runs["paged 64"] = rotate(paged)
         runs["cudnn"] = rotate([torch_run(SDPBackend.CUDNN_ATTENTION, *s, False) for s in sets])
         runs["pytorch fa2"] = rotate([torch_run(SDPBackend.FLASH_ATTENTION, *s, False) for s in sets])

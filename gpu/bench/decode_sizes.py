@@ -15,7 +15,7 @@ import time
 import torch
 from torch.nn.attention import SDPBackend
 
-from bench import check, copy_bandwidth, inputs, torch_run, works
+from bench import check, copy_bandwidth, inputs, paginated, torch_run, works
 from library import Library
 from timing import burst, rotate
 
@@ -33,17 +33,6 @@ SIZES = (
     [(16, 16, 8, queries, 8192, 256) for queries in (1, 4, 16)])
 PAGES = (16, 64, 128)
 APART = 200e6  # bytes of inputs in turn, so that no launch finds its own in L2
-
-
-def paginated(library, q, k, v, page):
-    """Our kernel on the same keys in pages, shuffled."""
-    batch, heads, keys, d = k.shape
-    if keys % page:
-        return None
-    table = torch.randperm(batch * keys // page, device="cuda", dtype=torch.int32).view(batch, -1)
-    order = table.flatten().argsort()
-    pages = lambda x: x.view(batch, heads, keys // page, page, d).permute(0, 2, 1, 3, 4).reshape(-1, heads, page, d)[order]
-    return library.prepare("split-kv", q, pages(k), pages(v), table=table)
 
 
 def measure(library, size, rounds, copy_tbs):

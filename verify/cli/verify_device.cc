@@ -68,7 +68,7 @@ OutputPair Twin(KernelVerdict& v, const VerifyResult& result, const KernelInputs
   const HeadSubset& heads = result.heads;
   if (result.lengths.ragged()) {
     const Stopwatch stopwatch;
-    const OutputPair whole =
+    OutputPair whole =
         SimulateSequences(*v.kernel, heads, v.plan->tiling, arch, OfHeads(inputs, heads), result.lengths);
     v.simulation_seconds = stopwatch.seconds();
     return whole;

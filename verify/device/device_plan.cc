@@ -28,9 +28,6 @@ std::string ToString(const gpu::Tile& tile) {
          count(tile.stages, "stage");
 }
 
-// Tensors::seqlens_k.
-bool TakesKeyLengths(const gpu::Kernel& kernel) { return kernel.name == "split-kv"; }
-
 // Calls body(row of a sequence of `rows` among those of all heads of a padded tensor, row among packed ones).
 template <class Body>
 void EachPackedRow(const std::vector<int64_t>& lengths, int64_t heads, int64_t rows, const Body& body) {
@@ -100,7 +97,7 @@ DevicePlan PlanDevice(const gpu::Kernel& kernel, const sim::Kernel& twin, const 
 void RequireRaggedTaken(const gpu::Kernel& kernel, const Attention& a, const std::vector<int64_t>& queries) {
   if (kernel.packs_sequences) return;
   const bool of_one_length = std::ranges::all_of(queries, [&](int64_t rows) { return rows == a.seqlen_q; });
-  if (TakesKeyLengths(kernel) && of_one_length) return;
+  if (kernel.takes_key_lengths && of_one_length) return;
   throw UsageError("CUDA kernel " + std::string(kernel.name) +
                    ": sequences of several lengths are taken by fa3, and where only their keys differ by split-kv");
 }

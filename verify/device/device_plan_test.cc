@@ -130,7 +130,8 @@ TEST_CASE("sequences of several lengths are packed for fa3, padded for split-kv 
   CHECK(plan.queries == std::vector<int64_t>{1, 0});
   CHECK(plan.keys == std::vector<int64_t>{700, 700});
 
-  const gpu::Kernel split = Fake("split-kv");
+  gpu::Kernel split = Fake("split-kv");
+  split.takes_key_lengths = true;
   plan = Plan(split, Problem(), {.splits = 3});
   SetLengths(plan, {1, 1}, {700, 3});
   CHECK(!plan.packed());
