@@ -14,9 +14,9 @@ std::string CommonRefusal(const data::Attention& attention);
 // Rows are counted in 32 bits (offsets are not): lengths beyond 2^30 are refused.
 std::string LengthRefusal(const data::Attention& attention);
 
-// True when there is something to launch; false for a problem without query rows. Throws UsageError: what `kernel`
-// refuses, and tensors that are missing or not aligned to 16 bytes.
-bool Validate(const Kernel& kernel, const data::Attention& attention, const Options& options, const Tensors& tensors);
+// Throws UsageError: what data::Validate and `kernel` refuse, tensors that are missing or not aligned to 16 bytes, and
+// lengths, starts or pages that the kernel would ignore. No device is asked and no address followed.
+void Validate(const Kernel& kernel, const data::Attention& attention, const Options& options, const Tensors& tensors);
 
 }  // namespace bitflash::gpu
 

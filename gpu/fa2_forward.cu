@@ -47,7 +47,7 @@ void LaunchConfig(const data::Attention& a, const fa2::Parameters& parameters, S
 }
 
 void Launch(const data::Attention& a, const Options& options, const Tensors& tensors, void*, Stream& stream) {
-  if (!Validate(Fa2Forward(), a, options, tensors)) return;
+  Validate(Fa2Forward(), a, options, tensors);
   const fa2::Parameters parameters = ParametersOf(a, tensors);
   const int shared_limit = DeviceAttribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor);
   ForTypeAndHeadDim(a, [&](auto type, auto head_dim) {

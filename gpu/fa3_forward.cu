@@ -135,7 +135,7 @@ fa3::Parameters ParametersOf(const data::Attention& a, const Tensors& t, void* w
 }
 
 void Launch(const data::Attention& a, const Options& options, const Tensors& tensors, void* workspace, Stream& stream) {
-  if (!Validate(Fa3Forward(), a, options, tensors)) return;
+  Validate(Fa3Forward(), a, options, tensors);
   if (!IsHopper()) throw data::UsageError(DeviceRefusal(Fa3Forward(), CurrentDevice()));
   const fa3::Parameters parameters = ParametersOf(a, tensors, workspace);
   const int sms = DeviceAttribute(cudaDevAttrMultiProcessorCount);

@@ -76,6 +76,7 @@ struct Kernel {
   bool hopper_only = false;                // wgmma and TMA: compute capability 9.0 and no other
   bool packs_sequences = false;            // takes Tensors::cu_seqlens_q and cu_seqlens_k
   bool takes_key_lengths = false;          // takes Tensors::seqlens_k
+  bool takes_pages = false;                // takes Options::page_size and Tensors::block_table
 
   Tile (*TileOf)(const data::Attention& attention);
   // Why the kernel does not take the problem, in one sentence with the accepted values; empty when it does.
@@ -83,8 +84,8 @@ struct Kernel {
   // Bytes of device memory for what lives between its launches; 0: none.
   int64_t (*WorkspaceBytes)(const data::Attention& attention, const Options& options);
   // Enqueues the launches and returns. `workspace` has WorkspaceBytes and is not shared with a launch in flight. Throws
-  // UsageError for what Refusal names and for misaligned or missing tensors (naming the tensor and its address or
-  // stride), CudaError. A problem without rows returns at once.
+  // UsageError for what Refusal names, for misaligned or missing tensors (naming the tensor and its address or stride)
+  // and for lengths, starts or pages that the kernel does not take; CudaError.
   void (*Launch)(const data::Attention& attention, const Options& options, const Tensors& tensors, void* workspace,
                  Stream& stream);
 };

@@ -130,7 +130,7 @@ void LaunchCombine(const data::Attention& a, const split_kv::Parameters& p, bool
 
 void Launch(const Kernel& kernel, const data::Attention& a, const Options& options, const Tensors& tensors,
             void* workspace, Stream& stream, bool portable) {
-  if (!Validate(kernel, a, options, tensors)) return;
+  Validate(kernel, a, options, tensors);
   const split_kv::Parameters p = ParametersOf(a, options, tensors, workspace);
   const bool tma = !portable && split_kv::TmaTakes(a, options, tensors);
   if (tma) {
@@ -149,6 +149,7 @@ Kernel Named(std::string_view name, std::string_view title, decltype(Kernel::Til
           .title = title,
           .launches = {"split_kv_decode", "split_kv_combine"},
           .takes_key_lengths = true,
+          .takes_pages = true,
           .TileOf = tile_of,
           .Refusal = Refusal,
           .WorkspaceBytes = WorkspaceBytes,

@@ -160,7 +160,7 @@ void LaunchAll(const StandardProblem& p, const StandardTensors& t, float* lse, b
 
 void Launch(const Kernel& kernel, const Attention& a, const Options& options, const Tensors& tensors, void* workspace,
             Stream& stream, bool wgmma) {
-  if (!Validate(kernel, a, options, tensors)) return;
+  Validate(kernel, a, options, tensors);
   // Without keys there is nothing to multiply: the portable kernels write the zeros.
   wgmma &= a.seqlen_k > 0;
   const StandardProblem p = Problem(a, tensors, wgmma ? kHopperRows : kPortableRows);

@@ -252,6 +252,9 @@ TEST_CASE("what a kernel does not take is refused in words, before anything is l
     if (!kernel.packs_sequences) CHECK_THROWS_AS(launch(good, {}, packed), data::UsageError);
     const auto half_packed = [&](gpu::Tensors& t) { t.cu_seqlens_q = buffer.as<int32_t>(); };
     CHECK_THROWS_AS(launch(good, {}, half_packed), data::UsageError);
+    const auto lengths = [&](gpu::Tensors& t) { t.seqlens_k = buffer.as<int32_t>(); };
+    if (!kernel.takes_key_lengths) CHECK_THROWS_AS(launch(good, {}, lengths), data::UsageError);
+    if (!kernel.takes_pages) CHECK_THROWS_AS(launch(good, {.page_size = 16}, nothing), data::UsageError);
     CHECK_NOTHROW(launch(good, {}, nothing));
   }
   stream.Synchronize();
