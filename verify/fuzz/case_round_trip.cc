@@ -1,10 +1,9 @@
 #include "verify/fuzz/case_round_trip.h"
 
 #include <optional>
-#include <stdexcept>
-#include <string_view>
 
 #include "data/error.h"
+#include "data/fuzz/refusal.h"
 #include "data/safetensors.h"
 #include "verify/cases/case_input.h"
 
@@ -12,25 +11,16 @@ namespace bitflash::verify {
 namespace {
 
 using data::Buffer;
+using data::Require;
 using data::Tensor;
 
 constexpr const char* kOrigin = "fuzz-input";
 
-void Require(bool holds, const char* what) {
-  if (!holds) throw std::logic_error(what);
-}
-
-// What `parse` returns; empty when it refuses its input properly.
-template <typename Parse>
+// What `parse` returns; empty when it refuses its input properly, or does not decide.
+template <class Parse>
 auto Parsed(Parse parse) -> std::optional<decltype(parse())> {
   try {
-    return parse();
-  } catch (const data::InputError& error) {
-    const std::string_view message = error.what();
-    Require(message.starts_with(kOrigin), "the message does not name the origin");
-    Require(message.size() > std::string_view(kOrigin).size() + 2, "the message does not say what is wrong");
-    Require(message.find('\n') == std::string_view::npos, "the message quotes a newline");
-    return std::nullopt;
+    return data::Parsed<data::InputError>(kOrigin, parse);
   } catch (const data::UndecidedError&) {
     return std::nullopt;
   }

@@ -4,34 +4,25 @@
 // byte).
 #include <cstddef>
 #include <cstdint>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "data/error.h"
+#include "data/fuzz/refusal.h"
 #include "verify/identify/recipe_file.h"
 
 namespace bitflash::verify {
 namespace {
 
+using data::Require;
+
 constexpr std::string_view kOrigin = "fuzz-input";
 
-void Require(bool holds, const char* what) {
-  if (!holds) throw std::logic_error(what);
-}
-
 void FuzzRecipe(std::string_view text) {
-  RecipeFile recipe;
-  try {
-    recipe = ParseRecipe(text, kOrigin);
-  } catch (const data::InputError& error) {
-    const std::string_view message = error.what();
-    Require(message.starts_with(kOrigin), "the message does not name the origin");
-    Require(message.size() > kOrigin.size() + 2, "the message does not say what is wrong");
-    Require(message.find('\n') == std::string_view::npos, "the message quotes a newline");
-    return;
-  }
+  const auto parsed = data::Parsed<data::InputError>(kOrigin, [&] { return ParseRecipe(text, kOrigin); });
+  if (!parsed) return;
+  const RecipeFile& recipe = *parsed;
   const sim::Tiling& t = recipe.tiling;
   Require(t.Br > 0 && t.Br % 16 == 0 && t.Bc > 0 && t.Bc % 16 == 0, "a tile is accepted that no kernel can have");
   Require(t.splits == 1 || t.part_keys == 0, "two ways to split the keys are accepted");
