@@ -123,15 +123,8 @@ ExitCode Identify(const Arguments& arguments) {
   Output output("identify", output_flags);
   const data::Distribution distribution = data::ParseDistribution(input_flags.distribution.value_or("hash-normal"));
   const Observed observed = ReadObserved(observed_flags, input_flags);
-  std::optional<FileInputs> files;
-  if (input_flags.FromFiles()) {
-    files = ReadInputs(input_flags, workload_flags);
-    features.seed = false;
-    if (files->lengths.ragged()) {
-      throw UsageError(fmt::format("{} has sequences of several lengths: identify takes sequences of one length",
-                                   Printable(Join(files->paths))));
-    }
-  }
+  const std::optional<FileInputs> files = ReadInputs(input_flags, workload_flags, features);
+  RequireOneLength(files, "identify");
   const Workload workload = ResolveWorkload(workload_flags, features);
   for (const std::string& note : workload.notes) output.Note(note);
   const data::Attention& a = workload.attention();

@@ -196,12 +196,8 @@ ExitCode Run(const Arguments& arguments) {
   CheckPaths(paths);
   const DeviceKind kind = ParseDevice(device_text);
   const data::Distribution distribution = data::ParseDistribution(input_flags.distribution.value_or("hash-normal"));
-  std::optional<FileInputs> files;
   WorkloadFeatures needed = features;
-  if (input_flags.FromFiles()) {
-    files = ReadInputs(input_flags, workload_flags);
-    needed.seed = false;
-  }
+  const std::optional<FileInputs> files = ReadInputs(input_flags, workload_flags, needed);
   const Lengths lengths = LengthsOf(length_flags, files, workload_flags);
   const CpuKernel* cpu_kernel = NamedCpuKernel(workload_flags);
   if (cpu_kernel != nullptr) {

@@ -90,7 +90,8 @@ void AddInputFlags(CommandLine& line, InputFlags& flags) {
   line.AddOption("--v", flags.v, "FILE.npy", "V from a file");
 }
 
-FileInputs ReadInputs(const InputFlags& flags, WorkloadFlags& workload) {
+std::optional<FileInputs> ReadInputs(const InputFlags& flags, WorkloadFlags& workload, WorkloadFeatures& features) {
+  if (!flags.FromFiles()) return std::nullopt;
   for (const auto* path : {&flags.in, &flags.q, &flags.k, &flags.v}) {
     if (*path && (*path)->empty()) throw UsageError("--in, --q, --k, --v: '' is no file name");
   }
@@ -143,7 +144,14 @@ FileInputs ReadInputs(const InputFlags& flags, WorkloadFlags& workload) {
     Fill(workload.seqlen_k, extent(inputs.k, 2));
   }
   if (const auto format = inputs.q.type().format()) Fill(workload.dtype, std::string(data::Name(*format)));
+  features.seed = false;
   return inputs;
+}
+
+void RequireOneLength(const std::optional<FileInputs>& files, std::string_view command) {
+  if (!files || !files->lengths.ragged()) return;
+  throw UsageError(fmt::format("{} has sequences of several lengths: {} takes sequences of one length",
+                               Printable(Join(files->paths)), command));
 }
 
 Lengths LengthsOf(const LengthFlags& flags, const std::optional<FileInputs>& files, WorkloadFlags& workload) {

@@ -4,6 +4,7 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "verify/cli/length_flags.h"
@@ -29,10 +30,14 @@ struct FileInputs {
   Lengths lengths;  // tensors seqlens_q and seqlens_k, as a saved case has them
 };
 
-// Reads the files and fills in the workload flags that the files answer and the user left open: the shapes, the type
-// when the files say it, and the mask and scale that `gen` noted in a .safetensors file. Throws UsageError for flags
-// that contradict files, InputError.
-FileInputs ReadInputs(const InputFlags& flags, WorkloadFlags& workload);
+// Empty where the flags name no file. Reads the files and fills in the workload flags that the files answer and the
+// user left open: the shapes, the type when the files say it, and the mask and scale that `gen` noted in a .safetensors
+// file. The command then takes no seed: the files hold the values. Throws UsageError for flags that contradict files,
+// InputError.
+std::optional<FileInputs> ReadInputs(const InputFlags& flags, WorkloadFlags& workload, WorkloadFeatures& features);
+
+// Throws UsageError for files with sequences of several lengths, which the command does not take.
+void RequireOneLength(const std::optional<FileInputs>& files, std::string_view command);
 
 // What the flags say, else the file. Throws UsageError where both do, and as ParseLengths.
 Lengths LengthsOf(const LengthFlags& flags, const std::optional<FileInputs>& files, WorkloadFlags& workload);

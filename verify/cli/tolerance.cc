@@ -61,12 +61,9 @@ ExitCode ToleranceCommand(const Arguments& arguments) {
   Output output("tolerance", output_flags);
   const Tolerance tolerance{ParseTolerance("--atol", atol), ParseTolerance("--rtol", rtol)};
   const data::Distribution distribution = data::ParseDistribution(input_flags.distribution.value_or("hash-normal"));
-  std::optional<FileInputs> files;
   WorkloadFeatures needed = features;
-  if (input_flags.FromFiles()) {
-    files = ReadInputs(input_flags, workload_flags);
-    needed.seed = false;
-  }
+  const std::optional<FileInputs> files = ReadInputs(input_flags, workload_flags, needed);
+  RequireOneLength(files, "tolerance");
   const Workload workload = ResolveWorkload(workload_flags, needed);
   if (workload.kernels.size() != 1) throw UsageError("--kernel: tolerance takes one kernel at a time");
   for (const std::string& note : workload.notes) output.Note(note);

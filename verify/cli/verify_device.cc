@@ -121,9 +121,8 @@ ExitCode VerifyDevice(const VerifyFlags& flags, const Arguments& arguments) {
     problem = ReadProblem(flags);
     workload_flags = WithProblem(workload_flags, problem->attention);
     needed.seed = false;
-  } else if (flags.inputs.FromFiles()) {
-    files = ReadInputs(flags.inputs, workload_flags);
-    needed.seed = false;
+  } else {
+    files = ReadInputs(flags.inputs, workload_flags, needed);
   }
   const Lengths lengths =
       problem ? Lengths{problem->seqlens_q, problem->seqlens_k} : LengthsOf(flags.lengths, files, workload_flags);
