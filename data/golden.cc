@@ -241,7 +241,7 @@ GoldenCase ReadCase(const Node& unnamed, const std::vector<std::string>& kernels
   return golden;
 }
 
-Tensor RequireTensor(const TensorMap& npz, const std::string& name, ElementType type, std::vector<int64_t> shape,
+Tensor RequireTensor(const TensorMap& npz, const std::string& name, ElementType type, const std::vector<int64_t>& shape,
                      std::string_view origin) {
   const auto found = npz.find(name);
   if (found == npz.end()) throw InputError(std::string(origin) + ": has no tensor \"" + name + "\"");
