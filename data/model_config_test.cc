@@ -109,7 +109,7 @@ TEST_CASE("every built-in model has a source, a title, and groups that add up to
     const json config = json::parse(file.bytes);
     CHECK(config.at("_source").get<std::string>().starts_with("config.json of "));
     const Model model = LoadModel(file.name.substr(0, file.name.size() - 5));
-    CHECK(model.title == config.at("_title"));
+    CHECK(model.title == config.at("_title").get<std::string>());
     const json& text = config.contains("text_config") ? config["text_config"] : config;
     const int64_t layers = text.contains("n_layer") ? text["n_layer"] : text["num_hidden_layers"];
     int64_t sum = 0;

@@ -4,6 +4,8 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <string>
+#include <string_view>
 
 #include "data/attention_testing.h"
 #include "data/csv.h"
@@ -27,11 +29,11 @@ std::vector<PredictedLaunch> Predictions(const char* kernel_name, const data::At
   return predictions;
 }
 
-const ComparedField& Field(const ComparedLaunch& launch, const std::string& name) {
+const ComparedField& Field(const ComparedLaunch& launch, std::string_view name) {
   for (const ComparedField& field : launch.fields) {
     if (field.field->name == name) return field;
   }
-  FAIL(name);
+  FAIL(std::string(name));
   return launch.fields.front();
 }
 
