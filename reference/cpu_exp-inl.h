@@ -84,11 +84,26 @@ HWY_INLINE void Exp2OfFour(D d, V factor, V least, V& x0, V& x1, V& x2, V& x3) {
 template <class D>
 struct BoundedExponent {
   HWY_INLINE BoundedExponent(D d, float s_factor, float M)
-      : factor(hn::Set(d, s_factor)), shift(hn::Set(d, (0x1.8p23f + 127) - M)) {}
+      : factor(hn::Set(d, s_factor)), shift(hn::Set(d, 0x1.8p23f - M)) {}
   hn::Vec<D> factor, shift;
 };
 
-// kMasked: 0 for -inf.
+// p 2^n with n in the low bits: added to the exponent field, which is no work for the units of multiply-adds. kMasked:
+// 0 for -inf.
+template <bool kMasked, class D, class V = hn::Vec<D>>
+HWY_INLINE V ScaleBounded(D d, [[maybe_unused]] V s, V p, V n) {
+  const hn::RebindToUnsigned<D> du;
+  const V scaled = hn::BitCast(d, hn::Add(hn::BitCast(du, p), hn::ShiftLeft<23>(hn::BitCast(du, n))));
+  if constexpr (!kMasked) return scaled;
+  const V least = hn::Set(d, -0x1.fffffep127f);
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+  if constexpr (hn::MaxLanes(D()) == 16) {  // see MulOrZero
+    return V{_mm512_maskz_mov_ps(_mm512_cmp_ps_mask(s.raw, least.raw, _CMP_NLT_UQ), scaled.raw)};
+  }
+#endif
+  return hn::IfThenZeroElse(hn::Lt(s, least), scaled);
+}
+
 template <bool kMasked, class D, class V = hn::Vec<D>>
 HWY_INLINE V BoundedExp2(const BoundedExponent<D>& e, V s) {
   const D d;
@@ -100,8 +115,27 @@ HWY_INLINE V BoundedExp2(const BoundedExponent<D>& e, V s) {
   f = hn::MulSub(f, e.factor, hn::Sub(n, e.shift));
   V p = hn::Set(d, kExp2Factors[6]);
   for (int i = 5; i >= 0; --i) p = hn::MulAdd(p, f, hn::Set(d, kExp2Factors[i]));
-  const V power = hn::BitCast(d, hn::ShiftLeft<23>(hn::BitCast(du, n)));
-  return kMasked ? MulOrZero(d, s, least, p, power) : hn::Mul(p, power);
+  return ScaleBounded<kMasked>(d, s, p, n);
+}
+
+// Two vectors in step.
+template <bool kMasked, class D, class V = hn::Vec<D>>
+HWY_INLINE void BoundedExp2OfTwo(const BoundedExponent<D>& e, V& s0, V& s1) {
+  const D d;
+  const V least = hn::Set(d, -0x1.fffffep127f);
+  V f0 = s0, f1 = s1;
+  if constexpr (kMasked && !kMaskedLanesAreFree) {
+    f0 = hn::IfThenZeroElse(hn::Lt(s0, least), s0), f1 = hn::IfThenZeroElse(hn::Lt(s1, least), s1);
+  }
+  const V n0 = hn::MulAdd(f0, e.factor, e.shift), n1 = hn::MulAdd(f1, e.factor, e.shift);
+  f0 = hn::MulSub(f0, e.factor, hn::Sub(n0, e.shift)), f1 = hn::MulSub(f1, e.factor, hn::Sub(n1, e.shift));
+  const V c6 = hn::Set(d, kExp2Factors[6]);
+  V p0 = c6, p1 = c6;
+  for (int i = 5; i >= 0; --i) {
+    const V ci = hn::Set(d, kExp2Factors[i]);
+    p0 = hn::MulAdd(p0, f0, ci), p1 = hn::MulAdd(p1, f1, ci);
+  }
+  s0 = ScaleBounded<kMasked>(d, s0, p0, n0), s1 = ScaleBounded<kMasked>(d, s1, p1, n1);
 }
 
 // Four vectors in step, as Exp2OfFour.
@@ -125,11 +159,8 @@ HWY_INLINE void BoundedExp2OfFour(const BoundedExponent<D>& e, V& s0, V& s1, V& 
     const V ci = hn::Set(d, kExp2Factors[i]);
     p0 = hn::MulAdd(p0, f0, ci), p1 = hn::MulAdd(p1, f1, ci), p2 = hn::MulAdd(p2, f2, ci), p3 = hn::MulAdd(p3, f3, ci);
   }
-  const auto finish = [&](V s, V n, V p) HWY_ATTR {
-    const V power = hn::BitCast(d, hn::ShiftLeft<23>(hn::BitCast(du, n)));
-    return kMasked ? MulOrZero(d, s, least, p, power) : hn::Mul(p, power);
-  };
-  s0 = finish(s0, n0, p0), s1 = finish(s1, n1, p1), s2 = finish(s2, n2, p2), s3 = finish(s3, n3, p3);
+  s0 = ScaleBounded<kMasked>(d, s0, p0, n0), s1 = ScaleBounded<kMasked>(d, s1, p1, n1);
+  s2 = ScaleBounded<kMasked>(d, s2, p2, n2), s3 = ScaleBounded<kMasked>(d, s3, p3, n3);
 }
 
 template <class D, class V = hn::Vec<D>>

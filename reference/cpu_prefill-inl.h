@@ -33,6 +33,8 @@ class TileStep {
   TileStep(const PrefillTask& t, float* scratch, float* S, int64_t tile, bool first, bool last, float key_squares)
       : t_(t),
         first_(first),
+        last_(last),
+        whole_(t.visible[t.rows - 1].begin <= tile * kTileKeys && t.visible[0].end >= (tile + 1) * kTileKeys),
         key_squares_(key_squares),
         finite_(t.packed.v_most[tile - t.packed.first_tile] < std::numeric_limits<float>::infinity()),
         strips_per_head_(RoundUp(t.rows, kStripRows) / kStripRows),
@@ -54,7 +56,11 @@ class TileStep {
     count_ = 0;
     for (int64_t s = 0; s < count; ++s) {
       Strip& strip = strips_[count_];
-      strip.mask = MaskOfStrip(t_, in_head_ * kStripRows, first_key_);
+      if (whole_) {
+        strip.mask.begin = 0, strip.mask.end = kTileKeys, strip.mask.whole = true;
+      } else {
+        strip.mask = MaskOfStrip(t_, in_head_ * kStripRows, first_key_);
+      }
       if (strip.mask.begin < strip.mask.end) {
         strip.number = next_;
         strip.used = {strip.mask.begin / kPartialSums * kPartialSums, RoundUp(strip.mask.end, kPartialSums)};
@@ -62,6 +68,8 @@ class TileStep {
         strip.state = StripAt(scratch_, t_.head_dim_v, next_);
         strip.rows = std::min(kStripRows, t_.rows - in_head_ * kStripRows);
         strip.visible = t_.visible + in_head_ * kStripRows;
+        strip.fresh = *strip.state.begun == 0;
+        *strip.state.begun = 1;
         ++count_;
       }
       ++next_;
@@ -69,6 +77,7 @@ class TileStep {
     }
     if (count_ == 0) return;
     if (first_) AskForQueries();
+    if (last_) AskForOutputs();
     for (int64_t j = 0; j < kTileKeys; j += kPanel) Scores(j);
     for (int64_t s = 0; s < count_; ++s) {
       if (!strips_[s].mask.whole || t_.rule.softcap > 0) MaskStrip(s);
@@ -78,6 +87,7 @@ class TileStep {
     for (int64_t s = 0; s < count_; ++s) {
       Strip& strip = strips_[s];
       if (strip.mask.whole || finite_) continue;  // a weight of 0 times an invisible NaN would be NaN
+      if (strip.fresh) std::fill_n(strip.state.O, kStripRows * columns_, 0.0f);
       AccumulateVisible(strip.mask, S(s), V_, columns_, strip.r, strip.state.O);
       strip.mask.end = strip.mask.begin;  // done
     }
@@ -107,6 +117,7 @@ class TileStep {
     int64_t rows;             // that are there
     const KeyRange* visible;  // [rows]
     int64_t number;           // among the task's
+    bool fresh;               // the first tile that it sees
     HWY_ALIGN float r[8];
   };
 
@@ -136,6 +147,18 @@ class TileStep {
     }
   }
 
+  // Asks for what the rows of O will overwrite.
+  HWY_INLINE void AskForOutputs() const {
+    for (int64_t s = 0; s < count_; ++s) {
+      const int64_t head = strips_[s].number / strips_per_head_,
+                    row = strips_[s].number % strips_per_head_ * kStripRows;
+      for (int64_t i = 0; i < strips_[s].rows; ++i) {
+        const float* O = t_.O[head * t_.rows + row + i];
+        for (int64_t c = 0; c < columns_; c += 16) PrefetchSecondLevel(O + c);
+      }
+    }
+  }
+
   // Whether maxima are no longer looked for, from this tile on.
   HWY_INLINE bool Bounded(int64_t s) {
     Strip& strip = strips_[s];
@@ -145,13 +168,14 @@ class TileStep {
       return true;
     }
     if (std::isnan(key_squares_)) return false;
-    for (int64_t i = 0; i < strip.rows; ++i) {
+    for (int64_t i = 0; !whole_ && i < strip.rows; ++i) {
       if (strip.visible[i].end - strip.visible[i].begin < kFewKeys) return false;
     }
     if (std::isnan(*state.reach)) {
       // Products in fp32 exceed the exact ones by less than that.
       *state.reach = 1.01f * std::sqrt(LargestSquares(strip.Q, t_.q_row, strip.rows, t_.head_dim) * key_squares_);
     }
+    if (strip.fresh && ChooseZero(t_.rule, state, strip.r)) return true;
     HWY_ALIGN float m[8];
     std::copy_n(state.m, 8, m);
     const Columns some = {strip.used.begin, std::min(strip.used.begin + kFewKeys, strip.used.end)};
@@ -201,14 +225,20 @@ class TileStep {
       const Strip& strip = strips_[s];
       const int64_t begin = strip.mask.begin, keys = strip.mask.end - begin;
       if (keys <= 0) continue;
-      Multiply<kVectors, true>(S(s) + begin, kTileKeys, V_ + column * kTileKeys + begin * kWidth, keys, strip.r,
-                               strip.state.O + column * kStripRows, kWidth,
-                               next_V_ + column * kTileKeys + Share(s, kWidth) * kTileKeys);
+      const float* V = V_ + column * kTileKeys + begin * kWidth;
+      const float* ahead = next_V_ + column * kTileKeys + Share(s, kWidth) * kTileKeys;
+      float* O = strip.state.O + column * kStripRows;
+      if (strip.fresh) {
+        Multiply<kVectors, false>(S(s) + begin, kTileKeys, V, keys, nullptr, O, kWidth, ahead);
+      } else {
+        Multiply<kVectors, true>(S(s) + begin, kTileKeys, V, keys, strip.r, O, kWidth, ahead);
+      }
     }
   }
 
   const PrefillTask& t_;
-  bool first_;  // tile
+  bool first_, last_;  // tile
+  bool whole_;         // every row sees the whole tile
   float key_squares_;
   bool finite_;  // V
   int64_t strips_per_head_, columns_;
