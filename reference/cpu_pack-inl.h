@@ -70,12 +70,44 @@ inline float PackKeyTile(const float* const* rows, int64_t keys, int64_t head_di
   return most;
 }
 
-// Panels of columns: [panels][kTileKeys][width]. Returns the largest magnitude; infinity if any is infinite or NaN.
+// Whether rows of V that lie one behind the other are panels as they are: there is one panel, and no row has padding.
+inline bool RowsArePanels(int64_t head_dim_v) { return head_dim_v <= kPanel && head_dim_v % kRowPadding == 0; }
+
+// The largest magnitude in what was added; infinity if any is infinite or NaN.
+class Magnitude {
+ public:
+  HWY_INLINE Magnitude() : most_(hn::Zero(DI())) {}
+  HWY_INLINE void Add(V v) {
+    const DI di;  // numbers without signs are ordered as integers are
+    most_ = hn::Max(most_, hn::And(hn::BitCast(di, v), hn::Set(di, 0x7FFFFFFF)));
+  }
+  HWY_INLINE float Largest() const {
+    HWY_ALIGN int32_t lanes[kLanes];
+    hn::Store(most_, DI(), lanes);
+    const float largest = std::bit_cast<float>(*std::max_element(lanes, lanes + kLanes));
+    return std::isnan(largest) ? std::numeric_limits<float>::infinity() : largest;
+  }
+
+ private:
+  using DI = hn::RebindToSigned<D>;
+  hn::Vec<DI> most_;
+};
+
+// Of `count` floats, a multiple of kRowPadding.
+inline float LargestMagnitude(const float* x, int64_t count) {
+  const D d;
+  Magnitude most;
+  for (int64_t i = 0; i < count; i += kRowPadding) {
+    hwy::Prefetch(x + std::min(i + 512, count - 1));
+    for (int64_t n = 0; n < kRowPadding; n += kLanes) most.Add(hn::LoadU(d, x + i + n));
+  }
+  return most.Largest();
+}
+
+// Panels of columns: [panels][kTileKeys][width]. Returns the largest magnitude.
 inline float PackValueTile(const float* const* rows, int64_t keys, int64_t head_dim_v, float* HWY_RESTRICT packed) {
   const D d;
-  const hn::RebindToSigned<D> di;
-  const auto magnitude = hn::Set(di, 0x7FFFFFFF);  // numbers without signs are ordered as integers are
-  auto most = hn::Zero(di);
+  Magnitude most;
   const int64_t columns = RoundUp(head_dim_v, kRowPadding);
   for (int64_t column = 0; column < columns; column += kPanel) {
     const int64_t width = PanelWidth(columns, column);
@@ -87,19 +119,16 @@ inline float PackValueTile(const float* const* rows, int64_t keys, int64_t head_
         if (j < keys && left == kLanes) {
           const V v = hn::LoadU(d, rows[j] + column + c);
           hn::Store(v, d, to + j * width + c);
-          most = hn::Max(most, hn::And(hn::BitCast(di, v), magnitude));
+          most.Add(v);
         } else {
           hn::Store(hn::Zero(d), d, to + j * width + c);
           for (int64_t n = 0; j < keys && n < left; ++n) to[j * width + c + n] = rows[j][column + c + n];
-          most = hn::Max(most, hn::And(hn::BitCast(di, hn::Load(d, to + j * width + c)), magnitude));
+          most.Add(hn::Load(d, to + j * width + c));
         }
       }
     }
   }
-  HWY_ALIGN int32_t lanes[kLanes];
-  hn::Store(most, di, lanes);
-  const float largest = std::bit_cast<float>(*std::max_element(lanes, lanes + kLanes));
-  return std::isnan(largest) ? std::numeric_limits<float>::infinity() : largest;
+  return most.Largest();
 }
 
 }  // namespace HWY_NAMESPACE

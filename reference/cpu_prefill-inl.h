@@ -123,9 +123,12 @@ class TileStep {
 
   float* S(int64_t s) const { return S_ + s * kStripRows * kTileKeys; }
 
-  // The columns of the next tile's panel of `width` that strip s asks for while it multiplies with this one: what lies
-  // in the third-level cache would come too late.
-  int64_t Share(int64_t s, int64_t width) const { return strips_[s].number * 4 % width; }
+  // What strip s asks for while it multiplies with a panel of `width`: its share of the next tile's panel, which would
+  // come too late from the third-level cache. Strips that are left over ask for nothing new: 1 % faster than twice.
+  HWY_INLINE const float* Ahead(int64_t s, const float* next_panel, int64_t width, int64_t depth) const {
+    const int64_t columns = strips_[s].number * 4;
+    return columns < width ? next_panel + columns * depth : S(s);
+  }
 
   // S = Q K^T for the panel of keys that starts at j.
   HWY_NOINLINE void Scores(int64_t j) {
@@ -133,7 +136,7 @@ class TileStep {
     for (int64_t s = 0; s < count_; ++s) {
       if (strips_[s].used.end <= j || strips_[s].used.begin >= j + kPanel) continue;
       Multiply<kPanelVectors, false>(strips_[s].Q, t_.q_row, K_ + j * depth, depth, nullptr, S(s) + j, kTileKeys,
-                                     next_K_ + j * depth + Share(s, kPanel) * depth);
+                                     Ahead(s, next_K_ + j * depth, kPanel, depth));
     }
   }
 
@@ -226,7 +229,7 @@ class TileStep {
       const int64_t begin = strip.mask.begin, keys = strip.mask.end - begin;
       if (keys <= 0) continue;
       const float* V = V_ + column * kTileKeys + begin * kWidth;
-      const float* ahead = next_V_ + column * kTileKeys + Share(s, kWidth) * kTileKeys;
+      const float* ahead = Ahead(s, next_V_ + column * kTileKeys, kWidth, kTileKeys);
       float* O = strip.state.O + column * kStripRows;
       if (strip.fresh) {
         Multiply<kVectors, false>(S(s) + begin, kTileKeys, V, keys, nullptr, O, kWidth, ahead);
