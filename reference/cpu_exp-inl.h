@@ -94,23 +94,27 @@ template <bool kMasked, class D, class V = hn::Vec<D>>
 HWY_INLINE V ScaleBounded(D d, [[maybe_unused]] V s, V p, V n) {
   const hn::RebindToUnsigned<D> du;
   const V scaled = hn::BitCast(d, hn::Add(hn::BitCast(du, p), hn::ShiftLeft<23>(hn::BitCast(du, n))));
-  if constexpr (!kMasked) return scaled;
-  const V least = hn::Set(d, -0x1.fffffep127f);
-#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
-  if constexpr (hn::MaxLanes(D()) == 16) {  // see MulOrZero
-    return V{_mm512_maskz_mov_ps(_mm512_cmp_ps_mask(s.raw, least.raw, _CMP_NLT_UQ), scaled.raw)};
+  if constexpr (!kMasked) {
+    return scaled;
+  } else {
+    return hn::IfThenZeroElse(hn::Lt(s, hn::Set(d, -0x1.fffffep127f)), scaled);
   }
-#endif
-  return hn::IfThenZeroElse(hn::Lt(s, least), scaled);
+}
+
+// What BoundedExp2 computes with in the place of s: 0 for what is hidden, if -inf costs time.
+template <bool kMasked, class D, class V = hn::Vec<D>>
+HWY_INLINE V TameScore([[maybe_unused]] D d, V s) {
+  if constexpr (!kMasked || kMaskedLanesAreFree) {
+    return s;
+  } else {
+    return hn::IfThenZeroElse(hn::Lt(s, hn::Set(d, -0x1.fffffep127f)), s);
+  }
 }
 
 template <bool kMasked, class D, class V = hn::Vec<D>>
 HWY_INLINE V BoundedExp2(const BoundedExponent<D>& e, V s) {
   const D d;
-  const hn::RebindToUnsigned<D> du;
-  const V least = hn::Set(d, -0x1.fffffep127f);
-  V f = s;
-  if constexpr (kMasked && !kMaskedLanesAreFree) f = hn::IfThenZeroElse(hn::Lt(s, least), s);
+  V f = TameScore<kMasked>(d, s);
   const V n = hn::MulAdd(f, e.factor, e.shift);
   f = hn::MulSub(f, e.factor, hn::Sub(n, e.shift));
   V p = hn::Set(d, kExp2Factors[6]);
@@ -118,15 +122,11 @@ HWY_INLINE V BoundedExp2(const BoundedExponent<D>& e, V s) {
   return ScaleBounded<kMasked>(d, s, p, n);
 }
 
-// Two vectors in step.
+// Two vectors in step: with four, 16 registers do not hold them and the factors.
 template <bool kMasked, class D, class V = hn::Vec<D>>
 HWY_INLINE void BoundedExp2OfTwo(const BoundedExponent<D>& e, V& s0, V& s1) {
   const D d;
-  const V least = hn::Set(d, -0x1.fffffep127f);
-  V f0 = s0, f1 = s1;
-  if constexpr (kMasked && !kMaskedLanesAreFree) {
-    f0 = hn::IfThenZeroElse(hn::Lt(s0, least), s0), f1 = hn::IfThenZeroElse(hn::Lt(s1, least), s1);
-  }
+  V f0 = TameScore<kMasked>(d, s0), f1 = TameScore<kMasked>(d, s1);
   const V n0 = hn::MulAdd(f0, e.factor, e.shift), n1 = hn::MulAdd(f1, e.factor, e.shift);
   f0 = hn::MulSub(f0, e.factor, hn::Sub(n0, e.shift)), f1 = hn::MulSub(f1, e.factor, hn::Sub(n1, e.shift));
   const V c6 = hn::Set(d, kExp2Factors[6]);
@@ -136,31 +136,6 @@ HWY_INLINE void BoundedExp2OfTwo(const BoundedExponent<D>& e, V& s0, V& s1) {
     p0 = hn::MulAdd(p0, f0, ci), p1 = hn::MulAdd(p1, f1, ci);
   }
   s0 = ScaleBounded<kMasked>(d, s0, p0, n0), s1 = ScaleBounded<kMasked>(d, s1, p1, n1);
-}
-
-// Four vectors in step, as Exp2OfFour.
-template <bool kMasked, class D, class V = hn::Vec<D>>
-HWY_INLINE void BoundedExp2OfFour(const BoundedExponent<D>& e, V& s0, V& s1, V& s2, V& s3) {
-  const D d;
-  const hn::RebindToUnsigned<D> du;
-  const V least = hn::Set(d, -0x1.fffffep127f);
-  V f0 = s0, f1 = s1, f2 = s2, f3 = s3;
-  if constexpr (kMasked && !kMaskedLanesAreFree) {
-    f0 = hn::IfThenZeroElse(hn::Lt(s0, least), s0), f1 = hn::IfThenZeroElse(hn::Lt(s1, least), s1);
-    f2 = hn::IfThenZeroElse(hn::Lt(s2, least), s2), f3 = hn::IfThenZeroElse(hn::Lt(s3, least), s3);
-  }
-  const V n0 = hn::MulAdd(f0, e.factor, e.shift), n1 = hn::MulAdd(f1, e.factor, e.shift);
-  const V n2 = hn::MulAdd(f2, e.factor, e.shift), n3 = hn::MulAdd(f3, e.factor, e.shift);
-  f0 = hn::MulSub(f0, e.factor, hn::Sub(n0, e.shift)), f1 = hn::MulSub(f1, e.factor, hn::Sub(n1, e.shift));
-  f2 = hn::MulSub(f2, e.factor, hn::Sub(n2, e.shift)), f3 = hn::MulSub(f3, e.factor, hn::Sub(n3, e.shift));
-  const V c6 = hn::Set(d, kExp2Factors[6]);
-  V p0 = c6, p1 = c6, p2 = c6, p3 = c6;
-  for (int i = 5; i >= 0; --i) {
-    const V ci = hn::Set(d, kExp2Factors[i]);
-    p0 = hn::MulAdd(p0, f0, ci), p1 = hn::MulAdd(p1, f1, ci), p2 = hn::MulAdd(p2, f2, ci), p3 = hn::MulAdd(p3, f3, ci);
-  }
-  s0 = ScaleBounded<kMasked>(d, s0, p0, n0), s1 = ScaleBounded<kMasked>(d, s1, p1, n1);
-  s2 = ScaleBounded<kMasked>(d, s2, p2, n2), s3 = ScaleBounded<kMasked>(d, s3, p3, n3);
 }
 
 template <class D, class V = hn::Vec<D>>

@@ -35,7 +35,7 @@ HWY_INLINE void PrefetchSecondLevel(const float* line) { __builtin_prefetch(line
 // Says that `v` is still wanted. Without it g++ 12 writes a sum over the last use of a factor, so that sums wander from
 // register to register and, where none is left, through memory: 7 % of the products with AVX2.
 HWY_INLINE void Keep([[maybe_unused]] V v) {
-#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
   asm volatile("" : : "v"(v.raw));
 #endif
 }
@@ -58,7 +58,7 @@ HWY_INLINE void Keep([[maybe_unused]] V v) {
     if constexpr (kVectors > 1) c##i##1 = hn::MulAdd(x, b1, c##i##1); \
     if constexpr (kVectors > 2) c##i##2 = hn::MulAdd(x, b2, c##i##2); \
     if constexpr (kVectors > 3) c##i##3 = hn::MulAdd(x, b3, c##i##3); \
-    Keep(x);                                                          \
+    if constexpr (kVectors > 1) Keep(x);                              \
   }
 #define BITFLASH_STEPS(n)                                                             \
   {                                                                                   \

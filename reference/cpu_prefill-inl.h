@@ -33,7 +33,6 @@ class TileStep {
   TileStep(const PrefillTask& t, float* scratch, float* S, int64_t tile, bool first, bool last, float key_squares)
       : t_(t),
         first_(first),
-        last_(last),
         whole_(t.visible[t.rows - 1].begin <= tile * kTileKeys && t.visible[0].end >= (tile + 1) * kTileKeys),
         key_squares_(key_squares),
         finite_(t.packed.v_most[tile - t.packed.first_tile] < std::numeric_limits<float>::infinity()),
@@ -77,7 +76,6 @@ class TileStep {
     }
     if (count_ == 0) return;
     if (first_) AskForQueries();
-    if (last_) AskForOutputs();
     for (int64_t j = 0; j < kTileKeys; j += kPanel) Scores(j);
     for (int64_t s = 0; s < count_; ++s) {
       if (!strips_[s].mask.whole || t_.rule.softcap > 0) MaskStrip(s);
@@ -150,18 +148,6 @@ class TileStep {
     }
   }
 
-  // Asks for what the rows of O will overwrite.
-  HWY_INLINE void AskForOutputs() const {
-    for (int64_t s = 0; s < count_; ++s) {
-      const int64_t head = strips_[s].number / strips_per_head_,
-                    row = strips_[s].number % strips_per_head_ * kStripRows;
-      for (int64_t i = 0; i < strips_[s].rows; ++i) {
-        const float* O = t_.O[head * t_.rows + row + i];
-        for (int64_t c = 0; c < columns_; c += 16) PrefetchSecondLevel(O + c);
-      }
-    }
-  }
-
   // Whether maxima are no longer looked for, from this tile on.
   HWY_INLINE bool Bounded(int64_t s) {
     Strip& strip = strips_[s];
@@ -228,20 +214,20 @@ class TileStep {
       const Strip& strip = strips_[s];
       const int64_t begin = strip.mask.begin, keys = strip.mask.end - begin;
       if (keys <= 0) continue;
-      const float* V = V_ + column * kTileKeys + begin * kWidth;
+      const float* values = V_ + column * kTileKeys + begin * kWidth;
       const float* ahead = Ahead(s, next_V_ + column * kTileKeys, kWidth, kTileKeys);
       float* O = strip.state.O + column * kStripRows;
       if (strip.fresh) {
-        Multiply<kVectors, false>(S(s) + begin, kTileKeys, V, keys, nullptr, O, kWidth, ahead);
+        Multiply<kVectors, false>(S(s) + begin, kTileKeys, values, keys, nullptr, O, kWidth, ahead);
       } else {
-        Multiply<kVectors, true>(S(s) + begin, kTileKeys, V, keys, strip.r, O, kWidth, ahead);
+        Multiply<kVectors, true>(S(s) + begin, kTileKeys, values, keys, strip.r, O, kWidth, ahead);
       }
     }
   }
 
   const PrefillTask& t_;
-  bool first_, last_;  // tile
-  bool whole_;         // every row sees the whole tile
+  bool first_;  // tile
+  bool whole_;  // every row sees the whole tile
   float key_squares_;
   bool finite_;  // V
   int64_t strips_per_head_, columns_;

@@ -73,7 +73,8 @@ int64_t RowsPerTask(const CpuJob& job) {
   while (rows * a.group() > kTaskRows / 4 && rows > kStripRows && tasks() < wanted(rows * a.group())) {
     rows = RoundUp(rows / 2, kStripRows);
   }
-  return rows;
+  const int64_t tasks_per_head = std::max<int64_t>((a.seqlen_q + rows - 1) / rows, 1);  // as long as each other
+  return RoundUp((a.seqlen_q + tasks_per_head - 1) / tasks_per_head, kStripRows);
 }
 
 // Steps in the order in which threads take them. A KV head's tiles are packed, its tasks run, then the next one's

@@ -49,6 +49,7 @@ HWY_INLINE float LargestSquares(const float* Q, int64_t q_row, int64_t rows, int
   const D d;
   const int64_t whole = head_dim / kPartialSums * kPartialSums;
   float most = 0;
+  bool is_nan = false;
   for (int64_t i = 0; i < rows; ++i) {
     const float* row = Q + i * q_row;
     HWY_ALIGN float sums[kPartialSums];
@@ -62,9 +63,10 @@ HWY_INLINE float LargestSquares(const float* Q, int64_t q_row, int64_t rows, int
     }
     float sum = RowSum(sums);
     for (int64_t c = whole; c < head_dim; ++c) sum += row[c] * row[c];
-    most = most >= sum || std::isnan(most) ? most : sum;  // NaN stays
+    most = sum > most ? sum : most;  // no branch: which row is the largest cannot be foretold
+    is_nan |= std::isnan(sum);
   }
-  return most;
+  return is_nan ? std::numeric_limits<float>::quiet_NaN() : most;
 }
 
 // Weights of bounded rows are at most 2^kMostAbove and at least 2^-kMostBelow, so that neither they nor what they are
@@ -168,7 +170,11 @@ inline float KeySquaresIfTame(const PrefillTask& t) {
 
 HWY_INLINE void StartStrip(const PrefillTask& t, float* strips, int64_t strip) {
   const StripState state = StripAt(strips, t.head_dim_v, strip);
-  std::fill_n(state.m, kStripHeadFloats + kStripRows * kPartialSums, 0.0f);
+  const D d;
+  // The compiler would take a string instruction, slow to begin.
+  for (int64_t i = 0; i < kStripHeadFloats + kStripRows * kPartialSums; i += kLanes) {
+    hn::Store(hn::Zero(d), d, state.m + i);
+  }
   std::fill_n(state.m, 8, kMinusInfinity);
   *state.reach = std::numeric_limits<float>::quiet_NaN();
 }
