@@ -60,7 +60,12 @@ function(bitflash_test folder)
   add_test(NAME ${folder} COMMAND ${target} --test-suite-exclude=slow)
   add_test(NAME ${folder}_slow COMMAND ${target} --test-suite=slow)
   # Threads that wait asleep: GNU OpenMP spins by default, which makes small problems ten times slower on a busy machine.
-  set_tests_properties(${folder} PROPERTIES LABELS "fast;${folder}" TIMEOUT 600 ENVIRONMENT OMP_WAIT_POLICY=passive)
+  set(timeout 600)
+  if(BITFLASH_SANITIZE)
+    set(timeout 3600)
+  endif()
+  set_tests_properties(${folder} PROPERTIES LABELS "fast;${folder}" TIMEOUT ${timeout}
+    ENVIRONMENT OMP_WAIT_POLICY=passive)
   set_tests_properties(${folder}_slow PROPERTIES LABELS "slow;${folder}" TIMEOUT 7200
     ENVIRONMENT OMP_WAIT_POLICY=passive)
 endfunction()
