@@ -67,7 +67,9 @@ TEST_CASE("estimated times of our own kernels on an H200, with constants of an H
     errors[std::string(p.kernel->name)].push_back(std::abs(p.estimated / p.measured - 1));
   }
   CHECK(errors.size() == 4);
-  for (const auto& [kernel, of] : errors) {
+  for (const auto& entry : errors) {
+    const std::string& kernel = entry.first;  // clang 14 captures no structured bindings
+    const std::vector<double>& of = entry.second;
     CAPTURE(kernel);
     std::printf("time of %-8s on an H200: %zu problems: median %.1f %%, most %.1f %%\n", kernel.c_str(), of.size(),
                 100 * Quantile(of, .5), 100 * Quantile(of, 1));
