@@ -76,7 +76,7 @@ void Print(const Rows& rows) {
   for (const auto& [key, row] : rows) {
     std::vector<double> all = row.outside;
     all.insert(all.end(), row.inside.begin(), row.inside.end());
-    const auto of = [&](int hit) { return row.launches == 0 ? "" : std::to_string(hit); };
+    const auto of = [launches = row.launches](int hit) { return launches == 0 ? "" : std::to_string(hit); };
     std::printf("| %s | %s | %s | %s | %s | %s | %s | %s | %zu | %s | %s |\n", key.c_str(),
                 of(static_cast<int>(row.shapes.size())).c_str(), of(row.launches).c_str(), of(row.sm_hit).c_str(),
                 Percent(all, .5).c_str(), Percent(row.outside, .9).c_str(), Percent(row.inside, .9).c_str(),
