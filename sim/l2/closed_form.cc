@@ -223,9 +223,9 @@ std::vector<Prediction> ClosedForm(const Kernel& kernel, const Attention& a, con
     const double stay = std::clamp((capacity - footprint) / (0.2 * capacity), 0.0, 1.0);  // of what was there before
     const double out_earlier = earlier * (1 - stay);
     // O and the row state that pass by are the lines that the launch before has left dirty.
-    const double rewritten = load > 0 ? std::min(dirty * stay, left) : 0;
+    const double rewritten = load > 0 ? std::min(dirty * (1 - MissRate(load)), left) : 0;
     const double before =
-        std::min(dirty * stay - rewritten, std::max(0.0, static_cast<double>(cache.dirty_bytes) - left));
+        std::min(std::max(0.0, dirty * stay - rewritten), std::max(0.0, static_cast<double>(cache.dirty_bytes) - left));
     const double out = written - left + dirty - rewritten - before + out_earlier;
     // The same call again writes the same lines.
     const double others = n < count.launches.size() ? before : std::max(0.0, before - written);

@@ -35,6 +35,16 @@ TEST_CASE("traffic: FlashAttention-2, 16 heads of 4096 x 4096 x 128 in bf16") {
   CHECK(json["launches"][0]["grid"] == Json{{"x", 32}, {"y", 16}, {"z", 1}});
 }
 
+TEST_CASE("traffic: without keys only O is written, and the JSON holds to its schema") {
+  for (const char* kernel : {"standard", "fa2", "fa3", "split-kv"}) {
+    CAPTURE(kernel);
+    const Json json = ValidJson(
+        std::string("bitflash traffic --heads-q 8 --head-dim 40 --seqlen-q 1 --seqlen-k 0 --json --kernel ") + kernel,
+        "traffic");
+    CHECK(json["total"]["tensors"]["o"]["hbm"]["write"]["compulsory"] == 8 * 40 * 2);
+  }
+}
+
 TEST_CASE("traffic: what the launches of standard attention move adds up to its total, tensor by tensor") {
   const Json json =
       ValidJson("bitflash traffic --model llama-3-8b --seqlen 8192 --mask full --kernel standard --json", "traffic");
