@@ -95,7 +95,7 @@ double KeptOfLeaving(TensorId tensor, double bytes, const CacheParameters& cache
 // The first FlashAttention's blocks hold keys, and Q, O and the row state of their heads pass by once a key tile: bytes
 // of the heads in flight, each of them read by one block alone, over the capacity. 0: no launch of that kind, the only
 // one that reads O.
-double PassingLoad(const CacheParameters& cache, const data::Gpu& gpu, const LaunchCount& launch) {
+double PassingLoad(const CacheParameters& cache, const LaunchCount& launch) {
   if (At(launch.ledger.l2_to_sm, TensorId::kO).read == 0) return 0;
   double bytes = 0;
   for (size_t id = 0; id < kTensorCount; ++id) {
@@ -121,7 +121,7 @@ Reads ReadsOf(const CacheParameters& cache, const Kernel& kernel, const Attentio
   const Sharing sharing = SharingOf(a, gpu, launch, groups);
   Reads reads;
   reads.dram = static_cast<double>(Sum(launch.ledger.hbm_compulsory).read);
-  if (const double load = PassingLoad(cache, gpu, launch); load > 0) {
+  if (const double load = PassingLoad(cache, launch); load > 0) {
     reads.again = (static_cast<double>(Sum(launch.ledger.l2_to_sm).read) - reads.dram) * MissRate(load * scale);
     reads.dram += reads.again;
     return reads;
@@ -169,7 +169,7 @@ double MissRate(double load) {
 
 double WorkingSet(const Attention& a, const data::Gpu& gpu, const LaunchCount& launch) {
   const CacheParameters cache = ParametersOf(gpu);
-  if (const double load = PassingLoad(cache, gpu, launch); load > 0) return load;
+  if (const double load = PassingLoad(cache, launch); load > 0) return load;
   const Traffic once = At(launch.ledger.hbm_compulsory, TensorId::kK);
   const Traffic asked = At(launch.ledger.l2_to_sm, TensorId::kK);
   if (launch.waves <= 1 || asked.read < once.read + once.read / 8) return 0;  // read once: nothing to keep
@@ -211,7 +211,7 @@ std::vector<Prediction> ClosedForm(const Kernel& kernel, const Attention& a, con
     const Spills spills = SpillsOf(kernel, a, t, gpu, launch);
     const double per_wave = footprint / std::max(1.0, launch.waves);
     const double outputs = static_cast<double>(Sum(launch.ledger.hbm_compulsory).write);
-    const double load = PassingLoad(cache, gpu, launch);
+    const double load = PassingLoad(cache, launch);
     const double passing =
         load > 0 ? (static_cast<double>(Sum(launch.ledger.l2_to_sm).write) - outputs) * MissRate(load) : 0;
     const double written =
