@@ -8,9 +8,9 @@
 #include <utility>
 #include <vector>
 
-#include "data/convert_simd.h"
 #include "data/error.h"
 #include "reference/aligned_array.h"
+#include "reference/amx_rounding.h"
 #include "reference/amx_steps.h"
 #include "reference/cpu_job.h"
 #include "reference/fast_log.h"
@@ -90,18 +90,6 @@ std::vector<Wave> Plan(const CpuJob& job) {
     }
   }
   return waves;
-}
-
-// The row as bf16: where it lies, or rounded into `rounded`.
-const uint16_t* AsBf16(data::Format format, const void* row, int64_t columns, float* wide, uint16_t* rounded) {
-  if (format == data::Format::kBf16) return static_cast<const uint16_t*>(row);
-  const float* values = static_cast<const float*>(row);
-  if (format != data::Format::kFp32) {
-    data::ToFloat(format, row, wide, columns);
-    values = wide;
-  }
-  data::FromFloat(data::Format::kBf16, values, rounded, columns);
-  return rounded;
 }
 
 // Packed K and V of a wave.
@@ -228,6 +216,7 @@ void RunAmxAttention(const AmxSteps& steps, const data::Attention& attention, co
     throw data::UsageError("seqlen_k is " + std::to_string(attention.seqlen_k) + ": expected less than 2^31 with AMX");
   }
   job.ClearUnusedRows();
+  if (attention.seqlen_q <= kDecodeQueries) return RunAmxDecode(steps, job);
   const std::vector<Wave> waves = Plan(job);
   int64_t units = 0, most_tasks = 1;
   for (const Wave& w : waves) {
@@ -282,9 +271,16 @@ Arithmetic AmxAttentionArithmetic(const data::Attention& a, data::Format output)
   r.operand_floor = 0x1p-60;
   r.p_floor = 0x1p-64;
   r.p_operand_floor = 0x1p-126;
-  const int64_t block_keys = kAmxBlockUnits * kAmxUnitKeys, blocks = (a.seqlen_k + block_keys - 1) / block_keys + 1;
-  r.rescales = blocks + 1;
-  r.keys_per_sum = block_keys / 2 + 2 * blocks;
+  if (a.seqlen_q <= kDecodeQueries) {
+    const int64_t parts = (a.seqlen_k + kDecodePartKeys - 1) / kDecodePartKeys;
+    const int64_t blocks = (a.seqlen_k + kAmxDecodeKeys - 1) / kAmxDecodeKeys + 1;
+    r.rescales = blocks + 1 + parts;
+    r.keys_per_sum = 5 * blocks + parts;
+  } else {
+    const int64_t block_keys = kAmxBlockUnits * kAmxUnitKeys, blocks = (a.seqlen_k + block_keys - 1) / block_keys + 1;
+    r.rescales = blocks + 1;
+    r.keys_per_sum = block_keys / 2 + 2 * blocks;
+  }
   r.score_roundings = a.softcap > 0 ? 6 : 4;
   // 1.5e-7 of the polynomial, and the rounding of an exponent that the lag makes up to 8 larger: 8 ln 2 2^-24.
   r.exponential_error = 0x1p-20;

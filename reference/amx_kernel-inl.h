@@ -7,37 +7,13 @@
 // tile unit adds the weights of block b - 1 times V to O, and computes the scores of block b + 1 in the place of those
 // weights. Its steps of four products are handed out between portions of the softmax, so that both are in the window of
 // out-of-order execution at the same time.
+#include "reference/amx_exp-inl.h"
 #include "reference/amx_tile_work-inl.h"
+
+#include "reference/amx_decode-inl.h"
 
 namespace bitflash::reference {
 namespace {
-
-constexpr float kMinusInfinity = -__builtin_inff();
-
-// 2^x: 0 below -126, NaN for NaN. x = n + f with f in [0, 1); 2^f by a polynomial of least relative error with the
-// constant term 1 (8.3e-8, Lawson's iteration; 1.5e-7 with its roundings in fp32).
-AMX_INLINE F Exp2(F x) {
-  const F f = Fraction(x);
-  F p = MulAdd(Set(0x1.e974fcp-10f), f, Set(0x1.277854p-7f));
-  p = MulAdd(p, f, Set(0x1.c91ce6p-5f));
-  p = MulAdd(p, f, Set(0x1.ebdb56p-3f));
-  p = MulAdd(p, f, Set(0x1.62e4bap-1f));
-  p = MulAdd(p, f, Set(1.0f));
-  return ScaleOrZero(p, x);
-}
-
-// As in cpu_exp-inl.h.
-AMX_INLINE F Tanh(F x) {
-  const F one = Set(1.0f), y = Abs(x);
-  const F e = Exp2(Mul(y, Set(-0x1.715476p1f)));
-  const F far = Div(Sub(one, e), Add(one, e));
-  const F z = Mul(y, y);
-  F p = MulAdd(Set(-0x1.75e1cep-8f), z, Set(0x1.52269cp-6f));
-  p = MulAdd(p, z, Set(-0x1.b83c5ap-5f));
-  p = MulAdd(p, z, Set(0x1.110726p-3f));
-  p = MulAdd(p, z, Set(-0x1.555532p-2f));
-  return CopySign(Select(Greater(Set(0.625f), y), MulAdd(Mul(y, z), p, y), far), x);
-}
 
 // What is known of 16 rows, the lanes of a tile of rows.
 struct RowTile {
@@ -317,7 +293,7 @@ void TileProduct(float* sums, const uint16_t* a, const uint16_t* b) {
 
 void Exp2Of(const float* x, float* y) { Store(Exp2(Load(x)), y); }
 
-constexpr AmxSteps kSteps = {.pack = PackUnit, .run = RunGroups, .product = TileProduct, .exp2 = Exp2Of};
+constexpr AmxSteps kSteps = {.pack = PackUnit, .run = RunGroups, .decode = RunDecodePart, .product = TileProduct, .exp2 = Exp2Of};
 
 }  // namespace
 }  // namespace bitflash::reference

@@ -47,6 +47,30 @@ AMX_INLINE Lanes Between(int32_t number, const int32_t* begin, const int32_t* en
   const __mmask16 from = _mm512_cmp_epi32_mask(_mm512_loadu_si512(begin), n, _MM_CMPINT_LE);
   return {_mm512_mask_cmp_epi32_mask(from, n, _mm512_loadu_si512(end), _MM_CMPINT_LT)};
 }
+// Lanes [begin, end).
+AMX_INLINE Lanes Inside(int64_t begin, int64_t end) {
+  const auto below = [](int64_t n) { return n <= 0 ? 0u : n >= 16 ? 0xFFFFu : (1u << n) - 1; };
+  return {static_cast<__mmask16>(below(end) & ~below(begin))};
+}
+AMX_INLINE float Greatest(F x) { return _mm512_reduce_max_ps(x.v); }  // of numbers
+
+// x[n] lane i = from[16 i + n]: four columns of 16 rows of 16 floats.
+AMX_INLINE void LoadColumns(const float* from, F* x) {
+  const auto four = [&](int64_t row) {  // columns of rows row, row + 4, row + 8, row + 12
+    const auto load = [&](int64_t i) { return _mm_load_ps(from + (row + i) * 16); };
+    const __m512 low = _mm512_insertf32x4(_mm512_castps128_ps512(load(0)), load(4), 1);
+    return _mm512_insertf32x4(_mm512_insertf32x4(low, load(8), 2), load(12), 3);
+  };
+  const __m512 a = four(0), b = four(1), c = four(2), d = four(3);
+  const __m512 ab = _mm512_unpacklo_ps(a, b), cd = _mm512_unpacklo_ps(c, d);
+  const __m512 ab2 = _mm512_unpackhi_ps(a, b), cd2 = _mm512_unpackhi_ps(c, d);
+  x[0].v = _mm512_shuffle_ps(ab, cd, 0x44);
+  x[1].v = _mm512_shuffle_ps(ab, cd, 0xEE);
+  x[2].v = _mm512_shuffle_ps(ab2, cd2, 0x44);
+  x[3].v = _mm512_shuffle_ps(ab2, cd2, 0xEE);
+}
+
+AMX_INLINE void AskFor(const void* address) { __builtin_prefetch(address); }
 
 // bf16, nearest even, subnormal numbers to 0: to[2 i] = even[i], to[2 i + 1] = odd[i].
 AMX_INLINE void StorePairs(F even, F odd, uint16_t* to) {
@@ -57,6 +81,15 @@ AMX_INLINE void StorePairs(F even, F odd, uint16_t* to) {
   __m512i bits;
   __builtin_memcpy(&bits, &both, sizeof(bits));
   _mm512_store_si512(to, _mm512_permutexvar_epi16(_mm512_load_si512(kInterleave), bits));
+}
+// bf16 as above: lower[2 i] = upper[2 i + 1] = x[i], 0 between.
+AMX_INLINE void StoreHalves(F x, uint16_t* lower, uint16_t* upper) {
+  const __m256bh rounded = _mm512_cvtneps_pbh(x.v);
+  __m256i bits;
+  __builtin_memcpy(&bits, &rounded, sizeof(bits));
+  const __m512i words = _mm512_cvtepu16_epi32(bits);
+  _mm512_store_si512(lower, words);
+  _mm512_store_si512(upper, _mm512_slli_epi32(words, 16));
 }
 AMX_INLINE float Widen(uint16_t bits) {
   const uint32_t wide = static_cast<uint32_t>(bits) << 16;
@@ -126,8 +159,8 @@ struct Tiles {
     asm volatile("tilezero %%tmm%c0" ::"i"(n));
   }
   template <int n>
-  AMX_INLINE void Load(const void* from) {
-    asm volatile("tileloadd (%0,%1,1), %%tmm%c2" ::"r"(from), "r"(int64_t{64}), "i"(n) : "memory");
+  AMX_INLINE void Load(const void* from, int64_t step = 64) {  // bytes from row to row
+    asm volatile("tileloadd (%0,%1,1), %%tmm%c2" ::"r"(from), "r"(step), "i"(n) : "memory");
   }
   template <int n>
   AMX_INLINE void Store(void* to) {
