@@ -2,48 +2,61 @@
 // defined before. No include guard, on purpose.
 //
 // Nothing of K and V is rearranged. Rows of K are the first factor of S^T = K Q^T as they lie. Rows of V are the second
-// factor of O = P V, which TDPBF16PS wants with two keys in each word; words hold two columns of one key instead. So V
-// is multiplied twice: by P in the lower halves of words that are 0 above, which gives the even columns, and by P in
-// the upper halves, which gives the odd ones. The tile unit has the time: memory is slower still.
+// factor of O = P V, which TDPBF16PS wants with two keys in each word; words hold two columns of one key instead. So P
+// stands in the first factor twice: eight rows with P in the lower halves of words that are 0 above, which give the
+// even columns of O, and eight rows with P in the upper halves, which give the odd ones.
 //
-// Scores of a block of keys alternate with P V of the block before, so that K and V are read all the time. With every
-// tile of a stream that is read, as many of its lines are asked for, some tiles ahead.
+// Scores of a block of keys alternate with P V of the block before, so that K and V are read all the time. Meanwhile
+// lines that come later are asked for, at an even pace: the processor has few requests to memory under way at a time.
 namespace bitflash::reference {
 namespace {
 
-// The rows of K or of V, in the order of the keys, line by line, to be asked for.
+// The lines of K and V, 16 keys of the one and 16 of the other in turn, to be asked for.
 class LinesAhead {
  public:
-  LinesAhead(const AmxRows* rows, int64_t columns) : next_(rows), bytes_(2 * columns) { NextRows(); }
+  LinesAhead(const AmxRows* K, int64_t k_bytes, const AmxRows* V, int64_t v_bytes)
+      : K_(K), V_(V), k_bytes_(k_bytes), v_bytes_(v_bytes) {
+    NextTile();
+  }
 
-  // As many lines as a tile has rows.
+  // From now on, until it is called again, `lines` are asked for by `calls` of Ask.
+  void Plan(int64_t lines, int64_t calls) {
+    left_ = lines;
+    share_ = (lines + calls - 1) / calls;
+  }
   AMX_INLINE void Ask() {
-    if (step_ == bytes_) {  // no gaps
-      for (int64_t line = 0; line < 16; ++line) AskFor(at_ + line * 64);
-      at_ += 1024;
-      asked_ += 1024;
-    } else {
-      for (int64_t line = 0; line < 16; ++line) {
-        AskFor(at_ + byte_);
-        byte_ += 64;
-        if (byte_ >= bytes_) at_ += step_, byte_ = 0;
-      }
-      asked_ += 1024;
+    int64_t count = share_ < left_ ? share_ : left_;
+    left_ -= count;
+    for (; count > 0; --count) {
+      AskFor(at_);
+      at_ += 64;
+      if (at_ >= end_) NextRow();
     }
-    if (asked_ == 16 * bytes_) NextRows();
   }
 
  private:
-  AMX_INLINE void NextRows() {
-    at_ = reinterpret_cast<const char*>(next_->first);
-    step_ = next_->step;
-    ++next_;
-    byte_ = asked_ = 0;
+  AMX_INLINE void NextRow() {
+    if (--rows_ <= 0) return NextTile();
+    row_ += step_;
+    at_ = row_;
+    end_ = row_ + bytes_;
+  }
+  void NextTile() {
+    const AmxRows* tile = in_V_ ? V_++ : K_++;
+    bytes_ = in_V_ ? v_bytes_ : k_bytes_;
+    in_V_ = !in_V_;
+    step_ = tile->step;
+    rows_ = 16;
+    if (step_ == bytes_) bytes_ *= 16, rows_ = 1;  // no gaps
+    row_ = at_ = reinterpret_cast<const char*>(tile->first);
+    end_ = at_ + bytes_;
   }
 
-  const AmxRows* next_;
-  int64_t bytes_, step_ = 0, byte_ = 0, asked_ = 0;
-  const char* at_ = nullptr;
+  const AmxRows *K_, *V_;
+  int64_t k_bytes_, v_bytes_;
+  bool in_V_ = false;
+  const char *row_ = nullptr, *at_ = nullptr, *end_ = nullptr;
+  int64_t bytes_ = 0, step_ = 0, rows_ = 0, left_ = 0, share_ = 0;
 };
 
 class DecodeBlocks {
@@ -51,39 +64,48 @@ class DecodeBlocks {
   explicit DecodeBlocks(const AmxDecodePart& part)
       : p_(part),
         row_tiles_((part.rows + 15) / 16),
+        value_tiles_((part.rows + kValueRows - 1) / kValueRows),
         k_chunks_(RoundUp(part.head_dim, kAmxColumns) / 32),
         v_chunks_(RoundUp(part.head_dim_v, kAmxColumns) / 32),
         S_(static_cast<float*>(part.scratch)),
         by_row_(S_ + row_tiles_ * kBlockTiles * kTileFloats),
         O_(by_row_ + kBlockTiles * kTileFloats),
-        P_(reinterpret_cast<uint16_t*>(O_ + row_tiles_ * OFloats())),
-        Q_(P_ + row_tiles_ * kBlockTiles * 2 * kTileBf16),
+        P_(reinterpret_cast<uint16_t*>(O_ + value_tiles_ * OFloats())),
+        Q_(P_ + value_tiles_ * kBlockTiles * kTileBf16),
         V_(Q_ + row_tiles_ * k_chunks_ * kTileBf16) {}
 
   // `careful`: elements of V that are infinite or NaN are multiplied one by one, by the weights of those who see them.
   // Otherwise they end up in O as something that is not finite. Returns whether O is finite.
   bool Run(bool careful) {
     const int64_t begin = Start(careful);
-    LinesAhead k_ahead(p_.K + begin * kBlockTiles + kAmxTilesAhead, 32 * k_chunks_);
-    LinesAhead v_ahead(p_.V + begin * kBlockTiles + kAmxTilesAhead, 32 * v_chunks_);
+    const int64_t first = begin * kBlockTiles + kAmxTilesAhead;
+    LinesAhead ahead(p_.K + first, 64 * k_chunks_, p_.V + first, 64 * v_chunks_);
+    const int64_t tile_steps = kBlockTiles * (k_chunks_ + v_chunks_);
     for (int64_t block = begin; block < end_block_; ++block) {
+      ahead.Plan(16 * tile_steps, tile_steps + p_.rows);
       const AmxRows* K = p_.K + block * kBlockTiles;
-      for (int64_t tile = 0; tile < row_tiles_; ++tile) Scores(tile, K, tile == 0, k_ahead);
-      if (block > begin) Values(block - 1, careful, v_ahead);
-      for (int64_t tile = 0; tile < row_tiles_; ++tile) Weigh(tile, block * kAmxDecodeKeys);
+      for (int64_t tile = 0; tile < row_tiles_; ++tile) Scores(tile, K, ahead);
+      if (block > begin) Values(block - 1, careful, ahead);
+      for (int64_t tile = 0; tile < row_tiles_; ++tile) Weigh(tile, block * kAmxDecodeKeys, ahead);
     }
-    if (begin < end_block_) Values(end_block_ - 1, careful, v_ahead);
+    ahead.Plan(0, 1);
+    if (begin < end_block_) Values(end_block_ - 1, careful, ahead);
     return Finish();
   }
 
  private:
   static constexpr int64_t kBlockTiles = kAmxDecodeKeys / 16;
   static_assert(kBlockTiles == 4);
+  static constexpr int64_t kValueRows = 8;  // query rows of a tile of P or O
 
-  // O of one tile of rows: [columns / 32][even columns, odd columns][16 rows][16 columns].
-  int64_t OFloats() const { return v_chunks_ * 2 * kTileFloats; }
+  // O of one tile of P: [columns / 32][even columns, odd columns][kValueRows][16 columns].
+  int64_t OFloats() const { return v_chunks_ * kTileFloats; }
   float* ORow(int64_t row, int64_t chunk, int64_t odd) const {
-    return O_ + row / 16 * OFloats() + (chunk * 2 + odd) * kTileFloats + row % 16 * 16;
+    return O_ + row / kValueRows * OFloats() + chunk * kTileFloats + (odd * kValueRows + row % kValueRows) * 16;
+  }
+  // P of 16 keys, lower halves of words; upper halves are kValueRows * 32 behind.
+  uint16_t* PRow(int64_t row, int64_t keys) const {
+    return P_ + (row / kValueRows * kBlockTiles + keys) * kTileBf16 + row % kValueRows * 32;
   }
 
   // Returns the first block that anybody sees; end_block_ is behind the last.
@@ -101,9 +123,9 @@ class DecodeBlocks {
     end_block_ = (end + kAmxDecodeKeys - 1) / kAmxDecodeKeys;
     fresh_ = begin < end_block_ && !careful;  // O is 0, whatever it holds
     if (!fresh_) {
-      for (int64_t i = 0; i < row_tiles_ * OFloats(); i += 16) Store(Set(0.0f), O_ + i);
+      for (int64_t i = 0; i < value_tiles_ * OFloats(); i += 16) Store(Set(0.0f), O_ + i);
     }
-    for (int64_t i = 0; i < row_tiles_ * kBlockTiles * 2 * kTileBf16; i += 32) {  // weights of rows that are not there
+    for (int64_t i = 0; i < value_tiles_ * kBlockTiles * kTileBf16; i += 32) {  // weights of rows that are not there
       Store(Set(0.0f), reinterpret_cast<float*>(P_ + i));
     }
     for (int64_t tile = 0; tile < row_tiles_; ++tile) PackQueries(tile);
@@ -124,17 +146,17 @@ class DecodeBlocks {
     }
   }
 
-  AMX_INLINE void Scores(int64_t tile, const AmxRows* K, bool ask, LinesAhead& ahead) {
+  AMX_INLINE void Scores(int64_t tile, const AmxRows* K, LinesAhead& ahead) {
     tiles_.Zero<0>();
     tiles_.Zero<1>();
     tiles_.Zero<2>();
     tiles_.Zero<3>();
     for (int64_t chunk = 0; chunk < k_chunks_; ++chunk) {
       tiles_.Load<6>(Q_ + (tile * k_chunks_ + chunk) * kTileBf16);
-      ScoreStep<0, 4>(K[0], chunk, ask, ahead);
-      ScoreStep<1, 5>(K[1], chunk, ask, ahead);
-      ScoreStep<2, 4>(K[2], chunk, ask, ahead);
-      ScoreStep<3, 5>(K[3], chunk, ask, ahead);
+      ScoreStep<0, 4>(K[0], chunk, ahead);
+      ScoreStep<1, 5>(K[1], chunk, ahead);
+      ScoreStep<2, 4>(K[2], chunk, ahead);
+      ScoreStep<3, 5>(K[3], chunk, ahead);
     }
     float* S = S_ + tile * kBlockTiles * kTileFloats;
     tiles_.Store<0>(S);
@@ -144,14 +166,14 @@ class DecodeBlocks {
   }
 
   template <int sums, int keys>
-  AMX_INLINE void ScoreStep(const AmxRows& K, int64_t chunk, bool ask, LinesAhead& ahead) {
-    if (ask) ahead.Ask();
+  AMX_INLINE void ScoreStep(const AmxRows& K, int64_t chunk, LinesAhead& ahead) {
+    ahead.Ask();
     tiles_.Load<keys>(K.first + chunk * 32, K.step);
     tiles_.Multiply<sums, keys, 6>();
   }
 
   // Scores of a tile of rows become weights; O is rescaled where a maximum has grown.
-  void Weigh(int64_t tile, int64_t first_key) {
+  void Weigh(int64_t tile, int64_t first_key, LinesAhead& ahead) {
     const float* S = S_ + tile * kBlockTiles * kTileFloats;
     const int64_t rows = p_.rows - tile * 16 < 16 ? p_.rows - tile * 16 : 16;
     for (int64_t i = 0; i < rows; i += 4) {
@@ -161,7 +183,10 @@ class DecodeBlocks {
         for (int64_t n = 0; n < 4; ++n) Store(x[n], by_row_ + (i + n) * kAmxDecodeKeys + keys * 16);
       }
     }
-    for (int64_t i = 0; i < rows; ++i) WeighRow(tile * 16 + i, first_key, by_row_ + i * kAmxDecodeKeys);
+    for (int64_t i = 0; i < rows; ++i) {
+      ahead.Ask();
+      WeighRow(tile * 16 + i, first_key, by_row_ + i * kAmxDecodeKeys);
+    }
   }
 
   AMX_INLINE void WeighRow(int64_t row, int64_t first_key, const float* scores) {
@@ -195,8 +220,10 @@ class DecodeBlocks {
       for (int64_t n = 0; n < kBlockTiles; ++n) p[n] = Exp2(MulAdd(s[n], Set(c), Set(0 - product)));
     }
     Store(Add(sum, Add(Add(p[0], p[1]), Add(p[2], p[3]))), l);
-    uint16_t* P = P_ + row / 16 * kBlockTiles * 2 * kTileBf16 + row % 16 * 32;
-    for (int64_t n = 0; n < kBlockTiles; ++n) StoreHalves(p[n], P + 2 * n * kTileBf16, P + (2 * n + 1) * kTileBf16);
+    for (int64_t n = 0; n < kBlockTiles; ++n) {
+      uint16_t* P = PRow(row, n);
+      StoreHalves(p[n], P, P + kValueRows * 32);
+    }
   }
 
   AMX_INLINE void Rescale(int64_t row, F r) {
@@ -213,47 +240,39 @@ class DecodeBlocks {
     const AmxRows* V = p_.V + block * kBlockTiles;
     AmxRows cleaned[kBlockTiles];
     if (careful) Clean(block, V, cleaned), V = cleaned;
-    for (int64_t tile = 0; tile < row_tiles_; ++tile) {
-      const uint16_t* P = P_ + tile * kBlockTiles * 2 * kTileBf16;
+    for (int64_t tile = 0; tile < value_tiles_; ++tile) {
+      const uint16_t* P = P_ + tile * kBlockTiles * kTileBf16;
       float* O = O_ + tile * OFloats();
       int64_t chunk = 0;
-      for (; chunk + 2 <= v_chunks_; chunk += 2, O += 4 * kTileFloats) {
-        AddValues<true>(P, V, chunk, O, tile == 0, ahead);
-      }
-      if (chunk < v_chunks_) AddValues<false>(P, V, chunk, O, tile == 0, ahead);
+      for (; chunk + 4 <= v_chunks_; chunk += 4) AddValues<4>(P, V, chunk, O + chunk * kTileFloats, ahead);
+      for (; chunk + 2 <= v_chunks_; chunk += 2) AddValues<2>(P, V, chunk, O + chunk * kTileFloats, ahead);
+      if (chunk < v_chunks_) AddValues<1>(P, V, chunk, O + chunk * kTileFloats, ahead);
     }
     fresh_ = false;
   }
 
-  // Of one chunk of 32 columns, or two.
-  template <bool two>
-  AMX_INLINE void AddValues(const uint16_t* P, const AmxRows* V, int64_t chunk, float* O, bool ask, LinesAhead& ahead) {
+  // Of 32 columns, 64 or 128.
+  template <int chunks>
+  AMX_INLINE void AddValues(const uint16_t* P, const AmxRows* V, int64_t chunk, float* O, LinesAhead& ahead) {
     StartSums<0>(O);
-    StartSums<1>(O + kTileFloats);
-    if constexpr (two) {
-      StartSums<2>(O + 2 * kTileFloats);
-      StartSums<3>(O + 3 * kTileFloats);
-    }
+    if constexpr (chunks > 1) StartSums<1>(O + kTileFloats);
+    if constexpr (chunks > 2) StartSums<2>(O + 2 * kTileFloats), StartSums<3>(O + 3 * kTileFloats);
     for (int64_t n = 0; n < kBlockTiles; ++n) {
-      if (ask) ahead.Ask();
-      tiles_.Load<4>(V[n].first + chunk * 32, V[n].step);
-      tiles_.Load<6>(P + 2 * n * kTileBf16);
-      tiles_.Multiply<0, 6, 4>();
-      tiles_.Load<7>(P + (2 * n + 1) * kTileBf16);
-      tiles_.Multiply<1, 7, 4>();
-      if constexpr (two) {
-        if (ask) ahead.Ask();
-        tiles_.Load<5>(V[n].first + (chunk + 1) * 32, V[n].step);
-        tiles_.Multiply<2, 6, 5>();
-        tiles_.Multiply<3, 7, 5>();
-      }
+      tiles_.Load<6>(P + n * kTileBf16);
+      ValueStep<0, 4>(V[n], chunk, ahead);
+      if constexpr (chunks > 1) ValueStep<1, 5>(V[n], chunk + 1, ahead);
+      if constexpr (chunks > 2) ValueStep<2, 4>(V[n], chunk + 2, ahead), ValueStep<3, 5>(V[n], chunk + 3, ahead);
     }
     tiles_.Store<0>(O);
-    tiles_.Store<1>(O + kTileFloats);
-    if constexpr (two) {
-      tiles_.Store<2>(O + 2 * kTileFloats);
-      tiles_.Store<3>(O + 3 * kTileFloats);
-    }
+    if constexpr (chunks > 1) tiles_.Store<1>(O + kTileFloats);
+    if constexpr (chunks > 2) tiles_.Store<2>(O + 2 * kTileFloats), tiles_.Store<3>(O + 3 * kTileFloats);
+  }
+
+  template <int sums, int values>
+  AMX_INLINE void ValueStep(const AmxRows& V, int64_t chunk, LinesAhead& ahead) {
+    ahead.Ask();
+    tiles_.Load<values>(V.first + chunk * 32, V.step);
+    tiles_.Multiply<sums, 6, values>();
   }
 
   template <int sums>
@@ -284,8 +303,7 @@ class DecodeBlocks {
     const int64_t number = block * kAmxDecodeKeys + key;
     for (int64_t row = 0; row < p_.rows; ++row) {
       if (number < p_.begin[row] || number >= p_.end[row]) continue;
-      const uint16_t* P = P_ + (row / 16 * kBlockTiles + key / 16) * 2 * kTileBf16;  // in the lower halves of words
-      ORow(row, column / 32, column % 2)[column % 32 / 2] += Widen(P[row % 16 * 32 + key % 16 * 2]) * v;
+      ORow(row, column / 32, column % 2)[column % 32 / 2] += Widen(PRow(row, key / 16)[key % 16 * 2]) * v;
     }
   }
 
@@ -313,7 +331,8 @@ class DecodeBlocks {
   }
 
   const AmxDecodePart& p_;
-  int64_t row_tiles_, k_chunks_, v_chunks_;
+  int64_t row_tiles_, value_tiles_;  // 16 rows of Q and S; kValueRows rows of P and O
+  int64_t k_chunks_, v_chunks_;
   float *S_, *by_row_, *O_;
   uint16_t *P_, *Q_, *V_;
   int64_t end_block_ = 0;

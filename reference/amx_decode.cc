@@ -108,8 +108,7 @@ void Run(const AmxSteps& steps, const CpuJob& job, const DecodeSpan& span, const
 int64_t AmxDecodeScratchBytes(int64_t rows, int64_t head_dim, int64_t head_dim_v) {
   const int64_t tiles = (rows + 15) / 16, q = RoundUp(head_dim, kAmxColumns), v = RoundUp(head_dim_v, kAmxColumns);
   const int64_t scores = 16 * kAmxDecodeKeys;  // of a tile of rows; as DecodeBlocks of amx_decode-inl.h
-  return (tiles * scores + scores + tiles * 16 * v) * 4 +
-         (tiles * 4 * scores + tiles * 16 * q + kAmxDecodeKeys * v) * 2;
+  return ((tiles + 1) * scores + tiles * 16 * v) * 4 + (tiles * 4 * scores + tiles * 16 * q + kAmxDecodeKeys * v) * 2;
 }
 
 void RunAmxDecode(const AmxSteps& steps, const CpuJob& job) {
