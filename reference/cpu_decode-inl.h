@@ -1,5 +1,5 @@
 // Attention of few rows on many keys, read where they are, per SIMD target. Included once per target by
-// cpu_kernels.cc.
+// cpu_decode_kernels.cc.
 #if defined(BITFLASH_REFERENCE_CPU_DECODE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef BITFLASH_REFERENCE_CPU_DECODE_INL_H_
 #undef BITFLASH_REFERENCE_CPU_DECODE_INL_H_
@@ -15,6 +15,7 @@
 #include "reference/cpu_rows-inl.h"
 #include "reference/cpu_scores-inl.h"
 #include "reference/cpu_softmax-inl.h"
+#include "reference/cpu_targets.h"
 #include "reference/cpu_transposed-inl.h"
 #include "reference/cpu_values-inl.h"
 #include "reference/cpu_weights-inl.h"
@@ -114,7 +115,7 @@ class DecodeTiles {
   }
 
   // Scores of keys [j, end) of the tile, in the block that starts at `block`.
-  HWY_INLINE void AllScores(int64_t block, int64_t j, int64_t end) {
+  BITFLASH_LOOP_PART void AllScores(int64_t block, int64_t j, int64_t end) {
     switch (k_format_) {
       case Format::kBf16:
         return Scores<Format::kBf16, false>(block, j, end);
@@ -128,7 +129,7 @@ class DecodeTiles {
   }
 
   template <Format kFormat, bool kCopied>
-  HWY_INLINE void Scores(int64_t block, int64_t j, int64_t end) {
+  BITFLASH_LOOP_PART void Scores(int64_t block, int64_t j, int64_t end) {
     Asker asker = AskerFor(p_.V, p_.head_dim_v, v_rows_);
     Asker none;
     if constexpr (kTransposes && kFormat == Format::kBf16) {
@@ -163,12 +164,12 @@ class DecodeTiles {
   }
 
   template <Format kFormat, int kRows>
-  HWY_INLINE void ScoreRows(const void* const* k, int64_t j, int64_t row, Asker& asker) {
+  BITFLASH_LOOP_PART void ScoreRows(const void* const* k, int64_t j, int64_t row, Asker& asker) {
     ScoreFourKeys<kFormat, kRows>(p_.Q + row * q_columns_, q_columns_, k, asker, S_ + row * kDecodeTileKeys + j);
   }
 
   // Scores of query i become weights.
-  HWY_INLINE void Weigh(int64_t i) {
+  BITFLASH_LOOP_PART void Weigh(int64_t i) {
     const KeyRange seen = Seen(i, v_begin_, v_keys_);
     if (seen.begin >= seen.end) return;
     const Columns used = {seen.begin / kPartialSums * kPartialSums, RoundUp(seen.end, kPartialSums)};
@@ -186,7 +187,7 @@ class DecodeTiles {
   }
 
   // O = r O + P V for keys [j, j + block_) of the tile before.
-  HWY_INLINE void AllValues(int64_t j) {
+  BITFLASH_LOOP_PART void AllValues(int64_t j) {
     if (j >= v_keys_) return;
     const int64_t end = std::min(j + block_, v_keys_);
     const void* copies[kMostBlockKeys];
@@ -220,7 +221,7 @@ class DecodeTiles {
 
   // For the heads of one query and some keys of the block that starts at key j and whose rows of V are v.
   template <Format kFormat>
-  HWY_INLINE void AddRows(int64_t row0, int64_t j, KeyRange keys, const void* const* v, Asker& asker) {
+  BITFLASH_LOOP_PART void AddRows(int64_t row0, int64_t j, KeyRange keys, const void* const* v, Asker& asker) {
     int64_t h = 0;
     const KeyRange block = {keys.begin - j, keys.end - j};
     AddSomeRows<kFormat, 4, kValueVectors>(row0, j, block, v, asker, h);
@@ -229,7 +230,8 @@ class DecodeTiles {
   }
 
   template <Format kFormat, int kRows, int kVectors>
-  HWY_INLINE void AddSomeRows(int64_t row0, int64_t j, KeyRange block, const void* const* v, Asker& asker, int64_t& h) {
+  BITFLASH_LOOP_PART void AddSomeRows(int64_t row0, int64_t j, KeyRange block, const void* const* v, Asker& asker,
+                                      int64_t& h) {
     for (; h + kRows <= p_.heads; h += kRows) {
       const int64_t row = row0 + h;
       AddAllColumns<kFormat, kRows, kVectors>(P_ + row * kDecodeTileKeys + j, v, block.begin, block.end, columns_,

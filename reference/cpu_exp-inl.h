@@ -1,4 +1,4 @@
-// 2^x and tanh x of vectors of fp32, per SIMD target. Included once per target by cpu_kernels.cc.
+// 2^x and tanh x of vectors of fp32, per SIMD target. Included once per target by each file of kernels.
 #if defined(BITFLASH_REFERENCE_CPU_EXP_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef BITFLASH_REFERENCE_CPU_EXP_INL_H_
 #undef BITFLASH_REFERENCE_CPU_EXP_INL_H_

@@ -1,5 +1,5 @@
 // The product of a strip of rows and a panel of columns in registers, per SIMD target. Included once per target by
-// cpu_kernels.cc.
+// cpu_prefill_kernels.cc.
 //
 // The register tile holds 6 rows x 4 vectors where there are 32 registers, else 6 x 2: one accumulator per output
 // element, so that neither its width nor the vectors' enters the result. Each step loads 4 vectors and 6 broadcasts for

@@ -1,4 +1,4 @@
-// K and V as the panels of cpu_multiply-inl.h, per SIMD target. Included once per target by cpu_kernels.cc.
+// K and V as the panels of cpu_multiply-inl.h, per SIMD target. Included once per target by cpu_prefill_kernels.cc.
 #if defined(BITFLASH_REFERENCE_CPU_PACK_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef BITFLASH_REFERENCE_CPU_PACK_INL_H_
 #undef BITFLASH_REFERENCE_CPU_PACK_INL_H_

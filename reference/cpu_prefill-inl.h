@@ -1,4 +1,4 @@
-// Attention of many rows, from packed tiles, per SIMD target. Included once per target by cpu_kernels.cc.
+// Attention of many rows, from packed tiles, per SIMD target. Included once per target by cpu_prefill_kernels.cc.
 #if defined(BITFLASH_REFERENCE_CPU_PREFILL_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef BITFLASH_REFERENCE_CPU_PREFILL_INL_H_
 #undef BITFLASH_REFERENCE_CPU_PREFILL_INL_H_

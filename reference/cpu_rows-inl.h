@@ -1,4 +1,5 @@
-// Rows of K and V where they are in memory, in any format, per SIMD target. Included once per target by cpu_kernels.cc.
+// Rows of K and V where they are in memory, in any format, per SIMD target. Included once per target by
+// cpu_decode_kernels.cc.
 #if defined(BITFLASH_REFERENCE_CPU_ROWS_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef BITFLASH_REFERENCE_CPU_ROWS_INL_H_
 #undef BITFLASH_REFERENCE_CPU_ROWS_INL_H_

@@ -1,5 +1,5 @@
 // Products of query rows and keys that are read where they are, per SIMD target. Included once per target by
-// cpu_kernels.cc.
+// cpu_decode_kernels.cc.
 //
 // A product q k is 16 sums, element c in sum c % 16, added up in a fixed tree: the same bits for every vector width.
 #if defined(BITFLASH_REFERENCE_CPU_SCORES_INL_H_) == defined(HWY_TARGET_TOGGLE)

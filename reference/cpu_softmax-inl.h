@@ -1,4 +1,5 @@
-// The online softmax of some rows and one tile of keys, per SIMD target. Included once per target by cpu_kernels.cc.
+// The online softmax of some rows and one tile of keys, per SIMD target. Included once per target by each file of
+// kernels.
 #if defined(BITFLASH_REFERENCE_CPU_SOFTMAX_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef BITFLASH_REFERENCE_CPU_SOFTMAX_INL_H_
 #undef BITFLASH_REFERENCE_CPU_SOFTMAX_INL_H_

@@ -1,5 +1,5 @@
 // Strips of rows between the tiles of prefill: what is kept of them, what they see, and whether their scores have a
-// bound. Per SIMD target; included once per target by cpu_kernels.cc.
+// bound. Per SIMD target; included once per target by cpu_prefill_kernels.cc.
 #if defined(BITFLASH_REFERENCE_CPU_STRIPS_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef BITFLASH_REFERENCE_CPU_STRIPS_INL_H_
 #undef BITFLASH_REFERENCE_CPU_STRIPS_INL_H_

@@ -1,5 +1,5 @@
 // Scores of several rows and bf16 keys that are read where they are, per SIMD target: a key is a lane, so that no sum
-// crosses a vector. Included once per target by cpu_kernels.cc.
+// crosses a vector. Included once per target by cpu_decode_kernels.cc.
 //
 // Two neighbouring columns of bf16 are one word, and words are what is transposed: half the work that fp32 would need,
 // shared by all rows. A shift and a mask then make two vectors of fp32 of a vector of words. Sums over a row's products

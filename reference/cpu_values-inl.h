@@ -1,5 +1,5 @@
 // O = diag(r) O + P V with rows of V that are read where they are, per SIMD target. Included once per target by
-// cpu_kernels.cc.
+// cpu_decode_kernels.cc.
 #if defined(BITFLASH_REFERENCE_CPU_VALUES_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef BITFLASH_REFERENCE_CPU_VALUES_INL_H_
 #undef BITFLASH_REFERENCE_CPU_VALUES_INL_H_

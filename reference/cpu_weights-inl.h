@@ -1,5 +1,5 @@
-// Scores become weights, and what they add up to joins the row sums, per SIMD target. Included once per target by
-// cpu_kernels.cc.
+// Scores become weights, and what they add up to joins the row sums, per SIMD target. Included once per target by each
+// file of kernels.
 #if defined(BITFLASH_REFERENCE_CPU_WEIGHTS_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef BITFLASH_REFERENCE_CPU_WEIGHTS_INL_H_
 #undef BITFLASH_REFERENCE_CPU_WEIGHTS_INL_H_

@@ -1,16 +1,13 @@
+// Parts of the kernels alone, for tests, and what machines can do, for benchmarks; for every SIMD target.
 #include "reference/cpu_kernels.h"
-
-// The scalable targets are left out: nobody has run this on them, and 128-bit NEON serves the same processors.
-#define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
+#include "reference/cpu_targets.h"
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "reference/cpu_kernels.cc"
+#define HWY_TARGET_INCLUDE "reference/cpu_kernel_probes.cc"
+#include "hwy/cache_control.h"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep; compiles this file once per SIMD target
 #include "hwy/highway.h"
-#include "reference/cpu_decode-inl.h"
 #include "reference/cpu_exp-inl.h"
 #include "reference/cpu_multiply-inl.h"
-#include "reference/cpu_pack-inl.h"
-#include "reference/cpu_prefill-inl.h"
 #include "reference/cpu_softmax-inl.h"
 #include "reference/cpu_weights-inl.h"
 
@@ -18,27 +15,6 @@ HWY_BEFORE_NAMESPACE();
 namespace bitflash::reference {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
-
-// Out-of-line functions of their own name for HWY_EXPORT.
-float PackKeyRows(const float* const* rows, int64_t keys, int64_t head_dim, float* packed) {
-  return PackKeyTile(rows, keys, head_dim, packed);
-}
-float PackValueRows(const float* const* rows, int64_t keys, int64_t head_dim_v, float* packed) {
-  return PackValueTile(rows, keys, head_dim_v, packed);
-}
-int64_t StripScratchFloats(int64_t strips, int64_t head_dim_v) {
-  return ScoreFloats() + strips * StripFloats(head_dim_v);
-}
-void PrefillRows(const PrefillTask& task) { Prefill(task); }
-void DecodeRows(const DecodePart& part) { Decode(part); }
-void MergeRows(const ScoreRule& rule, int64_t rows, int64_t head_dim_v, const RowState& state, const RowState& later) {
-  Merge(rule, rows, head_dim_v, state, later);
-}
-float NormalizeRow(const ScoreRule& rule, int64_t head_dim_v, float m, const float* l, float* O) {
-  const float sum = RowSum(l);
-  MultiplyAll(O, RoundUp(head_dim_v, kRowPadding), 1 / sum, O);
-  return LseOf(rule, m, sum);
-}
 
 template <class Function>
 HWY_INLINE void ForEachVector(std::span<const float> x, std::span<float> y, const Function& function) {
@@ -123,13 +99,6 @@ HWY_AFTER_NAMESPACE();
 namespace bitflash::reference {
 namespace {
 
-HWY_EXPORT(PackKeyRows);
-HWY_EXPORT(PackValueRows);
-HWY_EXPORT(StripScratchFloats);
-HWY_EXPORT(PrefillRows);
-HWY_EXPORT(DecodeRows);
-HWY_EXPORT(MergeRows);
-HWY_EXPORT(NormalizeRow);
 HWY_EXPORT(Exp2All);
 HWY_EXPORT(BoundedExp2All);
 HWY_EXPORT(TanhAll);
@@ -138,29 +107,6 @@ HWY_EXPORT(ReadAll);
 
 }  // namespace
 
-float PackKeys(const float* const* rows, int64_t keys, int64_t head_dim, float* packed) {
-  return HWY_DYNAMIC_DISPATCH(PackKeyRows)(rows, keys, head_dim, packed);
-}
-float PackValues(const float* const* rows, int64_t keys, int64_t head_dim_v, float* packed) {
-  return HWY_DYNAMIC_DISPATCH(PackValueRows)(rows, keys, head_dim_v, packed);
-}
-int64_t PrefillScratchFloats(int64_t heads, int64_t rows, int64_t head_dim_v) {
-  return HWY_DYNAMIC_DISPATCH(StripScratchFloats)(heads * RoundUp(rows, kStripRows) / kStripRows, head_dim_v);
-}
-void RunPrefill(const PrefillTask& task) { HWY_DYNAMIC_DISPATCH(PrefillRows)(task); }
-
-int64_t DecodeScratchFloats(int64_t rows, int64_t head_dim, int64_t head_dim_v) {
-  return 2 * rows * kDecodeTileKeys + RoundUp(rows + 4, kRowPadding) +
-         kDecodeTileKeys * (RoundUp(head_dim, kRowPadding) + RoundUp(head_dim_v, kRowPadding));
-}
-void RunDecode(const DecodePart& part) { HWY_DYNAMIC_DISPATCH(DecodeRows)(part); }
-void MergeStates(const ScoreRule& rule, int64_t rows, int64_t head_dim_v, const RowState& state,
-                 const RowState& later) {
-  HWY_DYNAMIC_DISPATCH(MergeRows)(rule, rows, head_dim_v, state, later);
-}
-float FinishRow(const ScoreRule& rule, int64_t head_dim_v, float m, const float* l, float* O) {
-  return HWY_DYNAMIC_DISPATCH(NormalizeRow)(rule, head_dim_v, m, l, O);
-}
 void Exp2Span(std::span<const float> x, std::span<float> y) { HWY_DYNAMIC_DISPATCH(Exp2All)(x, y); }
 void BoundedExp2Span(std::span<const float> x, float M, bool masked, std::span<float> y) {
   HWY_DYNAMIC_DISPATCH(BoundedExp2All)(x, M, masked, y);
