@@ -10,8 +10,6 @@
 #include "reference/amx_exp-inl.h"
 #include "reference/amx_tile_work-inl.h"
 
-#include "reference/amx_decode-inl.h"
-
 namespace bitflash::reference {
 namespace {
 
@@ -181,6 +179,28 @@ void StoreOutputs(const AmxGroup& g, const RowTile* rows, float* O) {
   }
 }
 
+// Rows that are read later, asked for in as many portions as a group has blocks: the memory is idle otherwise.
+class LaterRows {
+ public:
+  LaterRows(const AmxGroup& g, int64_t portions) : portions_(portions > 0 ? portions : 1) {
+    for (int64_t i = 0; i < kAmxLater; ++i) later_[i] = g.later[i];
+  }
+  AMX_INLINE void Ask() {
+    for (AmxLater& later : later_) {
+      const int64_t rows = (later.rows + portions_ - 1) / portions_;
+      for (int64_t row = 0; row < rows; ++row, later.row += later.step) {
+        for (int64_t byte = 0; byte < later.bytes; byte += 64) AskForLater(later.row + byte);
+      }
+      later.rows -= rows;
+    }
+    if (portions_ > 1) --portions_;
+  }
+
+ private:
+  AmxLater later_[kAmxLater];
+  int64_t portions_;
+};
+
 void RunGroup(const AmxGroup& g) {
   const int64_t columns = RoundUp(g.head_dim_v, kAmxColumns);
   const Scratch scratch(g.scratch, g.head_dim, g.head_dim_v);
@@ -217,6 +237,7 @@ void RunGroup(const AmxGroup& g) {
       return Block{first_unit + from, count < kAmxBlockUnits ? count : kAmxBlockUnits};
     };
     TileWork work(g, scratch);
+    LaterRows later(g, blocks);
     bool fresh = true;  // O is 0, whatever it holds
     const uint16_t* V[kAmxBlockUnits] = {};
     work.Start({}, nullptr, V, block_at(0), scratch.S[0]);
@@ -225,6 +246,7 @@ void RunGroup(const AmxGroup& g) {
       const Block block = block_at(number);
       float *S = scratch.S[number % 2], *other = scratch.S[(number + 1) % 2];
       work.Start(block_at(number - 1), other, V, block_at(number + 1), other, fresh);
+      later.Ask();
       for (int64_t tile = 0; tile < 2; ++tile) {
         Softmax(g.rule, tile, block, S, rows[tile], work, kPortionsPerUnit * block.units);
       }
@@ -281,6 +303,14 @@ bool PackUnit(const AmxUnit& u) {
   return finite;
 }
 
+}  // namespace
+}  // namespace bitflash::reference
+
+#include "reference/amx_decode-inl.h"
+
+namespace bitflash::reference {
+namespace {
+
 void TileProduct(float* sums, const uint16_t* a, const uint16_t* b) {
   const TileScope scope;
   Tiles tiles;
@@ -293,7 +323,8 @@ void TileProduct(float* sums, const uint16_t* a, const uint16_t* b) {
 
 void Exp2Of(const float* x, float* y) { Store(Exp2(Load(x)), y); }
 
-constexpr AmxSteps kSteps = {.pack = PackUnit, .run = RunGroups, .decode = RunDecodePart, .product = TileProduct, .exp2 = Exp2Of};
+constexpr AmxSteps kSteps = {
+    .pack = PackUnit, .run = RunGroups, .decode = RunDecodePart, .product = TileProduct, .exp2 = Exp2Of};
 
 }  // namespace
 }  // namespace bitflash::reference
