@@ -21,9 +21,8 @@ namespace {
 // Groups of a task: K and V come from the second-level cache or beyond, and what one group has read the next finds.
 constexpr int64_t kTaskGroups = 4;
 
-// K and V are packed for as many KV heads at a time as fit here, at least one. One thread: 256 KiB, so that they are
-// still in the second-level cache when they are read, beside the next head's, which are asked for meanwhile. More: 64
-// MiB, because threads wait for one another after each.
+// K and V are packed for as many KV heads at a time as fit here, at least one. One thread: 256 KiB, still in
+// the second-level cache when they are read. More: 64 MiB, because threads wait for one another after each.
 constexpr int64_t kPackedAlone = int64_t{1} << 17, kPackedTogether = int64_t{1} << 25;
 
 // One KV head of one sequence.
@@ -144,18 +143,28 @@ float Lse(const ScoreRule& rule, float m, float l) {
   return static_cast<float>(static_cast<double>(m) * rule.lse_factor + FastLog(l));
 }
 
-// The share that group `number` of `groups` has of a head's rows [0, rows).
-AmxLater ShareOf(const CpuTensor& tensor, int64_t n, int64_t h, int64_t first, int64_t rows, int64_t columns,
-                 int64_t number, int64_t groups) {
-  const int64_t begin = rows * number / groups, end = rows * (number + 1) / groups;
-  return {.row = tensor.Row(n, h, first + begin),
-          .step = tensor.strides.row * tensor.element_bytes,
-          .rows = end - begin,
-          .bytes = columns * tensor.element_bytes};
+// Lists the rows of the group that comes next: that from row `first` of the task, or the first of the task behind.
+void AskForLater(const CpuJob& job, const Head& head, const Task& task, const Task* behind, int64_t first,
+                 AmxGroup& g) {
+  int64_t end = task.first + task.rows;
+  if (first >= end) {
+    if (behind == nullptr || behind->head != task.head) return;
+    first = behind->first;
+    end = first + behind->rows;
+  }
+  const int64_t group = job.a.group();
+  g.later_O_bytes = job.a.head_dim_v * job.O.element_bytes;
+  int64_t i = first / group, h = first % group;
+  for (int64_t lane = 0; lane < std::min(kAmxLanes, end - first); ++lane) {
+    const int64_t query_head = head.h_kv * group + h;
+    g.later_Q[lane] = job.Q.Row(head.n, query_head, i);
+    g.later_O[lane] = job.OutputRow(head.n, query_head, i);
+    if (++h == group) h = 0, ++i;
+  }
 }
 
-// `next`: the head that is packed when this one is done, or null.
-void Run(const AmxSteps& steps, const CpuJob& job, const Head& head, const Head* next, const Task& task,
+// `behind`: what the same thread does next, or null.
+void Run(const AmxSteps& steps, const CpuJob& job, const Head& head, const Task& task, const Task* behind,
          const Packed& packed, Workspace& w) {
   const data::Attention& a = job.a;
   const int64_t group = a.group(), columns = RoundUp(a.head_dim_v, kAmxColumns);
@@ -192,13 +201,7 @@ void Run(const AmxSteps& steps, const CpuJob& job, const Head& head, const Head*
       g.begin[lane] = static_cast<int32_t>(seen.begin - first_key);
       g.end[lane] = static_cast<int32_t>(seen.end - first_key);
     });
-    if (next != nullptr) {
-      const int64_t number = first / kAmxLanes, groups = (job.queries(head.n) * group + kAmxLanes - 1) / kAmxLanes;
-      const int64_t key = next->first_unit * kAmxUnitKeys;
-      const int64_t keys = std::min(next->units * kAmxUnitKeys, job.keys(next->n) - key);
-      g.later[0] = ShareOf(job.K, next->n, next->h_kv, key, keys, a.head_dim, number, groups);
-      g.later[1] = ShareOf(job.V, next->n, next->h_kv, key, keys, a.head_dim_v, number, groups);
-    }
+    AskForLater(job, head, task, behind, first + kAmxLanes, g);
     steps.run(&g, 1);
     for_lanes([&](int64_t lane, int64_t i, int64_t h) {
       const bool sees = g.begin[lane] < g.end[lane];
@@ -250,8 +253,7 @@ void RunAmxAttention(const AmxSteps& steps, const data::Attention& attention, co
 #pragma omp parallel num_threads(threads)
   {
     Workspace& w = workspaces[omp_get_thread_num()];
-    for (size_t number = 0; number < waves.size(); ++number) {
-      const Wave& wave = waves[number];
+    for (const Wave& wave : waves) {
 #pragma omp for schedule(static)
       for (size_t p = 0; p < wave.packs.size(); ++p) {
         const auto [head, unit] = wave.packs[p];
@@ -259,11 +261,9 @@ void RunAmxAttention(const AmxSteps& steps, const data::Attention& attention, co
       }
 #pragma omp for schedule(dynamic)
       for (size_t t = 0; t < wave.tasks.size(); ++t) {
-        const int64_t head = wave.tasks[t].head;
-        const bool ask = number + 1 < waves.size() && job.paged.page_size == 0;
-        const std::vector<Head>* next = ask ? &waves[number + 1].heads : nullptr;
-        const bool has_next = next != nullptr && head < static_cast<int64_t>(next->size());
-        Run(steps, job, wave.heads[head], has_next ? &(*next)[head] : nullptr, wave.tasks[t], packed, w);
+        const bool has_next = threads == 1 && t + 1 < wave.tasks.size();
+        Run(steps, job, wave.heads[wave.tasks[t].head], wave.tasks[t], has_next ? &wave.tasks[t + 1] : nullptr, packed,
+            w);
       }
     }
   }

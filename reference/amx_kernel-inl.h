@@ -158,47 +158,60 @@ void PackQueries(const AmxGroup& g, uint16_t* Q) {
   }
 }
 
-void StoreOutputs(const AmxGroup& g, const RowTile* rows, float* O) {
+// O of one tile of rows as rows of bf16. Pairs of columns are words, and words are what is transposed.
+void StoreBf16Rows(const AmxGroup& g, int64_t tile, F factor, float* O) {
+  for (int64_t column = 0; column < g.head_dim_v; column += 32) {
+    F words[16];
+    for (int64_t i = 0; i < 16; ++i) {
+      words[i] = PairBf16(Mul(Load(ScoreRow(O, tile, column + 2 * i)), factor),
+                          Mul(Load(ScoreRow(O, tile, column + 2 * i + 1)), factor));
+    }
+    Transpose(words);
+    for (int64_t lane = 0; lane < 16; ++lane) {
+      uint16_t* row = g.O_bf16[tile * 16 + lane];
+      if (row != nullptr) StoreBf16(words[lane], g.head_dim_v - column, row + column);
+    }
+  }
+}
+
+void StoreRows(const AmxGroup& g, int64_t tile, F factor, float* O) {
   const int64_t columns = RoundUp(g.head_dim_v, kAmxColumns);
+  for (int64_t column = 0; column < columns; column += 16) {
+    F values[16];
+    for (int64_t i = 0; i < 16; ++i) values[i] = Mul(Load(ScoreRow(O, tile, column + i)), factor);
+    Transpose(values);
+    for (int64_t lane = 0; lane < 16; ++lane) Store(values[lane], g.O + (tile * 16 + lane) * columns + column);
+  }
+}
+
+void StoreOutputs(const AmxGroup& g, const RowTile* rows, float* O) {
   for (int64_t tile = 0; tile < 2; ++tile) {
     const F l = Load(rows[tile].l), factor = Div(Set(1.0f), l);
-    for (int64_t column = 0; column < columns; column += 16) {
-      F values[16];
-      for (int64_t i = 0; i < 16; ++i) values[i] = Mul(Load(ScoreRow(O, tile, column + i)), factor);
-      Transpose(values);
-      for (int64_t lane = 0; lane < 16; ++lane) {
-        if (g.O_bf16 == nullptr) {
-          Store(values[lane], g.O + (tile * 16 + lane) * columns + column);
-        } else if (uint16_t* row = g.O_bf16[tile * 16 + lane]; row != nullptr) {
-          StoreBf16(values[lane], g.head_dim_v - column, row + column);
-        }
-      }
-    }
+    g.O_bf16 != nullptr ? StoreBf16Rows(g, tile, factor, O) : StoreRows(g, tile, factor, O);
     Store(l, g.l + tile * 16);
     Store(Load(rows[tile].m), g.m + tile * 16);
   }
 }
 
-// Rows that are read later, asked for in as many portions as a group has blocks: the memory is idle otherwise.
+// Asks for the next group's rows of Q and O, some after every block: the memory is idle otherwise.
 class LaterRows {
  public:
-  LaterRows(const AmxGroup& g, int64_t portions) : portions_(portions > 0 ? portions : 1) {
-    for (int64_t i = 0; i < kAmxLater; ++i) later_[i] = g.later[i];
-  }
+  LaterRows(const AmxGroup& g, int64_t blocks) : g_(g), lanes_((kAmxLanes + blocks - 1) / blocks) {}
   AMX_INLINE void Ask() {
-    for (AmxLater& later : later_) {
-      const int64_t rows = (later.rows + portions_ - 1) / portions_;
-      for (int64_t row = 0; row < rows; ++row, later.row += later.step) {
-        for (int64_t byte = 0; byte < later.bytes; byte += 64) AskForLater(later.row + byte);
-      }
-      later.rows -= rows;
+    for (int64_t n = 0; n < lanes_ && lane_ < kAmxLanes; ++n, ++lane_) {
+      AskForRow(g_.later_Q[lane_], 2 * g_.head_dim);
+      AskForRow(g_.later_O[lane_], g_.later_O_bytes);
     }
-    if (portions_ > 1) --portions_;
   }
 
  private:
-  AmxLater later_[kAmxLater];
-  int64_t portions_;
+  static AMX_INLINE void AskForRow(const std::byte* row, int64_t bytes) {
+    if (row == nullptr) return;
+    for (int64_t byte = 0; byte < bytes; byte += 64) AskForLater(row + byte);
+  }
+
+  const AmxGroup& g_;
+  int64_t lanes_, lane_ = 0;
 };
 
 void RunGroup(const AmxGroup& g) {

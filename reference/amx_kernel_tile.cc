@@ -99,15 +99,22 @@ AMX_INLINE float Widen(uint16_t bits) {
   return value;
 }
 
-// As data::FromFloat: nearest even, subnormal numbers stay, NaN becomes 0x7FFF. Up to 16 columns.
-AMX_INLINE void StoreBf16(F x, int64_t columns, uint16_t* to) {
-  const __m512i bits = _mm512_castps_si512(x.v);
-  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-  const __m512i raised = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7FFF)), odd);
-  const __mmask16 number = _mm512_cmp_ps_mask(x.v, x.v, _CMP_ORD_Q);
-  const __m512i rounded = _mm512_mask_srli_epi32(_mm512_set1_epi32(0x7FFF), number, raised, 16);
-  const __mmask16 there = columns >= 16 ? 0xFFFF : columns <= 0 ? 0 : static_cast<__mmask16>((1u << columns) - 1);
-  _mm256_mask_storeu_epi16(to, there, _mm512_cvtepi32_epi16(rounded));
+// Words of two numbers in bf16, as data::FromFloat: nearest even, subnormal numbers stay, NaN becomes 0x7FFF.
+AMX_INLINE F PairBf16(F low, F high) {
+  const auto rounded = [](F x) {  // in the upper halves
+    const __m512i bits = _mm512_castps_si512(x.v);
+    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    const __mmask16 number = _mm512_cmp_ps_mask(x.v, x.v, _CMP_ORD_Q);
+    return _mm512_mask_add_epi32(_mm512_set1_epi32(0x7FFF0000), number,
+                                 _mm512_add_epi32(bits, _mm512_set1_epi32(0x7FFF)), odd);
+  };
+  const __m512i below = _mm512_srli_epi32(rounded(low), 16);
+  return {_mm512_castsi512_ps(_mm512_mask_blend_epi16(0xAAAAAAAA, below, rounded(high)))};
+}
+// Up to 32 elements of bf16.
+AMX_INLINE void StoreBf16(F words, int64_t columns, uint16_t* to) {
+  const __mmask32 there = columns >= 32 ? ~__mmask32{0} : (__mmask32{1} << columns) - 1;
+  _mm512_mask_storeu_epi16(to, there, _mm512_castps_si512(words.v));
 }
 
 // Up to 32 elements of bf16, zeros behind `columns`.

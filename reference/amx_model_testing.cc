@@ -130,11 +130,20 @@ void StoreHalves(const F& x, uint16_t* lower, uint16_t* upper) {  // VCVTNEPS2BF
   }
 }
 
-void StoreBf16(const F& x, int64_t columns, uint16_t* to) {
-  for (int64_t i = 0; i < std::min<int64_t>(16, columns); ++i) {
-    const uint32_t bits = std::bit_cast<uint32_t>(x.v[i]);
-    to[i] = std::isnan(x.v[i]) ? 0x7FFF : static_cast<uint16_t>((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+F PairBf16(const F& low, const F& high) {
+  const auto rounded = [](float x) {
+    const uint32_t bits = std::bit_cast<uint32_t>(x);
+    return std::isnan(x) ? 0x7FFFu : (bits + 0x7FFF + (bits >> 16 & 1)) >> 16;
+  };
+  F words;
+  for (int i = 0; i < 16; ++i) {
+    const uint32_t word = rounded(high.v[i]) << 16 | rounded(low.v[i]);
+    std::memcpy(&words.v[i], &word, sizeof(word));
   }
+  return words;
+}
+void StoreBf16(const F& words, int64_t columns, uint16_t* to) {
+  std::memcpy(to, words.v, static_cast<size_t>(std::min<int64_t>(32, columns)) * 2);
 }
 
 F LoadBf16(const uint16_t* from, int64_t columns) {

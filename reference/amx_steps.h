@@ -20,7 +20,6 @@ inline constexpr int64_t kAmxLanes = 32;      // query rows of a group: two tile
 inline constexpr int64_t kAmxUnitKeys = 32;   // two tiles of scores, one of weights
 inline constexpr int64_t kAmxBlockUnits = 2;  // units between two looks at the row maximum
 inline constexpr int64_t kAmxColumns = 32;    // head dimensions are padded to its multiple
-inline constexpr int64_t kAmxLater = 2;       // kinds of rows that a group asks for: of K and V
 inline constexpr int64_t kAmxLag = 8;         // log2 units by which the reference may lag behind the maximum
 
 // Elements of one unit of K or V: [2][columns / 32] tiles of 16 keys by 32 columns of K; [columns / 16] tiles of 16
@@ -46,12 +45,6 @@ struct AmxUnit {
   uint16_t* packed_V = nullptr;
 };
 
-// Rows in memory that are read later.
-struct AmxLater {
-  const std::byte* row = nullptr;
-  int64_t step = 0, rows = 0, bytes = 0;  // bytes from row to row; of a row
-};
-
 // Query rows that share a KV head.
 struct AmxGroup {
   ScoreRule rule;
@@ -63,7 +56,10 @@ struct AmxGroup {
   const uint16_t* V = nullptr;
   const uint8_t* finite = nullptr;  // of every unit, whether V has neither infinity nor NaN
   void* scratch = nullptr;          // AmxScratchBytes
-  AmxLater later[kAmxLater];        // asked for meanwhile
+  // Rows of Q and O of the group that comes next, asked for meanwhile; null: no row.
+  const std::byte* later_Q[kAmxLanes] = {};
+  const std::byte* later_O[kAmxLanes] = {};
+  int64_t later_O_bytes = 0;  // of a row
   // Written, aligned to 64 bytes; O is meaningless for rows without keys.
   float* O = nullptr;                 // [kAmxLanes, columns of V padded]; not written where O_bf16 is
   uint16_t* const* O_bf16 = nullptr;  // or [kAmxLanes]: rows of head_dim_v elements of bf16; null: no row
