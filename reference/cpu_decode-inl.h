@@ -134,7 +134,7 @@ class DecodeTiles {
     Asker none;
     if constexpr (kTransposes && kFormat == Format::kBf16) {
       if (transposed_) {  // and the whole block: what is behind its end, or before, is hidden below
-        for (int64_t n = 0; n < block_; n += kTransposedKeys) {
+        for (int64_t n = 0; n < block_; n += kLanes) {
           ScoreTransposed(p_.Q, rows_, q_columns_, k_rows_ + n, asker, reinterpret_cast<uint32_t*>(k_copy_),
                           S_ + block + n);
         }

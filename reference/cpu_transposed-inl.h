@@ -108,21 +108,16 @@ HWY_INLINE void TransposeWords(const void* const* k, int64_t columns, uint32_t* 
   for (; c < columns; c += 16, words += 8 * kLanes) TransposeSixteen(k, 2 * c, words);
 }
 
-// Vectors of keys whose scores are computed together: an element of q is loaded once for all of them, and there are as
-// many loads as the machine can do beside the products.
-inline constexpr int64_t kKeyVectors = kVectorsPerSum == 1 ? 1 : 2;
-inline constexpr int64_t kTransposedKeys = kKeyVectors * kLanes;
-
-// The lines of the rows behind k's kTransposedKeys, one after the other.
+// The lines of the kLanes rows behind k's, one after the other.
 class LinesBehind {
  public:
   LinesBehind(const void* const* k, int64_t columns) : k_(k), bytes_(2 * columns) {
-    distance_ = kTransposedKeys * (static_cast<const std::byte*>(k[1]) - static_cast<const std::byte*>(k[0]));
+    distance_ = kLanes * (static_cast<const std::byte*>(k[1]) - static_cast<const std::byte*>(k[0]));
   }
   HWY_INLINE uintptr_t Next() {
     const uintptr_t line = reinterpret_cast<uintptr_t>(k_[row_]) + static_cast<uintptr_t>(distance_ + byte_);
     byte_ += 64;
-    if (byte_ >= bytes_) byte_ = 0, row_ = std::min(row_ + 1, kTransposedKeys - 1);
+    if (byte_ >= bytes_) byte_ = 0, row_ = std::min(row_ + 1, kLanes - 1);
     return line;
   }
 
@@ -143,8 +138,8 @@ class LinesBehind {
 // Scores of kRows rows and kLanes keys: a chain of the even columns, one of the odd, and their sum. Meanwhile asks for
 // as many lines as kLanes rows hold: all at once they would wait for each other.
 template <int kRows>
-HWY_INLINE void ScoreOneVector(const float* HWY_RESTRICT q, int64_t columns, const uint32_t* HWY_RESTRICT words,
-                               Asker& asker, LinesBehind& lines, float* HWY_RESTRICT S) {
+HWY_INLINE void ScoreWords(const float* HWY_RESTRICT q, int64_t columns, const uint32_t* HWY_RESTRICT words,
+                           Asker& asker, LinesBehind& lines, float* HWY_RESTRICT S) {
   static_assert(kRows >= 1 && kRows <= 4);
   const D d;
   const hn::RebindToUnsigned<D> du;
@@ -152,7 +147,7 @@ HWY_INLINE void ScoreOneVector(const float* HWY_RESTRICT q, int64_t columns, con
   V even0 = hn::Zero(d), even1 = even0, even2 = even0, even3 = even0;
   V odd0 = even0, odd1 = even0, odd2 = even0, odd3 = even0;
   for (int64_t c = 0; c < columns; c += 2, words += kLanes) {
-    asker.ReadLine(lines.Next());
+    if (kLanes == 16 || c % (32 / kLanes) == 0) asker.ReadLine(lines.Next());
     const auto word = hn::Load(du, words);
     const V even = hn::BitCast(d, hn::ShiftLeft<16>(word)), odd = hn::BitCast(d, hn::And(word, upper));
     BITFLASH_STEP(0)
@@ -168,69 +163,10 @@ HWY_INLINE void ScoreOneVector(const float* HWY_RESTRICT q, int64_t columns, con
 #undef BITFLASH_STEP
 #undef BITFLASH_END
 
-#define BITFLASH_STEP(i)                                     \
-  if constexpr (kRows > (i)) {                               \
-    const V element = hn::Set(d, q[(i)*columns + c + kOdd]); \
-    x##i = hn::MulAdd(element, k0, x##i);                    \
-    y##i = hn::MulAdd(element, k1, y##i);                    \
-  }
-#define BITFLASH_END(i)                                        \
-  if constexpr (kRows > (i)) {                                 \
-    float* to = S + (i)*kDecodeTileKeys;                       \
-    if constexpr (kOdd) {                                      \
-      x##i = hn::Add(hn::LoadU(d, to), x##i);                  \
-      y##i = hn::Add(hn::LoadU(d, to + kLanes), y##i);         \
-    }                                                          \
-    hn::StoreU(x##i, d, to), hn::StoreU(y##i, d, to + kLanes); \
-  }
-
-// The same sums for 2 kLanes keys, in two passes: registers hold the chains of the even columns or those of the odd.
-// words: of the first kLanes keys and, columns / 2 * kLanes behind, of the others.
-template <int kRows, bool kOdd>
-HWY_INLINE void ScoreTwoVectors(const float* HWY_RESTRICT q, int64_t columns, const uint32_t* HWY_RESTRICT words,
-                                Asker& asker, LinesBehind& lines, float* HWY_RESTRICT S) {
-  static_assert(kRows >= 1 && kRows <= 4);
-  const D d;
-  const hn::RebindToUnsigned<D> du;
-  const auto upper = hn::Set(du, 0xFFFF0000u);
-  const auto load = [&](const uint32_t* from) HWY_ATTR {
-    const auto word = hn::Load(du, from);
-    return hn::BitCast(d, kOdd ? hn::And(word, upper) : hn::ShiftLeft<16>(word));
-  };
-  const int64_t others = columns / 2 * kLanes;
-  V x0 = hn::Zero(d), x1 = x0, x2 = x0, x3 = x0, y0 = x0, y1 = x0, y2 = x0, y3 = x0;
-  for (int64_t c = 0; c < columns; c += 2, words += kLanes) {
-    if (c % (32 / kLanes) == 0) asker.ReadLine(lines.Next());
-    const V k0 = load(words), k1 = load(words + others);
-    BITFLASH_STEP(0)
-    BITFLASH_STEP(1)
-    BITFLASH_STEP(2)
-    BITFLASH_STEP(3)
-  }
-  BITFLASH_END(0)
-  BITFLASH_END(1)
-  BITFLASH_END(2)
-  BITFLASH_END(3)
-}
-#undef BITFLASH_STEP
-#undef BITFLASH_END
-
-template <int kRows>
-HWY_INLINE void ScoreWords(const float* HWY_RESTRICT q, int64_t columns, const uint32_t* HWY_RESTRICT words,
-                           Asker& asker, LinesBehind& lines, float* HWY_RESTRICT S) {
-  if constexpr (kKeyVectors == 1) {
-    ScoreOneVector<kRows>(q, columns, words, asker, lines, S);
-  } else {
-    ScoreTwoVectors<kRows, false>(q, columns, words, asker, lines, S);
-    ScoreTwoVectors<kRows, true>(q, columns, words, asker, lines, S);
-  }
-}
-
-// Scores of all rows of q [rows, columns] and kTransposedKeys keys k, S [rows, kDecodeTileKeys].
-// words: [kKeyVectors][columns / 2][kLanes].
+// Scores of all rows of q [rows, columns] and kLanes keys k, S [rows, kDecodeTileKeys]. words: [columns / 2][kLanes].
 HWY_INLINE void ScoreTransposed(const float* HWY_RESTRICT q, int64_t rows, int64_t columns, const void* const* k,
                                 Asker& asker, uint32_t* HWY_RESTRICT words, float* HWY_RESTRICT S) {
-  for (int64_t n = 0; n < kKeyVectors; ++n) TransposeWords(k + n * kLanes, columns, words + n * (columns / 2 * kLanes));
+  TransposeWords(k, columns, words);
   LinesBehind lines(k, columns);
   int64_t row = 0;
   for (; row + 4 <= rows; row += 4) {
@@ -253,7 +189,6 @@ HWY_INLINE void ScoreTransposed(const float* HWY_RESTRICT q, int64_t rows, int64
 
 #else
 
-inline constexpr int64_t kTransposedKeys = kLanes;
 void ScoreTransposed(const float* q, int64_t rows, int64_t columns, const void* const* k, Asker& asker, uint32_t* words,
                      float* S);  // not there
 
