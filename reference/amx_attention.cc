@@ -143,29 +143,8 @@ float Lse(const ScoreRule& rule, float m, float l) {
   return static_cast<float>(static_cast<double>(m) * rule.lse_factor + FastLog(l));
 }
 
-// Lists the rows of the group that comes next: that from row `first` of the task, or the first of the task behind.
-void AskForLater(const CpuJob& job, const Head& head, const Task& task, const Task* behind, int64_t first,
-                 AmxGroup& g) {
-  int64_t end = task.first + task.rows;
-  if (first >= end) {
-    if (behind == nullptr || behind->head != task.head) return;
-    first = behind->first;
-    end = first + behind->rows;
-  }
-  const int64_t group = job.a.group();
-  g.later_O_bytes = job.a.head_dim_v * job.O.element_bytes;
-  int64_t i = first / group, h = first % group;
-  for (int64_t lane = 0; lane < std::min(kAmxLanes, end - first); ++lane) {
-    const int64_t query_head = head.h_kv * group + h;
-    g.later_Q[lane] = job.Q.Row(head.n, query_head, i);
-    g.later_O[lane] = job.OutputRow(head.n, query_head, i);
-    if (++h == group) h = 0, ++i;
-  }
-}
-
-// `behind`: what the same thread does next, or null.
-void Run(const AmxSteps& steps, const CpuJob& job, const Head& head, const Task& task, const Task* behind,
-         const Packed& packed, Workspace& w) {
+void Run(const AmxSteps& steps, const CpuJob& job, const Head& head, const Task& task, const Packed& packed,
+         Workspace& w) {
   const data::Attention& a = job.a;
   const int64_t group = a.group(), columns = RoundUp(a.head_dim_v, kAmxColumns);
   const bool direct = job.O.format == data::Format::kBf16;
@@ -201,7 +180,6 @@ void Run(const AmxSteps& steps, const CpuJob& job, const Head& head, const Task&
       g.begin[lane] = static_cast<int32_t>(seen.begin - first_key);
       g.end[lane] = static_cast<int32_t>(seen.end - first_key);
     });
-    AskForLater(job, head, task, behind, first + kAmxLanes, g);
     steps.run(&g, 1);
     for_lanes([&](int64_t lane, int64_t i, int64_t h) {
       const bool sees = g.begin[lane] < g.end[lane];
@@ -261,9 +239,7 @@ void RunAmxAttention(const AmxSteps& steps, const data::Attention& attention, co
       }
 #pragma omp for schedule(dynamic)
       for (size_t t = 0; t < wave.tasks.size(); ++t) {
-        const bool has_next = threads == 1 && t + 1 < wave.tasks.size();
-        Run(steps, job, wave.heads[wave.tasks[t].head], wave.tasks[t], has_next ? &wave.tasks[t + 1] : nullptr, packed,
-            w);
+        Run(steps, job, wave.heads[wave.tasks[t].head], wave.tasks[t], packed, w);
       }
     }
   }

@@ -193,27 +193,6 @@ void StoreOutputs(const AmxGroup& g, const RowTile* rows, float* O) {
   }
 }
 
-// Asks for the next group's rows of Q and O, some after every block: the memory is idle otherwise.
-class LaterRows {
- public:
-  LaterRows(const AmxGroup& g, int64_t blocks) : g_(g), lanes_((kAmxLanes + blocks - 1) / blocks) {}
-  AMX_INLINE void Ask() {
-    for (int64_t n = 0; n < lanes_ && lane_ < kAmxLanes; ++n, ++lane_) {
-      AskForRow(g_.later_Q[lane_], 2 * g_.head_dim);
-      AskForRow(g_.later_O[lane_], g_.later_O_bytes);
-    }
-  }
-
- private:
-  static AMX_INLINE void AskForRow(const std::byte* row, int64_t bytes) {
-    if (row == nullptr) return;
-    for (int64_t byte = 0; byte < bytes; byte += 64) AskForLater(row + byte);
-  }
-
-  const AmxGroup& g_;
-  int64_t lanes_, lane_ = 0;
-};
-
 void RunGroup(const AmxGroup& g) {
   const int64_t columns = RoundUp(g.head_dim_v, kAmxColumns);
   const Scratch scratch(g.scratch, g.head_dim, g.head_dim_v);
@@ -250,7 +229,6 @@ void RunGroup(const AmxGroup& g) {
       return Block{first_unit + from, count < kAmxBlockUnits ? count : kAmxBlockUnits};
     };
     TileWork work(g, scratch);
-    LaterRows later(g, blocks);
     bool fresh = true;  // O is 0, whatever it holds
     const uint16_t* V[kAmxBlockUnits] = {};
     work.Start({}, nullptr, V, block_at(0), scratch.S[0]);
@@ -259,7 +237,6 @@ void RunGroup(const AmxGroup& g) {
       const Block block = block_at(number);
       float *S = scratch.S[number % 2], *other = scratch.S[(number + 1) % 2];
       work.Start(block_at(number - 1), other, V, block_at(number + 1), other, fresh);
-      later.Ask();
       for (int64_t tile = 0; tile < 2; ++tile) {
         Softmax(g.rule, tile, block, S, rows[tile], work, kPortionsPerUnit * block.units);
       }

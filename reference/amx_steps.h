@@ -31,7 +31,7 @@ int64_t AmxScratchBytes(int64_t head_dim, int64_t head_dim_v);
 
 // Decode: keys between two looks at the row maximum, and how many tiles of 16 keys ahead of those that are read memory
 // is asked for.
-inline constexpr int64_t kAmxDecodeKeys = 64;
+inline constexpr int64_t kAmxDecodeKeys = 32;
 inline constexpr int64_t kAmxTilesAhead = 2;
 int64_t AmxDecodeScratchBytes(int64_t rows, int64_t head_dim, int64_t head_dim_v);
 
@@ -56,10 +56,6 @@ struct AmxGroup {
   const uint16_t* V = nullptr;
   const uint8_t* finite = nullptr;  // of every unit, whether V has neither infinity nor NaN
   void* scratch = nullptr;          // AmxScratchBytes
-  // Rows of Q and O of the group that comes next, asked for meanwhile; null: no row.
-  const std::byte* later_Q[kAmxLanes] = {};
-  const std::byte* later_O[kAmxLanes] = {};
-  int64_t later_O_bytes = 0;  // of a row
   // Written, aligned to 64 bytes; O is meaningless for rows without keys.
   float* O = nullptr;                 // [kAmxLanes, columns of V padded]; not written where O_bf16 is
   uint16_t* const* O_bf16 = nullptr;  // or [kAmxLanes]: rows of head_dim_v elements of bf16; null: no row
