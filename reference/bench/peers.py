@@ -5,8 +5,8 @@ Contestants take turns: every round times each of them once on a case, so that a
 them. A cell shows the median over the rounds, in brackets the best, and the largest absolute error of sampled rows
 against fp64. GFLOP/s count 4 heads seqlen_q seqlen_k head_dim, half of it under a causal mask, for everybody, also for
 those that compute the hidden half; decode shows GB/s, each byte of K and V counted once. "of peak" is bitflash's median
-share of the fp32 multiply-add peak (prefill) or of loops that only read the same bytes, the fastest (decode), measured in the
-same rounds, of each of ours; bf16 on the tile unit can exceed 1.
+share of the fp32 multiply-add peak (prefill) or of the fastest of some loops that only read the same bytes (decode),
+measured in the same rounds, of each of our kernels in the table's order; bf16 on the tile unit can exceed 1.
 
     cmake --preset bench && cmake --build --preset bench --target attention_peers
     reference/bench/peers.py build/bench/reference/attention_peers --json peers.json
