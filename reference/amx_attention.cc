@@ -204,7 +204,7 @@ void CheckFormats(const CpuJob& job) {
 
 int64_t AmxScratchBytes(int64_t head_dim, int64_t head_dim_v) {
   const int64_t q = RoundUp(head_dim, kAmxColumns), v = RoundUp(head_dim_v, kAmxColumns);
-  const int64_t scores = 2 * kAmxBlockUnits * kAmxUnitKeys * kAmxLanes;  // as Scratch of amx_kernel-inl.h
+  const int64_t scores = kAmxScoreBlocks * kAmxBlockUnits * kAmxUnitKeys * kAmxLanes;  // as Scratch of amx_kernel-inl.h
   return (scores + kAmxLanes * v) * 4 + (kAmxLanes * q + kAmxBlockUnits * kAmxUnitKeys * v) * 2;
 }
 

@@ -97,7 +97,7 @@ class DecodeBlocks {
 
  private:
   static constexpr int64_t kBlockTiles = kAmxDecodeKeys / 16;
-  static_assert(kBlockTiles == 2 || kBlockTiles == 4);
+  static_assert(kBlockTiles == 1 || kBlockTiles == 2);
   static constexpr int64_t kValueRows = 8;  // query rows of a tile of P or O
 
   // O of one tile of P: [columns / 32][even columns, odd columns][kValueRows][16 columns].
@@ -150,18 +150,15 @@ class DecodeBlocks {
 
   AMX_INLINE void Scores(int64_t tile, const AmxRows* K, LinesAhead& ahead) {
     tiles_.Zero<0>();
-    tiles_.Zero<1>();
-    if constexpr (kBlockTiles == 4) tiles_.Zero<2>(), tiles_.Zero<3>();
+    if constexpr (kBlockTiles > 1) tiles_.Zero<1>();
     for (int64_t chunk = 0; chunk < k_chunks_; ++chunk) {
       tiles_.Load<6>(Q_ + (tile * k_chunks_ + chunk) * kTileBf16);
       ScoreStep<0, 4>(K[0], chunk, ahead);
-      ScoreStep<1, 5>(K[1], chunk, ahead);
-      if constexpr (kBlockTiles == 4) ScoreStep<2, 4>(K[2], chunk, ahead), ScoreStep<3, 5>(K[3], chunk, ahead);
+      if constexpr (kBlockTiles > 1) ScoreStep<1, 5>(K[1], chunk, ahead);
     }
     float* S = S_ + tile * kBlockTiles * kTileFloats;
     tiles_.Store<0>(S);
-    tiles_.Store<1>(S + kTileFloats);
-    if constexpr (kBlockTiles == 4) tiles_.Store<2>(S + 2 * kTileFloats), tiles_.Store<3>(S + 3 * kTileFloats);
+    if constexpr (kBlockTiles > 1) tiles_.Store<1>(S + kTileFloats);
   }
 
   template <int sums, int keys>
@@ -218,7 +215,7 @@ class DecodeBlocks {
     } else {
       for (int64_t n = 0; n < kBlockTiles; ++n) p[n] = Exp2(MulAdd(s[n], Set(c), Set(0 - product)));
     }
-    for (int64_t n = 0; n < kBlockTiles; n += 2) sum = Add(sum, Add(p[n], p[n + 1]));
+    for (int64_t n = 0; n < kBlockTiles; ++n) sum = Add(sum, p[n]);
     Store(sum, l);
     for (int64_t n = 0; n < kBlockTiles; ++n) {
       uint16_t* P = PRow(row, n);

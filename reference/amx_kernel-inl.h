@@ -4,9 +4,9 @@
 // be visible outside, and why no container of the standard library is used. No include guard, on purpose.
 //
 // Of each group of 32 rows, block by block of keys: while the vector unit turns the scores of block b into weights, the
-// tile unit adds the weights of block b - 1 times V to O, and computes the scores of block b + 1 in the place of those
-// weights. Its steps of four products are handed out between portions of the softmax, so that both are in the window of
-// out-of-order execution at the same time.
+// tile unit computes the scores of block b + 1 and adds the weights of block b - 1 times V to O. Its steps of four
+// products are handed out between portions of the softmax, so that both are in the window of out-of-order execution at
+// the same time.
 #include "reference/amx_exp-inl.h"
 #include "reference/amx_tile_work-inl.h"
 
@@ -235,8 +235,9 @@ void RunGroup(const AmxGroup& g) {
     work.Finish();
     for (int64_t number = 0; number < blocks; ++number) {
       const Block block = block_at(number);
-      float *S = scratch.S[number % 2], *other = scratch.S[(number + 1) % 2];
-      work.Start(block_at(number - 1), other, V, block_at(number + 1), other, fresh);
+      const auto S_at = [&](int64_t turn) { return scratch.S[(turn + kAmxScoreBlocks) % kAmxScoreBlocks]; };
+      float* S = S_at(number);
+      work.Start(block_at(number - 1), S_at(number - 1), V, block_at(number + 1), S_at(number + 1), fresh);
       for (int64_t tile = 0; tile < 2; ++tile) {
         Softmax(g.rule, tile, block, S, rows[tile], work, kPortionsPerUnit * block.units);
       }
@@ -258,7 +259,7 @@ void RunGroup(const AmxGroup& g) {
       fresh = false;
       CleanValues(g, block, S, scratch, V);
     }
-    work.Start(block_at(blocks - 1), scratch.S[(blocks - 1) % 2], V, {}, nullptr, fresh);
+    work.Start(block_at(blocks - 1), scratch.S[(blocks - 1) % kAmxScoreBlocks], V, {}, nullptr, fresh);
     work.Finish();
   }
   StoreOutputs(g, rows, scratch.O);
