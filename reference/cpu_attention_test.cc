@@ -13,6 +13,7 @@
 #include "data/simd_targets.h"
 #include "doctest/doctest.h"
 #include "hwy/targets.h"
+#include "reference/aligned_array.h"
 #include "reference/cpu_attention_testing.h"
 
 namespace bitflash::reference {
@@ -157,6 +158,55 @@ TEST_CASE("bounded rows are computed another way, and differ by roundings") {
     }
   }
   CHECK(differ > 1000);
+}
+
+TEST_CASE("scores far below 0 that are taken relative to 0, times values near the smallest") {
+  // All weights near 2^-23: what products lose in subnormal numbers must not come back with the division.
+  CpuProblem p = ShapedProblem({.heads_q = 2, .seqlen_q = 20, .seqlen_k = 600, .head_dim = 64, .head_dim_v = 64}, 4);
+  for (float& q : p.Q.values) q = 1;
+  for (float& k : p.K.values) k = -2 + k * 0x1p-12f;
+  for (float& v : p.V.values) v *= 0x1p-123f;
+  p.Q.Encode();
+  p.K.Encode();
+  p.V.Encode();
+  CheckOnEveryTarget(p);
+}
+
+TEST_CASE("values that are read where they lie give the bits of packed ones") {
+  for (const int64_t columns : {16, 48, 64, 80}) {
+    for (const data::Mask& mask : {data::Mask::Full(), data::Mask::Causal(), data::Mask::Window(100, 0)}) {
+      for (const bool poisoned : {false, true}) {
+        CAPTURE(columns);
+        CAPTURE(data::ToString(mask));
+        CAPTURE(poisoned);
+        CpuProblem p = ShapedProblem({.heads_q = 4,
+                                      .heads_kv = 2,
+                                      .seqlen_q = 133,
+                                      .seqlen_k = 700,
+                                      .head_dim = 32,
+                                      .head_dim_v = columns,
+                                      .mask = mask},
+                                     columns);
+        if (poisoned) p.V.row(0, 0, 650)[3] = kNan;
+        p.V.Encode();
+        const size_t size = p.V.bytes.size();
+        const AlignedArray<std::byte> aligned(size), shifted(size + sizeof(float));
+        std::copy_n(p.V.bytes.data(), size, aligned.get());
+        std::copy_n(p.V.bytes.data(), size, shifted.get() + sizeof(float));
+        const std::vector<BoundedGolden> golden = GoldenOf(p);
+        for (const int64_t target : data::UsableTargets()) {
+          const data::UseTarget use(target);
+          CAPTURE(std::string(hwy::TargetName(target)));
+          CpuAttentionInputs inputs = p.inputs();
+          inputs.V.bytes = {aligned.get(), size};
+          const CpuResult in_place = RunCpu(p, inputs, 2);
+          inputs.V.bytes = {shifted.get() + sizeof(float), size};
+          CHECK(SameBits(in_place, RunCpu(p, inputs, 2)));
+          CHECK(Judge(p, golden, in_place).wrong == 0);
+        }
+      }
+    }
+  }
 }
 
 TEST_CASE("bits depend neither on the number of threads nor on the width of the vectors") {

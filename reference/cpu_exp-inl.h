@@ -84,52 +84,58 @@ HWY_INLINE void Exp2OfFour(D d, V factor, V least, V& x0, V& x1, V& x2, V& x3) {
 template <class D>
 struct BoundedExponent {
   HWY_INLINE BoundedExponent(D d, float s_factor, float M)
-      : factor(hn::Set(d, s_factor)), shift(hn::Set(d, (0x1.8p23f + 127) - M)) {}
+      : factor(hn::Set(d, s_factor)), shift(hn::Set(d, 0x1.8p23f - M)) {}
   hn::Vec<D> factor, shift;
 };
 
-// kMasked: 0 for -inf.
+// p 2^n with n in the low bits: added to the exponent field, which is no work for the units of multiply-adds. kMasked:
+// 0 for -inf.
+template <bool kMasked, class D, class V = hn::Vec<D>>
+HWY_INLINE V ScaleBounded(D d, [[maybe_unused]] V s, V p, V n) {
+  const hn::RebindToUnsigned<D> du;
+  const V scaled = hn::BitCast(d, hn::Add(hn::BitCast(du, p), hn::ShiftLeft<23>(hn::BitCast(du, n))));
+  if constexpr (!kMasked) {
+    return scaled;
+  } else {
+    return hn::IfThenZeroElse(hn::Lt(s, hn::Set(d, -0x1.fffffep127f)), scaled);
+  }
+}
+
+// What BoundedExp2 computes with in the place of s: 0 for what is hidden, if -inf costs time.
+template <bool kMasked, class D, class V = hn::Vec<D>>
+HWY_INLINE V TameScore([[maybe_unused]] D d, V s) {
+  if constexpr (!kMasked || kMaskedLanesAreFree) {
+    return s;
+  } else {
+    return hn::IfThenZeroElse(hn::Lt(s, hn::Set(d, -0x1.fffffep127f)), s);
+  }
+}
+
 template <bool kMasked, class D, class V = hn::Vec<D>>
 HWY_INLINE V BoundedExp2(const BoundedExponent<D>& e, V s) {
   const D d;
-  const hn::RebindToUnsigned<D> du;
-  const V least = hn::Set(d, -0x1.fffffep127f);
-  V f = s;
-  if constexpr (kMasked && !kMaskedLanesAreFree) f = hn::IfThenZeroElse(hn::Lt(s, least), s);
+  V f = TameScore<kMasked>(d, s);
   const V n = hn::MulAdd(f, e.factor, e.shift);
   f = hn::MulSub(f, e.factor, hn::Sub(n, e.shift));
   V p = hn::Set(d, kExp2Factors[6]);
   for (int i = 5; i >= 0; --i) p = hn::MulAdd(p, f, hn::Set(d, kExp2Factors[i]));
-  const V power = hn::BitCast(d, hn::ShiftLeft<23>(hn::BitCast(du, n)));
-  return kMasked ? MulOrZero(d, s, least, p, power) : hn::Mul(p, power);
+  return ScaleBounded<kMasked>(d, s, p, n);
 }
 
-// Four vectors in step, as Exp2OfFour.
+// Two vectors in step: with four, 16 registers do not hold them and the factors.
 template <bool kMasked, class D, class V = hn::Vec<D>>
-HWY_INLINE void BoundedExp2OfFour(const BoundedExponent<D>& e, V& s0, V& s1, V& s2, V& s3) {
+HWY_INLINE void BoundedExp2OfTwo(const BoundedExponent<D>& e, V& s0, V& s1) {
   const D d;
-  const hn::RebindToUnsigned<D> du;
-  const V least = hn::Set(d, -0x1.fffffep127f);
-  V f0 = s0, f1 = s1, f2 = s2, f3 = s3;
-  if constexpr (kMasked && !kMaskedLanesAreFree) {
-    f0 = hn::IfThenZeroElse(hn::Lt(s0, least), s0), f1 = hn::IfThenZeroElse(hn::Lt(s1, least), s1);
-    f2 = hn::IfThenZeroElse(hn::Lt(s2, least), s2), f3 = hn::IfThenZeroElse(hn::Lt(s3, least), s3);
-  }
+  V f0 = TameScore<kMasked>(d, s0), f1 = TameScore<kMasked>(d, s1);
   const V n0 = hn::MulAdd(f0, e.factor, e.shift), n1 = hn::MulAdd(f1, e.factor, e.shift);
-  const V n2 = hn::MulAdd(f2, e.factor, e.shift), n3 = hn::MulAdd(f3, e.factor, e.shift);
   f0 = hn::MulSub(f0, e.factor, hn::Sub(n0, e.shift)), f1 = hn::MulSub(f1, e.factor, hn::Sub(n1, e.shift));
-  f2 = hn::MulSub(f2, e.factor, hn::Sub(n2, e.shift)), f3 = hn::MulSub(f3, e.factor, hn::Sub(n3, e.shift));
   const V c6 = hn::Set(d, kExp2Factors[6]);
-  V p0 = c6, p1 = c6, p2 = c6, p3 = c6;
+  V p0 = c6, p1 = c6;
   for (int i = 5; i >= 0; --i) {
     const V ci = hn::Set(d, kExp2Factors[i]);
-    p0 = hn::MulAdd(p0, f0, ci), p1 = hn::MulAdd(p1, f1, ci), p2 = hn::MulAdd(p2, f2, ci), p3 = hn::MulAdd(p3, f3, ci);
+    p0 = hn::MulAdd(p0, f0, ci), p1 = hn::MulAdd(p1, f1, ci);
   }
-  const auto finish = [&](V s, V n, V p) HWY_ATTR {
-    const V power = hn::BitCast(d, hn::ShiftLeft<23>(hn::BitCast(du, n)));
-    return kMasked ? MulOrZero(d, s, least, p, power) : hn::Mul(p, power);
-  };
-  s0 = finish(s0, n0, p0), s1 = finish(s1, n1, p1), s2 = finish(s2, n2, p2), s3 = finish(s3, n3, p3);
+  s0 = ScaleBounded<kMasked>(d, s0, p0, n0), s1 = ScaleBounded<kMasked>(d, s1, p1, n1);
 }
 
 template <class D, class V = hn::Vec<D>>

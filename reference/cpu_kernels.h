@@ -58,6 +58,10 @@ inline constexpr int64_t PackedValueFloats(int64_t head_dim_v) { return kTileKey
 // magnitude of V, infinity if any is infinite or NaN.
 float PackKeys(const float* const* rows, int64_t keys, int64_t head_dim, float* packed);
 float PackValues(const float* const* rows, int64_t keys, int64_t head_dim_v, float* packed);
+// Whether rows of V that lie one behind the other from an address aligned to 64 bytes are packed as they are. Then
+// LargestValue of `count` floats, a multiple of kRowPadding, is what PackValues would have returned.
+bool ValuesArePacked(int64_t head_dim_v);
+float LargestValue(const float* x, int64_t count);
 
 // Some rows of the query heads that share a KV head.
 struct PrefillTask {

@@ -33,6 +33,7 @@ class TileStep {
   TileStep(const PrefillTask& t, float* scratch, float* S, int64_t tile, bool first, bool last, float key_squares)
       : t_(t),
         first_(first),
+        whole_(t.visible[t.rows - 1].begin <= tile * kTileKeys && t.visible[0].end >= (tile + 1) * kTileKeys),
         key_squares_(key_squares),
         finite_(t.packed.v_most[tile - t.packed.first_tile] < std::numeric_limits<float>::infinity()),
         strips_per_head_(RoundUp(t.rows, kStripRows) / kStripRows),
@@ -54,7 +55,11 @@ class TileStep {
     count_ = 0;
     for (int64_t s = 0; s < count; ++s) {
       Strip& strip = strips_[count_];
-      strip.mask = MaskOfStrip(t_, in_head_ * kStripRows, first_key_);
+      if (whole_) {
+        strip.mask.begin = 0, strip.mask.end = kTileKeys, strip.mask.whole = true;
+      } else {
+        strip.mask = MaskOfStrip(t_, in_head_ * kStripRows, first_key_);
+      }
       if (strip.mask.begin < strip.mask.end) {
         strip.number = next_;
         strip.used = {strip.mask.begin / kPartialSums * kPartialSums, RoundUp(strip.mask.end, kPartialSums)};
@@ -62,6 +67,8 @@ class TileStep {
         strip.state = StripAt(scratch_, t_.head_dim_v, next_);
         strip.rows = std::min(kStripRows, t_.rows - in_head_ * kStripRows);
         strip.visible = t_.visible + in_head_ * kStripRows;
+        strip.fresh = *strip.state.begun == 0;
+        *strip.state.begun = 1;
         ++count_;
       }
       ++next_;
@@ -78,6 +85,7 @@ class TileStep {
     for (int64_t s = 0; s < count_; ++s) {
       Strip& strip = strips_[s];
       if (strip.mask.whole || finite_) continue;  // a weight of 0 times an invisible NaN would be NaN
+      if (strip.fresh) std::fill_n(strip.state.O, kStripRows * columns_, 0.0f);
       AccumulateVisible(strip.mask, S(s), V_, columns_, strip.r, strip.state.O);
       strip.mask.end = strip.mask.begin;  // done
     }
@@ -107,14 +115,18 @@ class TileStep {
     int64_t rows;             // that are there
     const KeyRange* visible;  // [rows]
     int64_t number;           // among the task's
+    bool fresh;               // the first tile that it sees
     HWY_ALIGN float r[8];
   };
 
   float* S(int64_t s) const { return S_ + s * kStripRows * kTileKeys; }
 
-  // The columns of the next tile's panel of `width` that strip s asks for while it multiplies with this one: what lies
-  // in the third-level cache would come too late.
-  int64_t Share(int64_t s, int64_t width) const { return strips_[s].number * 4 % width; }
+  // What strip s asks for while it multiplies with a panel of `width`: its share of the next tile's panel, which would
+  // come too late from the third-level cache. Strips that are left over ask for nothing new: 1 % faster than twice.
+  HWY_INLINE const float* Ahead(int64_t s, const float* next_panel, int64_t width, int64_t depth) const {
+    const int64_t columns = strips_[s].number * 4;
+    return columns < width ? next_panel + columns * depth : S(s);
+  }
 
   // S = Q K^T for the panel of keys that starts at j.
   HWY_NOINLINE void Scores(int64_t j) {
@@ -122,7 +134,7 @@ class TileStep {
     for (int64_t s = 0; s < count_; ++s) {
       if (strips_[s].used.end <= j || strips_[s].used.begin >= j + kPanel) continue;
       Multiply<kPanelVectors, false>(strips_[s].Q, t_.q_row, K_ + j * depth, depth, nullptr, S(s) + j, kTileKeys,
-                                     next_K_ + j * depth + Share(s, kPanel) * depth);
+                                     Ahead(s, next_K_ + j * depth, kPanel, depth));
     }
   }
 
@@ -145,13 +157,14 @@ class TileStep {
       return true;
     }
     if (std::isnan(key_squares_)) return false;
-    for (int64_t i = 0; i < strip.rows; ++i) {
+    for (int64_t i = 0; !whole_ && i < strip.rows; ++i) {
       if (strip.visible[i].end - strip.visible[i].begin < kFewKeys) return false;
     }
     if (std::isnan(*state.reach)) {
       // Products in fp32 exceed the exact ones by less than that.
       *state.reach = 1.01f * std::sqrt(LargestSquares(strip.Q, t_.q_row, strip.rows, t_.head_dim) * key_squares_);
     }
+    if (strip.fresh && ChooseZero(t_.rule, state, strip.r)) return true;
     HWY_ALIGN float m[8];
     std::copy_n(state.m, 8, m);
     const Columns some = {strip.used.begin, std::min(strip.used.begin + kFewKeys, strip.used.end)};
@@ -201,14 +214,20 @@ class TileStep {
       const Strip& strip = strips_[s];
       const int64_t begin = strip.mask.begin, keys = strip.mask.end - begin;
       if (keys <= 0) continue;
-      Multiply<kVectors, true>(S(s) + begin, kTileKeys, V_ + column * kTileKeys + begin * kWidth, keys, strip.r,
-                               strip.state.O + column * kStripRows, kWidth,
-                               next_V_ + column * kTileKeys + Share(s, kWidth) * kTileKeys);
+      const float* values = V_ + column * kTileKeys + begin * kWidth;
+      const float* ahead = Ahead(s, next_V_ + column * kTileKeys, kWidth, kTileKeys);
+      float* O = strip.state.O + column * kStripRows;
+      if (strip.fresh) {
+        Multiply<kVectors, false>(S(s) + begin, kTileKeys, values, keys, nullptr, O, kWidth, ahead);
+      } else {
+        Multiply<kVectors, true>(S(s) + begin, kTileKeys, values, keys, strip.r, O, kWidth, ahead);
+      }
     }
   }
 
   const PrefillTask& t_;
   bool first_;  // tile
+  bool whole_;  // every row sees the whole tile
   float key_squares_;
   bool finite_;  // V
   int64_t strips_per_head_, columns_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdint>
 #include <vector>
 
 #include "data/convert_simd.h"
@@ -20,7 +21,19 @@ struct Head {
   int64_t n, h_kv;
   int64_t first_tile, tiles;
   int64_t tasks;
+  const float* V;  // of the first tile where it lies, if that is packed; else null
 };
+
+// Whether the rows of one head are floats that lie together.
+bool Adjacent(const CpuJob& job, const CpuTensor& tensor, int64_t columns) {
+  return tensor.format == data::Format::kFp32 && tensor.strides.row == columns && job.paged.page_size == 0;
+}
+
+const float* PackedValues(const CpuJob& job, int64_t n, int64_t h_kv, int64_t first_key) {
+  if (!Adjacent(job, job.V, job.a.head_dim_v) || !ValuesArePacked(job.a.head_dim_v)) return nullptr;
+  const std::byte* V = job.V.Row(n, h_kv, first_key);
+  return reinterpret_cast<uintptr_t>(V) % AlignedFloats::kAlignment == 0 ? reinterpret_cast<const float*>(V) : nullptr;
+}
 
 // A step of the plan: packs a tile, or runs rows [first_row, first_row + rows) of all query heads of a KV head.
 struct Step {
@@ -60,7 +73,8 @@ int64_t RowsPerTask(const CpuJob& job) {
   while (rows * a.group() > kTaskRows / 4 && rows > kStripRows && tasks() < wanted(rows * a.group())) {
     rows = RoundUp(rows / 2, kStripRows);
   }
-  return rows;
+  const int64_t tasks_per_head = std::max<int64_t>((a.seqlen_q + rows - 1) / rows, 1);  // as long as each other
+  return RoundUp((a.seqlen_q + tasks_per_head - 1) / tasks_per_head, kStripRows);
 }
 
 // Steps in the order in which threads take them. A KV head's tiles are packed, its tasks run, then the next one's
@@ -69,6 +83,7 @@ struct Plan {
   std::vector<Head> heads;
   std::vector<Step> steps;
   int64_t most_tiles = 0, most_tasks = 1;
+  bool packs_values = false;  // of some head
 
   Plan(const CpuJob& job, int64_t rows_per_task) {
     const data::Attention& a = job.a;
@@ -81,7 +96,8 @@ struct Plan {
       most_tasks = std::max(most_tasks, tasks);
       for (int64_t h_kv = 0; h_kv < a.heads_kv; ++h_kv) {
         const int64_t head = static_cast<int64_t>(heads.size());
-        heads.push_back({n, h_kv, first, tiles, tasks});
+        heads.push_back({n, h_kv, first, tiles, tasks, PackedValues(job, n, h_kv, first * kTileKeys)});
+        packs_values = packs_values || heads.back().V == nullptr;
         for (int64_t tile = 0; tile < tiles; ++tile) steps.push_back({.head = head, .tile = tile});
         // The last rows see the most keys under causal masks: long tasks first.
         for (int64_t task = tasks - 1; task >= 0; --task) {
@@ -97,9 +113,9 @@ struct Plan {
 // Floats at keys [first, first + kTileKeys) of K or V that lie together, or null.
 const float* AdjacentRows(const CpuJob& job, const CpuTensor& tensor, const Head& head, int64_t first,
                           int64_t columns) {
-  const bool adjacent = tensor.format == data::Format::kFp32 && tensor.strides.row == columns &&
-                        job.paged.page_size == 0 && first + kTileKeys <= job.keys(head.n);
-  return adjacent ? reinterpret_cast<const float*>(tensor.Row(head.n, head.h_kv, first)) : nullptr;
+  return Adjacent(job, tensor, columns) && first + kTileKeys <= job.keys(head.n)
+             ? reinterpret_cast<const float*>(tensor.Row(head.n, head.h_kv, first))
+             : nullptr;
 }
 
 // A KV head's packed tiles, and room for them.
@@ -127,6 +143,10 @@ void Pack(const CpuJob& job, const Head& head, int64_t tile, const Slot& slot, W
   };
   read(job.K, a.head_dim);
   slot.key_squares[tile] = PackKeys(rows, keys, a.head_dim, slot.K + tile * PackedKeyFloats(a.head_dim));
+  if (head.V != nullptr) {
+    slot.v_most[tile] = LargestValue(head.V + tile * PackedValueFloats(a.head_dim_v), keys * a.head_dim_v);
+    return;
+  }
   read(job.V, a.head_dim_v);
   slot.v_most[tile] = PackValues(rows, keys, a.head_dim_v, slot.V + tile * PackedValueFloats(a.head_dim_v));
 }
@@ -157,7 +177,11 @@ Queries LoadQueries(const CpuJob& job, const Head& head, const Step& task, Works
 void Run(const CpuJob& job, const Head& head, const Step& task, const Slot& slot, const Head* next, Workspace& w) {
   const data::Attention& a = job.a;
   const int64_t group = a.group(), columns = RoundUp(a.head_dim_v, kRowPadding);
-  for (int64_t i = 0; i < task.rows; ++i) w.visible[i] = job.Visible(head.n, task.first_row + i);
+  if (a.mask.kind == data::Mask::Kind::kFull) {
+    std::fill_n(w.visible.begin(), task.rows, job.Visible(head.n, task.first_row));
+  } else {
+    for (int64_t i = 0; i < task.rows; ++i) w.visible[i] = job.Visible(head.n, task.first_row + i);
+  }
   const Queries queries = LoadQueries(job, head, task, w);
   const bool in_place = job.O.format == data::Format::kFp32 && columns == a.head_dim_v;
   const auto for_rows = [&](const auto& function) {
@@ -182,7 +206,8 @@ void Run(const CpuJob& job, const Head& head, const Step& task, const Slot& slot
               .Q = queries.first,
               .q_head = queries.head,
               .q_row = queries.row,
-              .packed = {head.first_tile, head.tiles, slot.K, slot.V, slot.key_squares, slot.v_most},
+              .packed = {head.first_tile, head.tiles, slot.K, head.V != nullptr ? head.V : slot.V, slot.key_squares,
+                         slot.v_most},
               .next_K = next == nullptr ? nullptr : AdjacentRows(job, job.K, *next, next_key, a.head_dim),
               .next_V = next == nullptr ? nullptr : AdjacentRows(job, job.V, *next, next_key, a.head_dim_v),
               .scratch = w.scratch.get(),
@@ -229,7 +254,7 @@ void RunPrefillJob(const CpuJob& job) {
   // Packed heads at a time: one in use, and as many as the threads may run ahead into.
   const int64_t slots = std::min(heads, 1 + (2 * int64_t{threads} - 2 + plan.most_tasks - 1) / plan.most_tasks);
   const int64_t k_floats = plan.most_tiles * PackedKeyFloats(job.a.head_dim);
-  const int64_t v_floats = plan.most_tiles * PackedValueFloats(job.a.head_dim_v);
+  const int64_t v_floats = plan.packs_values ? plan.most_tiles * PackedValueFloats(job.a.head_dim_v) : 0;
   const AlignedFloats K(slots * k_floats), V(slots * v_floats), limits(2 * slots * plan.most_tiles);
   std::vector<Workspace> workspaces;  // allocated here: an exception must not leave a parallel region
   workspaces.reserve(threads);

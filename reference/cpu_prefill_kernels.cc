@@ -20,6 +20,8 @@ float PackKeyRows(const float* const* rows, int64_t keys, int64_t head_dim, floa
 float PackValueRows(const float* const* rows, int64_t keys, int64_t head_dim_v, float* packed) {
   return PackValueTile(rows, keys, head_dim_v, packed);
 }
+bool ValueRowsArePanels(int64_t head_dim_v) { return RowsArePanels(head_dim_v); }
+float LargestValueOf(const float* x, int64_t count) { return LargestMagnitude(x, count); }
 int64_t StripScratchFloats(int64_t strips, int64_t head_dim_v) {
   return ScoreFloats() + strips * StripFloats(head_dim_v);
 }
@@ -35,6 +37,8 @@ namespace {
 
 HWY_EXPORT(PackKeyRows);
 HWY_EXPORT(PackValueRows);
+HWY_EXPORT(ValueRowsArePanels);
+HWY_EXPORT(LargestValueOf);
 HWY_EXPORT(StripScratchFloats);
 HWY_EXPORT(PrefillRows);
 
@@ -46,6 +50,8 @@ float PackKeys(const float* const* rows, int64_t keys, int64_t head_dim, float* 
 float PackValues(const float* const* rows, int64_t keys, int64_t head_dim_v, float* packed) {
   return HWY_DYNAMIC_DISPATCH(PackValueRows)(rows, keys, head_dim_v, packed);
 }
+bool ValuesArePacked(int64_t head_dim_v) { return HWY_DYNAMIC_DISPATCH(ValueRowsArePanels)(head_dim_v); }
+float LargestValue(const float* x, int64_t count) { return HWY_DYNAMIC_DISPATCH(LargestValueOf)(x, count); }
 int64_t PrefillScratchFloats(int64_t heads, int64_t rows, int64_t head_dim_v) {
   return HWY_DYNAMIC_DISPATCH(StripScratchFloats)(heads * RoundUp(rows, kStripRows) / kStripRows, head_dim_v);
 }

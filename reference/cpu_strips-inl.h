@@ -29,6 +29,7 @@ struct StripState {
   float *m, *M;    // [8]: of rows; the last two count for nothing
   float* reach;    // no product of these rows is larger; NaN: not known yet
   float* bounded;  // 1 or 0
+  float* begun;    // 0: no tile has come, O is not written
   float *l, *O;    // O: [panels][kStripRows][width]
 };
 inline constexpr int64_t kStripHeadFloats = 2 * kRowPadding;
@@ -40,7 +41,7 @@ inline int64_t StripFloats(int64_t head_dim_v) {
 
 HWY_INLINE StripState StripAt(float* scratch, int64_t head_dim_v, int64_t strip) {
   float *m = scratch + strip * StripFloats(head_dim_v), *l = m + kStripHeadFloats;
-  return {m, m + 8, m + 16, m + 17, l, l + kStripRows * kPartialSums};
+  return {m, m + 8, m + 16, m + 17, m + 18, l, l + kStripRows * kPartialSums};
 }
 
 // The largest sum of a row's squares. The same on every target with fused multiply-add.
@@ -48,6 +49,7 @@ HWY_INLINE float LargestSquares(const float* Q, int64_t q_row, int64_t rows, int
   const D d;
   const int64_t whole = head_dim / kPartialSums * kPartialSums;
   float most = 0;
+  bool is_nan = false;
   for (int64_t i = 0; i < rows; ++i) {
     const float* row = Q + i * q_row;
     HWY_ALIGN float sums[kPartialSums];
@@ -61,17 +63,32 @@ HWY_INLINE float LargestSquares(const float* Q, int64_t q_row, int64_t rows, int
     }
     float sum = RowSum(sums);
     for (int64_t c = whole; c < head_dim; ++c) sum += row[c] * row[c];
-    most = most >= sum || std::isnan(most) ? most : sum;  // NaN stays
+    most = sum > most ? sum : most;  // no branch: which row is the largest cannot be foretold
+    is_nan |= std::isnan(sum);
   }
-  return most;
+  return is_nan ? std::numeric_limits<float>::quiet_NaN() : most;
 }
 
 // Weights of bounded rows are at most 2^kMostAbove and at least 2^-kMostBelow, so that neither they nor what they are
 // multiplied with and summed up to leave the normal range.
 inline constexpr float kMostAbove = 40, kMostBelow = 100, kMostValue = 0x1p40f;
 
+// Where all products of a strip are as near to 0 as that, 0 is what is subtracted. Subnormal P V are then off by
+// 2^-150, and O, whose weights add up to 2^-24 a key at least, by 2^-126, below which results may be anything.
+inline constexpr float kNearZero = 24;
+
 // Rows of fewer keys look for their maxima: a weight that is alone shall be exactly 1.
 inline constexpr int64_t kFewKeys = 64;
+
+// False: some product of the strip may be farther from 0 than kNearZero, and nothing is chosen. For a strip's first
+// tile.
+HWY_INLINE bool ChooseZero(const ScoreRule& rule, const StripState& state, float* HWY_RESTRICT r) {
+  if (!(*state.reach * rule.exponent_factor <= kNearZero)) return false;
+  std::fill_n(state.M, kStripRows, 0.0f);
+  std::fill_n(r, kStripRows, 1.0f);
+  *state.bounded = 1;
+  return true;
+}
 
 // Chooses integers M near the products m [8], each at most its row's maximum and at least the state's m, and the
 // factors r that take the state from m to M. False, and nothing is chosen: some weight could leave the range.
@@ -153,7 +170,11 @@ inline float KeySquaresIfTame(const PrefillTask& t) {
 
 HWY_INLINE void StartStrip(const PrefillTask& t, float* strips, int64_t strip) {
   const StripState state = StripAt(strips, t.head_dim_v, strip);
-  std::fill_n(state.m, StripFloats(t.head_dim_v), 0.0f);
+  const D d;
+  // The compiler would take a string instruction, slow to begin.
+  for (int64_t i = 0; i < kStripHeadFloats + kStripRows * kPartialSums; i += kLanes) {
+    hn::Store(hn::Zero(d), d, state.m + i);
+  }
   std::fill_n(state.m, 8, kMinusInfinity);
   *state.reach = std::numeric_limits<float>::quiet_NaN();
 }
@@ -176,10 +197,12 @@ inline void FinishStrips(const PrefillTask& t, float* strips, int64_t first, int
     for (int64_t i = 0; i < std::min(kStripRows, t.rows - first_row); ++i) {
       const int64_t row = first_row + i;
       float *O = t.O[head * t.rows + row], &lse = t.LSE[head * t.rows + row];
-      lse = finish(state, i, O);
-      if (t.visible[row].begin < t.visible[row].end) continue;
-      std::fill_n(O, columns, 0.0f);
-      lse = kMinusInfinity;
+      if (t.visible[row].begin < t.visible[row].end) {
+        lse = finish(state, i, O);
+      } else {
+        std::fill_n(O, columns, 0.0f);
+        lse = kMinusInfinity;
+      }
     }
   }
 }

@@ -41,7 +41,9 @@ template <bool kMasked>
 class BoundedWeights {
  public:
   HWY_INLINE BoundedWeights(const ScoreRule& rule, float M) : exponent_(D(), rule.exponent_factor, M) {}
-  HWY_INLINE void Four(V& s0, V& s1, V& s2, V& s3) const { BoundedExp2OfFour<kMasked>(exponent_, s0, s1, s2, s3); }
+  HWY_INLINE void Four(V& s0, V& s1, V& s2, V& s3) const {
+    BoundedExp2OfTwo<kMasked>(exponent_, s0, s1), BoundedExp2OfTwo<kMasked>(exponent_, s2, s3);
+  }
   HWY_INLINE V One(V s) const { return BoundedExp2<kMasked>(exponent_, s); }
 
  private:
