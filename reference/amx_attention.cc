@@ -138,9 +138,19 @@ void Pack(const AmxSteps& steps, const CpuJob& job, const Head& head, int64_t un
   packed.finite[at] = steps.pack(u) ? 1 : 0;
 }
 
-float Lse(const ScoreRule& rule, float m, float l) {
-  if (std::isinf(m)) return m < 0 && std::isnan(l) ? l : m;  // all scores are NaN; or inf, whose sum is NaN
-  return static_cast<float>(static_cast<double>(m) * rule.lse_factor + FastLog(l));
+// LSE of kAmxLanes rows.
+void StoreLse(const ScoreRule& rule, const float* m, const float* l, float* lse) {
+  for (int64_t lane = 0; lane < kAmxLanes; ++lane) {
+    lse[lane] = static_cast<float>(static_cast<double>(m[lane]) * rule.lse_factor + NormalLog(l[lane]));
+  }
+  for (int64_t lane = 0; lane < kAmxLanes; ++lane) {
+    if (HasNormalLog(l[lane]) && std::abs(m[lane]) <= std::numeric_limits<float>::max()) continue;
+    if (std::isinf(m[lane])) {  // all scores are NaN; or inf, whose sum is NaN
+      lse[lane] = m[lane] < 0 && std::isnan(l[lane]) ? l[lane] : m[lane];
+    } else {
+      lse[lane] = static_cast<float>(static_cast<double>(m[lane]) * rule.lse_factor + FastLog(l[lane]));
+    }
+  }
 }
 
 void Run(const AmxSteps& steps, const CpuJob& job, const Head& head, const Task& task, const Packed& packed,
@@ -148,22 +158,22 @@ void Run(const AmxSteps& steps, const CpuJob& job, const Head& head, const Task&
   const data::Attention& a = job.a;
   const int64_t group = a.group(), columns = RoundUp(a.head_dim_v, kAmxColumns);
   const bool direct = job.O.format == data::Format::kBf16;
+  alignas(64) float m[kAmxLanes], l[kAmxLanes], lse[kAmxLanes];
+  uint16_t* bf16_rows[kAmxLanes] = {};
+  AmxGroup g = {.rule = job.rule,
+                .head_dim = a.head_dim,
+                .head_dim_v = a.head_dim_v,
+                .K = packed.K.get() + head.packed_unit * packed.k_elements,
+                .V = packed.V.get() + head.packed_unit * packed.v_elements,
+                .finite = packed.finite.data() + head.packed_unit,
+                .scratch = w.scratch.get(),
+                .O = w.O.get(),
+                .O_bf16 = direct ? bf16_rows : nullptr,
+                .m = m,
+                .l = l};
+  const int64_t first_key = head.first_unit * kAmxUnitKeys, first_head = head.h_kv * group;
   for (int64_t first = task.first; first < task.first + task.rows; first += kAmxLanes) {
     const int64_t rows = std::min(kAmxLanes, task.first + task.rows - first);
-    alignas(64) float m[kAmxLanes], l[kAmxLanes];
-    uint16_t* bf16_rows[kAmxLanes] = {};
-    AmxGroup g = {.rule = job.rule,
-                  .head_dim = a.head_dim,
-                  .head_dim_v = a.head_dim_v,
-                  .K = packed.K.get() + head.packed_unit * packed.k_elements,
-                  .V = packed.V.get() + head.packed_unit * packed.v_elements,
-                  .finite = packed.finite.data() + head.packed_unit,
-                  .scratch = w.scratch.get(),
-                  .O = w.O.get(),
-                  .O_bf16 = direct ? bf16_rows : nullptr,
-                  .m = m,
-                  .l = l};
-    const int64_t first_key = head.first_unit * kAmxUnitKeys, first_head = head.h_kv * group;
     // Calls function(lane, row, head) for every lane without a division for each.
     const auto for_lanes = [&](const auto& function) {
       int64_t i = first / group, h = first % group;
@@ -176,18 +186,23 @@ void Run(const AmxSteps& steps, const CpuJob& job, const Head& head, const Task&
       g.Q[lane] = AsBf16(job.Q.format, job.Q.Row(head.n, h, i), a.head_dim, w.row.get(), w.Q.get() + lane * a.head_dim);
       if (direct) bf16_rows[lane] = reinterpret_cast<uint16_t*>(job.OutputRow(head.n, h, i));
       const KeyRange seen = job.Visible(head.n, i);
-      if (seen.begin >= seen.end) return;  // sees [0, 0)
-      g.begin[lane] = static_cast<int32_t>(seen.begin - first_key);
-      g.end[lane] = static_cast<int32_t>(seen.end - first_key);
+      const bool sees = seen.begin < seen.end;  // otherwise [0, 0)
+      g.begin[lane] = sees ? static_cast<int32_t>(seen.begin - first_key) : 0;
+      g.end[lane] = sees ? static_cast<int32_t>(seen.end - first_key) : 0;
     });
+    for (int64_t lane = rows; lane < kAmxLanes; ++lane) {  // only a task's last group has such lanes
+      g.Q[lane] = nullptr;
+      bf16_rows[lane] = nullptr;
+      g.begin[lane] = g.end[lane] = 0;
+    }
     steps.run(&g, 1);
+    StoreLse(job.rule, m, l, lse);
     for_lanes([&](int64_t lane, int64_t i, int64_t h) {
       const bool sees = g.begin[lane] < g.end[lane];
       float* O = w.O.get() + lane * columns;
-      const float lse = sees ? Lse(job.rule, m[lane], l[lane]) : -std::numeric_limits<float>::infinity();
-      if (direct && sees) return job.StoreLse(head.n, h, i, lse);
+      if (direct && sees) return job.StoreLse(head.n, h, i, lse[lane]);
       if (!sees) std::fill_n(O, columns, 0.0f);
-      job.StoreRow(head.n, h, i, O, lse);
+      job.StoreRow(head.n, h, i, O, sees ? lse[lane] : -std::numeric_limits<float>::infinity());
     });
   }
 }
