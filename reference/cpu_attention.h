@@ -15,9 +15,9 @@
 // largest count as 0: a subnormal product costs a hundred ordinary ones on most processors, and the flags that would
 // flush it belong to the process, not to this library.
 //
-// Bounded rows. Where the norms of a row and of the head's keys promise that no weight leaves fp32's normal range, an
-// integer near the row's first scores is what is subtracted (log2 units) instead of m, and maxima are not looked for. So
-// bits, within the bound, may depend on keys that a row does not see.
+// Bounded rows. Where the norms of a row, its neighbours and the head's keys promise that no weight leaves fp32's
+// normal range, 0 or an integer near the row's first scores is what is subtracted (log2 units) instead of m, and maxima
+// are not looked for. So bits, within the bound, may depend on keys that a row does not see.
 //
 // Bits. The same for every number of threads and every run; which of the two ways below computes a problem depends on
 // its shape alone. They are the same on every SIMD target with fused multiply-add (AVX2, AVX-512, NEON); without
@@ -96,10 +96,9 @@ inline constexpr int64_t kDecodeQueries = 4;
 inline constexpr int64_t kDecodePartKeys = 1024;
 
 // The roundings of CpuAttention, for BoundAttention: fp32 with chains of fused or separate multiply-adds.
-//   scores      chains of head_dim products at most; (s - m) log2(e), 3 roundings, 5 with softcap, fewer in bounded rows
-//   exponential 1.2 units in the last place of fp32 (measured: 0.93; 1.17 without fused multiply-add)
-//   tanh        2^-22 relative (measured: 2^-22.4; both in cpu_kernels_test.cc)
-//   row sums    16 partial sums
+//   scores      chains of head_dim products at most; (s - m) log2(e), 3 roundings, 5 with softcap, fewer in bounded
+//   rows exponential 1.2 units in the last place of fp32 (measured: 0.93; 1.17 without fused multiply-add) tanh 2^-22
+//   relative (measured: 2^-22.4; both in cpu_kernels_test.cc) row sums    16 partial sums
 // O is rounded once to `output`.
 Arithmetic CpuAttentionArithmetic(const data::Attention& attention, data::Format output);
 

@@ -5,9 +5,12 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <string>
 #include <vector>
 
 #include "data/convert_simd.h"
+#include "data/simd_targets.h"
+#include "doctest/doctest.h"
 #include "reference/cpu_attention.h"
 #include "reference/golden_testing.h"
 
@@ -176,6 +179,36 @@ inline Verdict Judge(const CpuProblem& p, const std::vector<BoundedGolden>& gold
 }
 
 inline Verdict Judge(const CpuProblem& p, const CpuResult& result) { return Judge(p, GoldenOf(p), result); }
+
+inline CpuProblem ShapedProblem(const data::Attention& a, uint64_t seed, data::Format format = data::Format::kFp32,
+                                double spread = 1) {
+  return FromProblem(NormalProblem(a, seed, spread), format, format, data::Format::kFp32, 0);
+}
+
+inline void CheckOnEveryTarget(const CpuProblem& p) {
+  const std::vector<BoundedGolden> golden = GoldenOf(p);
+  for (const int64_t target : data::UsableTargets()) {
+    const data::UseTarget use(target);
+    CAPTURE(std::string(hwy::TargetName(target)));
+    const Verdict verdict = Judge(p, golden, RunCpu(p, 1));
+    CHECK(verdict.judged > 0);
+    CHECK(verdict.wrong == 0);
+  }
+}
+
+// 700 keys of head_dim 64, three tiles. `first` and `later` multiply the keys of the first tile and of the others.
+inline CpuProblem TiledProblem(const data::Mask& mask, float first, float later, float v) {
+  CpuProblem p = ShapedProblem(
+      {.heads_q = 2, .heads_kv = 1, .seqlen_q = 133, .seqlen_k = 700, .head_dim = 64, .head_dim_v = 80, .mask = mask},
+      9);
+  for (int64_t j = 0; j < 700; ++j) {
+    for (int64_t c = 0; c < 64; ++c) p.K.row(0, 0, j)[c] *= j < 256 ? first : later;
+    for (int64_t c = 0; c < 80; ++c) p.V.row(0, 0, j)[c] *= v;
+  }
+  p.K.Encode();
+  p.V.Encode();
+  return p;
+}
 
 }  // namespace bitflash::reference
 
