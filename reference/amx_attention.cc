@@ -8,9 +8,9 @@
 #include <utility>
 #include <vector>
 
-#include "data/convert_simd.h"
 #include "data/error.h"
 #include "reference/aligned_array.h"
+#include "reference/amx_rounding.h"
 #include "reference/amx_steps.h"
 #include "reference/cpu_job.h"
 #include "reference/fast_log.h"
@@ -21,9 +21,9 @@ namespace {
 // Groups of a task: K and V come from the second-level cache or beyond, and what one group has read the next finds.
 constexpr int64_t kTaskGroups = 4;
 
-// K and V are packed for as many KV heads at a time as fit here, at least one. One thread: 1 MiB, still in the
-// second-level cache when it is read. More: 64 MiB, because they wait for one another after each.
-constexpr int64_t kPackedAlone = int64_t{1} << 19, kPackedTogether = int64_t{1} << 25;
+// K and V are packed for as many KV heads at a time as fit here, at least one. One thread: 256 KiB, still in
+// the second-level cache when they are read. More: 64 MiB, because threads wait for one another after each.
+constexpr int64_t kPackedAlone = int64_t{1} << 17, kPackedTogether = int64_t{1} << 25;
 
 // One KV head of one sequence.
 struct Head {
@@ -92,18 +92,6 @@ std::vector<Wave> Plan(const CpuJob& job) {
   return waves;
 }
 
-// The row as bf16: where it lies, or rounded into `rounded`.
-const uint16_t* AsBf16(data::Format format, const void* row, int64_t columns, float* wide, uint16_t* rounded) {
-  if (format == data::Format::kBf16) return static_cast<const uint16_t*>(row);
-  const float* values = static_cast<const float*>(row);
-  if (format != data::Format::kFp32) {
-    data::ToFloat(format, row, wide, columns);
-    values = wide;
-  }
-  data::FromFloat(data::Format::kBf16, values, rounded, columns);
-  return rounded;
-}
-
 // Packed K and V of a wave.
 struct Packed {
   explicit Packed(const data::Attention& a, int64_t units)
@@ -150,9 +138,19 @@ void Pack(const AmxSteps& steps, const CpuJob& job, const Head& head, int64_t un
   packed.finite[at] = steps.pack(u) ? 1 : 0;
 }
 
-float Lse(const ScoreRule& rule, float m, float l) {
-  if (std::isinf(m)) return m < 0 && std::isnan(l) ? l : m;  // all scores are NaN; or inf, whose sum is NaN
-  return static_cast<float>(static_cast<double>(m) * rule.lse_factor + FastLog(l));
+// LSE of kAmxLanes rows.
+void StoreLse(const ScoreRule& rule, const float* m, const float* l, float* lse) {
+  for (int64_t lane = 0; lane < kAmxLanes; ++lane) {
+    lse[lane] = static_cast<float>(static_cast<double>(m[lane]) * rule.lse_factor + NormalLog(l[lane]));
+  }
+  for (int64_t lane = 0; lane < kAmxLanes; ++lane) {
+    if (HasNormalLog(l[lane]) && std::abs(m[lane]) <= std::numeric_limits<float>::max()) continue;
+    if (std::isinf(m[lane])) {  // all scores are NaN; or inf, whose sum is NaN
+      lse[lane] = m[lane] < 0 && std::isnan(l[lane]) ? l[lane] : m[lane];
+    } else {
+      lse[lane] = static_cast<float>(static_cast<double>(m[lane]) * rule.lse_factor + FastLog(l[lane]));
+    }
+  }
 }
 
 void Run(const AmxSteps& steps, const CpuJob& job, const Head& head, const Task& task, const Packed& packed,
@@ -160,22 +158,22 @@ void Run(const AmxSteps& steps, const CpuJob& job, const Head& head, const Task&
   const data::Attention& a = job.a;
   const int64_t group = a.group(), columns = RoundUp(a.head_dim_v, kAmxColumns);
   const bool direct = job.O.format == data::Format::kBf16;
+  alignas(64) float m[kAmxLanes], l[kAmxLanes], lse[kAmxLanes];
+  uint16_t* bf16_rows[kAmxLanes] = {};
+  AmxGroup g = {.rule = job.rule,
+                .head_dim = a.head_dim,
+                .head_dim_v = a.head_dim_v,
+                .K = packed.K.get() + head.packed_unit * packed.k_elements,
+                .V = packed.V.get() + head.packed_unit * packed.v_elements,
+                .finite = packed.finite.data() + head.packed_unit,
+                .scratch = w.scratch.get(),
+                .O = w.O.get(),
+                .O_bf16 = direct ? bf16_rows : nullptr,
+                .m = m,
+                .l = l};
+  const int64_t first_key = head.first_unit * kAmxUnitKeys, first_head = head.h_kv * group;
   for (int64_t first = task.first; first < task.first + task.rows; first += kAmxLanes) {
     const int64_t rows = std::min(kAmxLanes, task.first + task.rows - first);
-    alignas(64) float m[kAmxLanes], l[kAmxLanes];
-    uint16_t* bf16_rows[kAmxLanes] = {};
-    AmxGroup g = {.rule = job.rule,
-                  .head_dim = a.head_dim,
-                  .head_dim_v = a.head_dim_v,
-                  .K = packed.K.get() + head.packed_unit * packed.k_elements,
-                  .V = packed.V.get() + head.packed_unit * packed.v_elements,
-                  .finite = packed.finite.data() + head.packed_unit,
-                  .scratch = w.scratch.get(),
-                  .O = w.O.get(),
-                  .O_bf16 = direct ? bf16_rows : nullptr,
-                  .m = m,
-                  .l = l};
-    const int64_t first_key = head.first_unit * kAmxUnitKeys, first_head = head.h_kv * group;
     // Calls function(lane, row, head) for every lane without a division for each.
     const auto for_lanes = [&](const auto& function) {
       int64_t i = first / group, h = first % group;
@@ -188,18 +186,23 @@ void Run(const AmxSteps& steps, const CpuJob& job, const Head& head, const Task&
       g.Q[lane] = AsBf16(job.Q.format, job.Q.Row(head.n, h, i), a.head_dim, w.row.get(), w.Q.get() + lane * a.head_dim);
       if (direct) bf16_rows[lane] = reinterpret_cast<uint16_t*>(job.OutputRow(head.n, h, i));
       const KeyRange seen = job.Visible(head.n, i);
-      if (seen.begin >= seen.end) return;  // sees [0, 0)
-      g.begin[lane] = static_cast<int32_t>(seen.begin - first_key);
-      g.end[lane] = static_cast<int32_t>(seen.end - first_key);
+      const bool sees = seen.begin < seen.end;  // otherwise [0, 0)
+      g.begin[lane] = sees ? static_cast<int32_t>(seen.begin - first_key) : 0;
+      g.end[lane] = sees ? static_cast<int32_t>(seen.end - first_key) : 0;
     });
+    for (int64_t lane = rows; lane < kAmxLanes; ++lane) {  // only a task's last group has such lanes
+      g.Q[lane] = nullptr;
+      bf16_rows[lane] = nullptr;
+      g.begin[lane] = g.end[lane] = 0;
+    }
     steps.run(&g, 1);
+    StoreLse(job.rule, m, l, lse);
     for_lanes([&](int64_t lane, int64_t i, int64_t h) {
       const bool sees = g.begin[lane] < g.end[lane];
       float* O = w.O.get() + lane * columns;
-      const float lse = sees ? Lse(job.rule, m[lane], l[lane]) : -std::numeric_limits<float>::infinity();
-      if (direct && sees) return job.StoreLse(head.n, h, i, lse);
+      if (direct && sees) return job.StoreLse(head.n, h, i, lse[lane]);
       if (!sees) std::fill_n(O, columns, 0.0f);
-      job.StoreRow(head.n, h, i, O, lse);
+      job.StoreRow(head.n, h, i, O, sees ? lse[lane] : -std::numeric_limits<float>::infinity());
     });
   }
 }
@@ -216,7 +219,7 @@ void CheckFormats(const CpuJob& job) {
 
 int64_t AmxScratchBytes(int64_t head_dim, int64_t head_dim_v) {
   const int64_t q = RoundUp(head_dim, kAmxColumns), v = RoundUp(head_dim_v, kAmxColumns);
-  const int64_t scores = 2 * kAmxBlockUnits * kAmxUnitKeys * kAmxLanes;  // as Scratch of amx_kernel-inl.h
+  const int64_t scores = kAmxScoreBlocks * kAmxBlockUnits * kAmxUnitKeys * kAmxLanes;  // as Scratch of amx_kernel-inl.h
   return (scores + kAmxLanes * v) * 4 + (kAmxLanes * q + kAmxBlockUnits * kAmxUnitKeys * v) * 2;
 }
 
@@ -228,6 +231,7 @@ void RunAmxAttention(const AmxSteps& steps, const data::Attention& attention, co
     throw data::UsageError("seqlen_k is " + std::to_string(attention.seqlen_k) + ": expected less than 2^31 with AMX");
   }
   job.ClearUnusedRows();
+  if (attention.seqlen_q <= kDecodeQueries) return RunAmxDecode(steps, job);
   const std::vector<Wave> waves = Plan(job);
   int64_t units = 0, most_tasks = 1;
   for (const Wave& w : waves) {
@@ -282,9 +286,16 @@ Arithmetic AmxAttentionArithmetic(const data::Attention& a, data::Format output)
   r.operand_floor = 0x1p-60;
   r.p_floor = 0x1p-64;
   r.p_operand_floor = 0x1p-126;
-  const int64_t block_keys = kAmxBlockUnits * kAmxUnitKeys, blocks = (a.seqlen_k + block_keys - 1) / block_keys + 1;
-  r.rescales = blocks + 1;
-  r.keys_per_sum = block_keys / 2 + 2 * blocks;
+  if (a.seqlen_q <= kDecodeQueries) {
+    const int64_t parts = (a.seqlen_k + kDecodePartKeys - 1) / kDecodePartKeys;
+    const int64_t blocks = (a.seqlen_k + kAmxDecodeKeys - 1) / kAmxDecodeKeys + 1;
+    r.rescales = blocks + 1 + parts;
+    r.keys_per_sum = 5 * blocks + parts;
+  } else {
+    const int64_t block_keys = kAmxBlockUnits * kAmxUnitKeys, blocks = (a.seqlen_k + block_keys - 1) / block_keys + 1;
+    r.rescales = blocks + 1;
+    r.keys_per_sum = block_keys / 2 + 2 * blocks;
+  }
   r.score_roundings = a.softcap > 0 ? 6 : 4;
   // 1.5e-7 of the polynomial, and the rounding of an exponent that the lag makes up to 8 larger: 8 ln 2 2^-24.
   r.exponential_error = 0x1p-20;

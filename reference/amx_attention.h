@@ -12,8 +12,11 @@
 // Special values as in cpu_attention.h: keys that a row does not see never reach it; a row that sees no key has O = 0
 // and LSE = -inf; what it sees acts as IEEE 754 says.
 //
-// Bits. The same for every number of threads and every run. Which rows lie in one group of 32 depends on the shape
-// alone.
+// Up to 4 queries (decode): K and V are read where they are, contiguous or in pages, once for all query heads that
+// share them, in parts of 1024 keys that are merged in order. More (prefill): K and V are packed.
+//
+// Bits. The same for every number of threads and every run, and for pages as for contiguous keys. Which of the two ways
+// computes a problem, and which rows lie in one group of 32, depends on the shape alone.
 #ifndef BITFLASH_REFERENCE_AMX_ATTENTION_H_
 #define BITFLASH_REFERENCE_AMX_ATTENTION_H_
 
@@ -35,8 +38,8 @@ struct AmxOptions {
   bool round_inputs = false;  // fp32 and fp16 inputs are rounded to bf16 (nearest even); otherwise they are refused
 };
 
-// Fast for head dimensions that are multiples of 32; others are padded with zeros. Made for prefill: decode is correct
-// and pays for packing K and V.
+// Fast for head dimensions that are multiples of 32; others are padded with zeros. So are, in decode, pages of a
+// multiple of 16 keys; K and V in other pages, padded or rounded are copied first, a part at a time.
 //
 // Throws data::UsageError: AmxSupport() is not empty, inputs that are not bf16 (see round_inputs), what CpuAttention
 // refuses, 2^31 keys or more.

@@ -10,8 +10,7 @@
 
 #include "data/error.h"
 #include "doctest/doctest.h"
-#include "reference/amx_model_testing.h"
-#include "reference/cpu_attention_testing.h"
+#include "reference/amx_attention_testing.h"
 
 namespace bitflash::reference {
 namespace {
@@ -20,37 +19,6 @@ using data::Format;
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
-
-CpuResult RunModel(const CpuProblem& p, const AmxOptions& options = {.threads = 1}) {
-  return Collect(p, p.inputs(), [&](const auto&... problem) { RunAmxAttention(ModelSteps(), problem..., options); });
-}
-
-CpuResult RunMachine(const CpuProblem& p, const AmxOptions& options = {.threads = 1}) {
-  return Collect(p, p.inputs(), [&](const auto&... problem) { AmxAttention(problem..., options); });
-}
-
-// NaN counts as NaN: hardware and C++ need not agree on its sign.
-bool SameValues(const std::vector<float>& a, const std::vector<float>& b) {
-  for (size_t i = 0; i < a.size(); ++i) {
-    if (!(a[i] == b[i] || (std::isnan(a[i]) && std::isnan(b[i])))) return false;
-  }
-  return a.size() == b.size();
-}
-
-// The model's verdict; the machine's results have the same values.
-Verdict Check(const CpuProblem& p) {
-  CAPTURE(data::ToString(p.a));
-  const CpuResult model = RunModel(p);
-  if (AmxSupport().empty()) {
-    const CpuResult machine = RunMachine(p);
-    CHECK(SameValues(machine.O, model.O));
-    CHECK(SameValues(machine.LSE, model.LSE));
-  }
-  const Verdict verdict = Judge(p, GoldenOf(p, AmxAttentionArithmetic(p.a, p.output)), model);
-  CHECK(verdict.judged > 0);
-  CHECK(verdict.wrong == 0);
-  return verdict;
-}
 
 CpuProblem RandomCpuProblem(uint64_t seed) {
   std::mt19937_64 random(seed * 7919 + 1);
@@ -64,10 +32,6 @@ CpuProblem RandomCpuProblem(uint64_t seed) {
     for (int64_t n = 0; n < p.a.batch; ++n) p.seqlens_q.push_back(draw(0, p.a.seqlen_q));
   }
   return p;
-}
-
-CpuProblem ShapedProblem(const data::Attention& a, uint64_t seed, double spread = 1) {
-  return FromProblem(NormalProblem(a, seed, spread), Format::kBf16, Format::kBf16, Format::kFp32, 0);
 }
 
 TEST_CASE("amx: the machine has a tile unit or says what is missing") {

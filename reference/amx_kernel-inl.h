@@ -4,40 +4,14 @@
 // be visible outside, and why no container of the standard library is used. No include guard, on purpose.
 //
 // Of each group of 32 rows, block by block of keys: while the vector unit turns the scores of block b into weights, the
-// tile unit adds the weights of block b - 1 times V to O, and computes the scores of block b + 1 in the place of those
-// weights. Its steps of four products are handed out between portions of the softmax, so that both are in the window of
-// out-of-order execution at the same time.
+// tile unit computes the scores of block b + 1 and adds the weights of block b - 1 times V to O. Its steps of four
+// products are handed out between portions of the softmax, so that both are in the window of out-of-order execution at
+// the same time.
+#include "reference/amx_exp-inl.h"
 #include "reference/amx_tile_work-inl.h"
 
 namespace bitflash::reference {
 namespace {
-
-constexpr float kMinusInfinity = -__builtin_inff();
-
-// 2^x: 0 below -126, NaN for NaN. x = n + f with f in [0, 1); 2^f by a polynomial of least relative error with the
-// constant term 1 (8.3e-8, Lawson's iteration; 1.5e-7 with its roundings in fp32).
-AMX_INLINE F Exp2(F x) {
-  const F f = Fraction(x);
-  F p = MulAdd(Set(0x1.e974fcp-10f), f, Set(0x1.277854p-7f));
-  p = MulAdd(p, f, Set(0x1.c91ce6p-5f));
-  p = MulAdd(p, f, Set(0x1.ebdb56p-3f));
-  p = MulAdd(p, f, Set(0x1.62e4bap-1f));
-  p = MulAdd(p, f, Set(1.0f));
-  return ScaleOrZero(p, x);
-}
-
-// As in cpu_exp-inl.h.
-AMX_INLINE F Tanh(F x) {
-  const F one = Set(1.0f), y = Abs(x);
-  const F e = Exp2(Mul(y, Set(-0x1.715476p1f)));
-  const F far = Div(Sub(one, e), Add(one, e));
-  const F z = Mul(y, y);
-  F p = MulAdd(Set(-0x1.75e1cep-8f), z, Set(0x1.52269cp-6f));
-  p = MulAdd(p, z, Set(-0x1.b83c5ap-5f));
-  p = MulAdd(p, z, Set(0x1.110726p-3f));
-  p = MulAdd(p, z, Set(-0x1.555532p-2f));
-  return CopySign(Select(Greater(Set(0.625f), y), MulAdd(Mul(y, z), p, y), far), x);
-}
 
 // What is known of 16 rows, the lanes of a tile of rows.
 struct RowTile {
@@ -184,22 +158,36 @@ void PackQueries(const AmxGroup& g, uint16_t* Q) {
   }
 }
 
-void StoreOutputs(const AmxGroup& g, const RowTile* rows, float* O) {
+// O of one tile of rows as rows of bf16. Pairs of columns are words, and words are what is transposed.
+void StoreBf16Rows(const AmxGroup& g, int64_t tile, F factor, float* O) {
+  for (int64_t column = 0; column < g.head_dim_v; column += 32) {
+    F words[16];
+    for (int64_t i = 0; i < 16; ++i) {
+      words[i] = PairBf16(Mul(Load(ScoreRow(O, tile, column + 2 * i)), factor),
+                          Mul(Load(ScoreRow(O, tile, column + 2 * i + 1)), factor));
+    }
+    Transpose(words);
+    for (int64_t lane = 0; lane < 16; ++lane) {
+      uint16_t* row = g.O_bf16[tile * 16 + lane];
+      if (row != nullptr) StoreBf16(words[lane], g.head_dim_v - column, row + column);
+    }
+  }
+}
+
+void StoreRows(const AmxGroup& g, int64_t tile, F factor, float* O) {
   const int64_t columns = RoundUp(g.head_dim_v, kAmxColumns);
+  for (int64_t column = 0; column < columns; column += 16) {
+    F values[16];
+    for (int64_t i = 0; i < 16; ++i) values[i] = Mul(Load(ScoreRow(O, tile, column + i)), factor);
+    Transpose(values);
+    for (int64_t lane = 0; lane < 16; ++lane) Store(values[lane], g.O + (tile * 16 + lane) * columns + column);
+  }
+}
+
+void StoreOutputs(const AmxGroup& g, const RowTile* rows, float* O) {
   for (int64_t tile = 0; tile < 2; ++tile) {
     const F l = Load(rows[tile].l), factor = Div(Set(1.0f), l);
-    for (int64_t column = 0; column < columns; column += 16) {
-      F values[16];
-      for (int64_t i = 0; i < 16; ++i) values[i] = Mul(Load(ScoreRow(O, tile, column + i)), factor);
-      Transpose(values);
-      for (int64_t lane = 0; lane < 16; ++lane) {
-        if (g.O_bf16 == nullptr) {
-          Store(values[lane], g.O + (tile * 16 + lane) * columns + column);
-        } else if (uint16_t* row = g.O_bf16[tile * 16 + lane]; row != nullptr) {
-          StoreBf16(values[lane], g.head_dim_v - column, row + column);
-        }
-      }
-    }
+    g.O_bf16 != nullptr ? StoreBf16Rows(g, tile, factor, O) : StoreRows(g, tile, factor, O);
     Store(l, g.l + tile * 16);
     Store(Load(rows[tile].m), g.m + tile * 16);
   }
@@ -247,8 +235,9 @@ void RunGroup(const AmxGroup& g) {
     work.Finish();
     for (int64_t number = 0; number < blocks; ++number) {
       const Block block = block_at(number);
-      float *S = scratch.S[number % 2], *other = scratch.S[(number + 1) % 2];
-      work.Start(block_at(number - 1), other, V, block_at(number + 1), other, fresh);
+      const auto S_at = [&](int64_t turn) { return scratch.S[(turn + kAmxScoreBlocks) % kAmxScoreBlocks]; };
+      float* S = S_at(number);
+      work.Start(block_at(number - 1), S_at(number - 1), V, block_at(number + 1), S_at(number + 1), fresh);
       for (int64_t tile = 0; tile < 2; ++tile) {
         Softmax(g.rule, tile, block, S, rows[tile], work, kPortionsPerUnit * block.units);
       }
@@ -270,7 +259,7 @@ void RunGroup(const AmxGroup& g) {
       fresh = false;
       CleanValues(g, block, S, scratch, V);
     }
-    work.Start(block_at(blocks - 1), scratch.S[(blocks - 1) % 2], V, {}, nullptr, fresh);
+    work.Start(block_at(blocks - 1), scratch.S[(blocks - 1) % kAmxScoreBlocks], V, {}, nullptr, fresh);
     work.Finish();
   }
   StoreOutputs(g, rows, scratch.O);
@@ -305,6 +294,14 @@ bool PackUnit(const AmxUnit& u) {
   return finite;
 }
 
+}  // namespace
+}  // namespace bitflash::reference
+
+#include "reference/amx_decode-inl.h"
+
+namespace bitflash::reference {
+namespace {
+
 void TileProduct(float* sums, const uint16_t* a, const uint16_t* b) {
   const TileScope scope;
   Tiles tiles;
@@ -317,7 +314,8 @@ void TileProduct(float* sums, const uint16_t* a, const uint16_t* b) {
 
 void Exp2Of(const float* x, float* y) { Store(Exp2(Load(x)), y); }
 
-constexpr AmxSteps kSteps = {.pack = PackUnit, .run = RunGroups, .product = TileProduct, .exp2 = Exp2Of};
+constexpr AmxSteps kSteps = {
+    .pack = PackUnit, .run = RunGroups, .decode = RunDecodePart, .product = TileProduct, .exp2 = Exp2Of};
 
 }  // namespace
 }  // namespace bitflash::reference

@@ -47,6 +47,30 @@ AMX_INLINE Lanes Between(int32_t number, const int32_t* begin, const int32_t* en
   const __mmask16 from = _mm512_cmp_epi32_mask(_mm512_loadu_si512(begin), n, _MM_CMPINT_LE);
   return {_mm512_mask_cmp_epi32_mask(from, n, _mm512_loadu_si512(end), _MM_CMPINT_LT)};
 }
+// Lanes [begin, end).
+AMX_INLINE Lanes Inside(int64_t begin, int64_t end) {
+  const auto below = [](int64_t n) { return n <= 0 ? 0u : n >= 16 ? 0xFFFFu : (1u << n) - 1; };
+  return {static_cast<__mmask16>(below(end) & ~below(begin))};
+}
+AMX_INLINE float Greatest(F x) { return _mm512_reduce_max_ps(x.v); }  // of numbers
+
+// x[n] lane i = from[16 i + n]: four columns of 16 rows of 16 floats.
+AMX_INLINE void LoadColumns(const float* from, F* x) {
+  const auto four = [&](int64_t row) {  // columns of rows row, row + 4, row + 8, row + 12
+    const auto load = [&](int64_t i) { return _mm_load_ps(from + (row + i) * 16); };
+    const __m512 low = _mm512_insertf32x4(_mm512_castps128_ps512(load(0)), load(4), 1);
+    return _mm512_insertf32x4(_mm512_insertf32x4(low, load(8), 2), load(12), 3);
+  };
+  const __m512 a = four(0), b = four(1), c = four(2), d = four(3);
+  const __m512 ab = _mm512_unpacklo_ps(a, b), cd = _mm512_unpacklo_ps(c, d);
+  const __m512 ab2 = _mm512_unpackhi_ps(a, b), cd2 = _mm512_unpackhi_ps(c, d);
+  x[0].v = _mm512_shuffle_ps(ab, cd, 0x44);
+  x[1].v = _mm512_shuffle_ps(ab, cd, 0xEE);
+  x[2].v = _mm512_shuffle_ps(ab2, cd2, 0x44);
+  x[3].v = _mm512_shuffle_ps(ab2, cd2, 0xEE);
+}
+
+AMX_INLINE void AskFor(const void* address) { __builtin_prefetch(address); }
 
 // bf16, nearest even, subnormal numbers to 0: to[2 i] = even[i], to[2 i + 1] = odd[i].
 AMX_INLINE void StorePairs(F even, F odd, uint16_t* to) {
@@ -58,6 +82,15 @@ AMX_INLINE void StorePairs(F even, F odd, uint16_t* to) {
   __builtin_memcpy(&bits, &both, sizeof(bits));
   _mm512_store_si512(to, _mm512_permutexvar_epi16(_mm512_load_si512(kInterleave), bits));
 }
+// bf16 as above: lower[2 i] = upper[2 i + 1] = x[i], 0 between.
+AMX_INLINE void StoreHalves(F x, uint16_t* lower, uint16_t* upper) {
+  const __m256bh rounded = _mm512_cvtneps_pbh(x.v);
+  __m256i bits;
+  __builtin_memcpy(&bits, &rounded, sizeof(bits));
+  const __m512i words = _mm512_cvtepu16_epi32(bits);
+  _mm512_store_si512(lower, words);
+  _mm512_store_si512(upper, _mm512_slli_epi32(words, 16));
+}
 AMX_INLINE float Widen(uint16_t bits) {
   const uint32_t wide = static_cast<uint32_t>(bits) << 16;
   float value;
@@ -65,15 +98,22 @@ AMX_INLINE float Widen(uint16_t bits) {
   return value;
 }
 
-// As data::FromFloat: nearest even, subnormal numbers stay, NaN becomes 0x7FFF. Up to 16 columns.
-AMX_INLINE void StoreBf16(F x, int64_t columns, uint16_t* to) {
-  const __m512i bits = _mm512_castps_si512(x.v);
-  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-  const __m512i raised = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7FFF)), odd);
-  const __mmask16 number = _mm512_cmp_ps_mask(x.v, x.v, _CMP_ORD_Q);
-  const __m512i rounded = _mm512_mask_srli_epi32(_mm512_set1_epi32(0x7FFF), number, raised, 16);
-  const __mmask16 there = columns >= 16 ? 0xFFFF : columns <= 0 ? 0 : static_cast<__mmask16>((1u << columns) - 1);
-  _mm256_mask_storeu_epi16(to, there, _mm512_cvtepi32_epi16(rounded));
+// Words of two numbers in bf16, as data::FromFloat: nearest even, subnormal numbers stay, NaN becomes 0x7FFF.
+AMX_INLINE F PairBf16(F low, F high) {
+  const auto rounded = [](F x) {  // in the upper halves
+    const __m512i bits = _mm512_castps_si512(x.v);
+    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    const __mmask16 number = _mm512_cmp_ps_mask(x.v, x.v, _CMP_ORD_Q);
+    return _mm512_mask_add_epi32(_mm512_set1_epi32(0x7FFF0000), number,
+                                 _mm512_add_epi32(bits, _mm512_set1_epi32(0x7FFF)), odd);
+  };
+  const __m512i below = _mm512_srli_epi32(rounded(low), 16);
+  return {_mm512_castsi512_ps(_mm512_mask_blend_epi16(0xAAAAAAAA, below, rounded(high)))};
+}
+// Up to 32 elements of bf16.
+AMX_INLINE void StoreBf16(F words, int64_t columns, uint16_t* to) {
+  const __mmask32 there = columns >= 32 ? ~__mmask32{0} : (__mmask32{1} << columns) - 1;
+  _mm512_mask_storeu_epi16(to, there, _mm512_castps_si512(words.v));
 }
 
 // Up to 32 elements of bf16, zeros behind `columns`.
@@ -126,8 +166,8 @@ struct Tiles {
     asm volatile("tilezero %%tmm%c0" ::"i"(n));
   }
   template <int n>
-  AMX_INLINE void Load(const void* from) {
-    asm volatile("tileloadd (%0,%1,1), %%tmm%c2" ::"r"(from), "r"(int64_t{64}), "i"(n) : "memory");
+  AMX_INLINE void Load(const void* from, int64_t step = 64) {  // bytes from row to row
+    asm volatile("tileloadd (%0,%1,1), %%tmm%c2" ::"r"(from), "r"(step), "i"(n) : "memory");
   }
   template <int n>
   AMX_INLINE void Store(void* to) {

@@ -90,6 +90,18 @@ Lanes Between(int32_t number, const int32_t* begin, const int32_t* end) {
   for (int i = 0; i < 16; ++i) result.v[i] = begin[i] <= number && number < end[i];
   return result;
 }
+Lanes Inside(int64_t begin, int64_t end) {
+  Lanes result;
+  for (int i = 0; i < 16; ++i) result.v[i] = begin <= i && i < end;
+  return result;
+}
+float Greatest(const F& x) { return *std::max_element(x.v, x.v + 16); }
+void LoadColumns(const float* from, F* x) {
+  for (int n = 0; n < 4; ++n) {
+    x[n] = Each([&](int i) { return from[16 * i + n]; });
+  }
+}
+void AskFor(const void*) {}
 
 float Widen(uint16_t bits) { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
 
@@ -110,11 +122,27 @@ void StorePairs(const F& even, const F& odd, uint16_t* to) {
   }
 }
 
-void StoreBf16(const F& x, int64_t columns, uint16_t* to) {
-  for (int64_t i = 0; i < std::min<int64_t>(16, columns); ++i) {
-    const uint32_t bits = std::bit_cast<uint32_t>(x.v[i]);
-    to[i] = std::isnan(x.v[i]) ? 0x7FFF : static_cast<uint16_t>((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+void StoreHalves(const F& x, uint16_t* lower, uint16_t* upper) {  // VCVTNEPS2BF16
+  for (int i = 0; i < 16; ++i) {
+    lower[2 * i] = upper[2 * i + 1] = Bf16(x.v[i]);
+    lower[2 * i + 1] = upper[2 * i] = 0;
   }
+}
+
+F PairBf16(const F& low, const F& high) {
+  const auto rounded = [](float x) {
+    const uint32_t bits = std::bit_cast<uint32_t>(x);
+    return std::isnan(x) ? 0x7FFFu : (bits + 0x7FFF + (bits >> 16 & 1)) >> 16;
+  };
+  F words;
+  for (int i = 0; i < 16; ++i) {
+    const uint32_t word = rounded(high.v[i]) << 16 | rounded(low.v[i]);
+    std::memcpy(&words.v[i], &word, sizeof(word));
+  }
+  return words;
+}
+void StoreBf16(const F& words, int64_t columns, uint16_t* to) {
+  std::memcpy(to, words.v, static_cast<size_t>(std::min<int64_t>(32, columns)) * 2);
 }
 
 F LoadBf16(const uint16_t* from, int64_t columns) {
@@ -178,8 +206,9 @@ class Tiles {
     std::memset(bytes_[n], 0, sizeof(bytes_[n]));
   }
   template <int n>
-  void Load(const void* from) {
-    std::memcpy(bytes_[n], from, sizeof(bytes_[n]));
+  void Load(const void* from, int64_t step = 64) {
+    for (int row = 0; row < 16; ++row)
+      std::memcpy(bytes_[n] + row * 64, static_cast<const char*>(from) + row * step, 64);
   }
   template <int n>
   void Store(void* to) {

@@ -7,15 +7,15 @@ constexpr int64_t kTileFloats = 256, kTileBf16 = 512, kUnitFloats = 4 * kTileFlo
 
 // Where the parts of a group lie in its scratch memory.
 struct Scratch {
-  float* S[2];  // [unit][2 tiles of keys][2 tiles of rows]; weights replace the first tiles of keys
-  float* O;     // O^T: [columns / 32][2 tiles of columns][2 tiles of rows]
-  uint16_t* Q;  // Q^T in pairs of columns: [columns / 32][2 tiles of rows]
-  uint16_t* V;  // units of V cleaned of infinity and NaN
+  float* S[kAmxScoreBlocks];  // [unit][2 tiles of keys][2 tiles of rows]; weights replace the first tiles of keys
+  float* O;                   // O^T: [columns / 32][2 tiles of columns][2 tiles of rows]
+  uint16_t* Q;                // Q^T in pairs of columns: [columns / 32][2 tiles of rows]
+  uint16_t* V;                // units of V cleaned of infinity and NaN
 
   Scratch(void* memory, int64_t head_dim, int64_t head_dim_v) {
     S[0] = static_cast<float*>(memory);
-    S[1] = S[0] + kAmxBlockUnits * kUnitFloats;
-    O = S[1] + kAmxBlockUnits * kUnitFloats;
+    for (int64_t i = 1; i < kAmxScoreBlocks; ++i) S[i] = S[i - 1] + kAmxBlockUnits * kUnitFloats;
+    O = S[kAmxScoreBlocks - 1] + kAmxBlockUnits * kUnitFloats;
     Q = reinterpret_cast<uint16_t*>(O + kAmxLanes * RoundUp(head_dim_v, kAmxColumns));
     V = Q + kAmxLanes * RoundUp(head_dim, kAmxColumns);
   }
@@ -25,7 +25,8 @@ struct Block {
   int64_t first_unit = 0, units = 0;
 };
 
-// The tile products of one turn of the pipeline: O^T += V^T P^T of one block, then S^T = K Q^T of another.
+// The tile products of one turn of the pipeline: S^T = K Q^T of one block, then O^T += V^T P^T of another. In this
+// order what the next turn's softmax reads first, and what this turn's products do, was stored long before.
 class TileWork {
  public:
   TileWork(const AmxGroup& g, const Scratch& scratch)
@@ -45,7 +46,7 @@ class TileWork {
     V_ = V;
     S_ = S;
     unit_ = chunk_ = 0;
-    in_scores_ = weights.units == 0;
+    in_scores_ = scores.units > 0;
     steps_ = weights.units * v_chunks_ + scores.units * k_chunks_;
     left_ = steps_;
     credit_ = 0;
@@ -93,9 +94,7 @@ class TileWork {
     if (++unit_ < weights_.units) return;
     StoreSums(O);
     unit_ = 0;
-    if (++chunk_ < v_chunks_) return;
-    chunk_ = 0;
-    in_scores_ = true;
+    ++chunk_;
   }
 
   AMX_INLINE void ScoreStep() {
@@ -113,7 +112,9 @@ class TileWork {
     if (++chunk_ < k_chunks_) return;
     StoreSums(S_ + unit_ * kUnitFloats);
     chunk_ = 0;
-    ++unit_;
+    if (++unit_ < scores_.units) return;
+    unit_ = 0;
+    in_scores_ = false;
   }
 
   AMX_INLINE void ZeroSums() {

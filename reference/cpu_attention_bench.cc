@@ -136,15 +136,15 @@ void Decode(benchmark::State& state, data::Format format, int64_t heads_q, int64
   Rate(state, "GB/s", 2.0 * static_cast<double>(bytes));
 }
 
-// The same bytes, only read.
-void Read(benchmark::State& state, int64_t bytes, int threads) {
+// The same bytes, only read, in a way of SumOf.
+void Read(benchmark::State& state, int64_t bytes, int threads, int way) {
   const Normal x(bytes / 4);
   for (auto _ : state) {
     double total = 0;
 #pragma omp parallel num_threads(threads) reduction(+ : total)
     {
-      const int64_t part = bytes / 4 / threads;
-      total += SumOf(x.get() + omp_get_thread_num() * part, part);
+      const int64_t part = bytes / 4 / threads / 256 * 256;
+      total += SumOf(x.get() + omp_get_thread_num() * part, part, way);
     }
     benchmark::DoNotOptimize(total);
   }
@@ -173,7 +173,10 @@ const int kRegistered = [] {
       }
     }
     for (const int64_t megabytes : {16, 512}) {
-      Add("read/MiB=" + std::to_string(megabytes), threads, Read, megabytes << 20, threads);
+      for (int way = 0; way < kReadWays; ++way) {
+        Add("read/MiB=" + std::to_string(megabytes) + "/way=" + std::to_string(way), threads, Read, megabytes << 20,
+            threads, way);
+      }
       for (const data::Format format : {data::Format::kFp32, data::Format::kFp16, data::Format::kBf16}) {
         for (const int64_t heads_q : {8, 32}) {
           for (const int64_t head_dim : {64, 128}) {

@@ -127,33 +127,11 @@ TEST_CASE("pages give the bits of contiguous keys") {
                                  .mask = data::Mask::Causal()};
       CpuProblem p = ShapedProblem(a, 5, Format::kBf16);
       p.seqlens_k = {100, 61};
-      const int64_t per_sequence = (a.seqlen_k + page_size - 1) / page_size, pages = 2 * per_sequence + 1;
-      PagedCache paged = {.pages = pages, .page_size = page_size, .pages_per_sequence = per_sequence};
-      std::vector<int64_t> table;
-      for (int64_t page = 0; page < 2 * per_sequence; ++page) table.push_back(2 * per_sequence - page);  // backwards
-      paged.block_table = table;
-      const auto scatter = [&](CpuTensorData& t) {
-        std::vector<double> values(pages * a.heads_kv * page_size * 64, kNan);
-        for (int64_t n = 0; n < 2; ++n) {
-          for (int64_t h = 0; h < a.heads_kv; ++h) {
-            for (int64_t j = 0; j < p.keys(n); ++j) {
-              const int64_t page = table[n * per_sequence + j / page_size];
-              std::copy_n(t.row(n, h, j), 64,
-                          values.data() + ((page * a.heads_kv + h) * page_size + j % page_size) * 64);
-            }
-          }
-        }
-        return MakeTensor(Format::kBf16, pages, a.heads_kv, page_size, 64, 1, values);
-      };
-      const CpuTensorData K = scatter(p.K), V = scatter(p.V);
-      CpuAttentionInputs inputs = p.inputs();
-      inputs.K = K.view();
-      inputs.V = V.view();
-      inputs.paged = paged;
-      CHECK(SameBits(RunCpu(p), RunCpu(p, inputs)));
-      CHECK(Judge(p, RunCpu(p, inputs)).wrong == 0);
-      table[0] = pages;
-      CHECK_THROWS_AS(RunCpu(p, inputs), data::UsageError);
+      PagedKeys paged(p, page_size);
+      CHECK(SameBits(RunCpu(p), RunCpu(p, paged.inputs(p))));
+      CHECK(Judge(p, RunCpu(p, paged.inputs(p))).wrong == 0);
+      paged.table[0] = paged.cache.pages;
+      CHECK_THROWS_AS(RunCpu(p, paged.inputs(p)), data::UsageError);
     }
   }
 }

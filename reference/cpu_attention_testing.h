@@ -88,6 +88,45 @@ inline CpuProblem FromProblem(const Problem& p, data::Format q, data::Format kv,
   return c;
 }
 
+// K and V of a problem in pages, dealt out backwards, NaN where there is no key.
+struct PagedKeys {
+  PagedKeys(const CpuProblem& p, int64_t page_size) {
+    const int64_t per_sequence = (p.a.seqlen_k + page_size - 1) / page_size, used = p.a.batch * per_sequence;
+    for (int64_t page = 0; page < used; ++page) table.push_back(used - page);
+    cache = {.pages = used + 1, .page_size = page_size, .pages_per_sequence = per_sequence};
+    K = Scatter(p, p.K);
+    V = Scatter(p, p.V);
+  }
+  CpuAttentionInputs inputs(const CpuProblem& p) const {
+    CpuAttentionInputs in = p.inputs();
+    in.K = K.view();
+    in.V = V.view();
+    in.paged = cache;
+    in.paged->block_table = table;
+    return in;
+  }
+
+  PagedCache cache;
+  std::vector<int64_t> table;
+  CpuTensorData K, V;
+
+ private:
+  CpuTensorData Scatter(const CpuProblem& p, const CpuTensorData& from) const {
+    const int64_t size = cache.page_size, columns = from.columns;
+    std::vector<double> values(cache.pages * from.heads * size * columns, NAN);
+    for (int64_t n = 0; n < p.a.batch; ++n) {
+      for (int64_t h = 0; h < from.heads; ++h) {
+        for (int64_t j = 0; j < p.keys(n); ++j) {
+          const int64_t page = table[n * cache.pages_per_sequence + j / size];
+          const float* row = from.values.data() + ((n * from.heads + h) * from.rows + j) * columns;
+          std::copy_n(row, columns, values.data() + ((page * from.heads + h) * size + j % size) * columns);
+        }
+      }
+    }
+    return MakeTensor(from.format, cache.pages, from.heads, size, columns, 1, values);
+  }
+};
+
 struct CpuResult {
   std::vector<std::byte> O_bytes;
   std::vector<float> O, LSE;  // O decoded

@@ -80,15 +80,38 @@ int64_t FmaLoop() {
   return ran ? kChains * kRounds * kLanes : 0;
 }
 
-float ReadAll(const float* x, int64_t count) {
+// Every line of kStreams equal parts of x, a stretch of each in turn; if kAsks, lines are asked for 2 KiB before.
+template <int64_t kStreams, bool kAsks>
+float ReadStreams(const float* x, int64_t count) {
   const D d;
+  constexpr int64_t kLine = 16, kAhead = 512, kStretch = 128;  // floats
+  const int64_t part = count / kStreams;
   V s0 = hn::Zero(d), s1 = s0, s2 = s0, s3 = s0;
-  for (int64_t i = 0; i < count; i += 4 * kLanes) {
-    if (i % 16 == 0) hwy::Prefetch(x + std::min(i + 512, count - 1));
-    s0 = hn::Add(s0, hn::LoadU(d, x + i)), s1 = hn::Add(s1, hn::LoadU(d, x + i + kLanes));
-    s2 = hn::Add(s2, hn::LoadU(d, x + i + 2 * kLanes)), s3 = hn::Add(s3, hn::LoadU(d, x + i + 3 * kLanes));
+  for (int64_t i = 0; i < part; i += kStretch) {
+    for (int64_t stream = 0; stream < kStreams; ++stream) {
+      const float* from = x + stream * part + i;
+      for (int64_t n = 0; n < kStretch; n += 4 * kLanes) {
+        for (int64_t line = 0; kAsks && line < HWY_MAX(4 * kLanes, kLine); line += kLine) {
+          hwy::Prefetch(from + n + line + kAhead);  // perhaps behind the end: to ask is no access
+        }
+        s0 = hn::Add(s0, hn::LoadU(d, from + n)), s1 = hn::Add(s1, hn::LoadU(d, from + n + kLanes));
+        s2 = hn::Add(s2, hn::LoadU(d, from + n + 2 * kLanes)), s3 = hn::Add(s3, hn::LoadU(d, from + n + 3 * kLanes));
+      }
+    }
   }
   return hn::GetLane(hn::SumOfLanes(d, hn::Add(hn::Add(s0, s1), hn::Add(s2, s3))));
+}
+float ReadAll(const float* x, int64_t count, int way) {
+  switch (way) {
+    case 0:
+      return ReadStreams<1, false>(x, count);
+    case 1:
+      return ReadStreams<1, true>(x, count);
+    case 2:
+      return ReadStreams<2, false>(x, count);
+    default:
+      return ReadStreams<2, true>(x, count);
+  }
 }
 
 }  // namespace HWY_NAMESPACE
@@ -112,7 +135,7 @@ void BoundedExp2Span(std::span<const float> x, float M, bool masked, std::span<f
   HWY_DYNAMIC_DISPATCH(BoundedExp2All)(x, M, masked, y);
 }
 void TanhSpan(std::span<const float> x, std::span<float> y) { HWY_DYNAMIC_DISPATCH(TanhAll)(x, y); }
-float SumOf(const float* x, int64_t count) { return HWY_DYNAMIC_DISPATCH(ReadAll)(x, count); }
+float SumOf(const float* x, int64_t count, int way) { return HWY_DYNAMIC_DISPATCH(ReadAll)(x, count, way); }
 int64_t RunFmaLoop() { return HWY_DYNAMIC_DISPATCH(FmaLoop)(); }
 
 }  // namespace bitflash::reference

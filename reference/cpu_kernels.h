@@ -125,8 +125,10 @@ void TanhSpan(std::span<const float> x, std::span<float> y);
 // Does some microseconds of independent fp32 multiply-adds in registers and returns how many; for benchmarks.
 int64_t RunFmaLoop();
 
-// The sum of `count` floats, a multiple of 64, read as fast as the machine can; for benchmarks.
-float SumOf(const float* x, int64_t count);
+// The sum of `count` floats, a multiple of 256, read in one of kReadWays ways: as one stream or, as K and V are, two;
+// left to the processor's own prefetching, or asked for. For benchmarks: the fastest is a limit.
+inline constexpr int kReadWays = 4;
+float SumOf(const float* x, int64_t count, int way);
 
 }  // namespace bitflash::reference
 

@@ -19,14 +19,16 @@ constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 TEST_CASE("rows whose scores norms bound, and rows whose scores they do not") {
   for (const data::Mask& mask : {data::Mask::Full(), data::Mask::Causal(), data::Mask::Window(400, 30)}) {
     // Later scores far above the first tile's maximum, far below, beyond the bound, and values that make it void.
-    for (const auto& [first, later, v] : {std::tuple{1.0f, 1.0f, 1.0f},
-                                          {0.01f, 2.0f, 1.0f},
-                                          {2.0f, 0.01f, 1.0f},
-                                          {0.01f, 5.0f, 1.0f},
-                                          {8.0f, 8.0f, 1.0f},
-                                          {1.0f, 1.0f, 1e12f},
-                                          {1.0f, 1.0f, 1e20f},
-                                          {1.0f, 1.0f, 1e-36f}}) {
+    for (const auto& factors : {std::tuple{1.0f, 1.0f, 1.0f},
+                                {0.01f, 2.0f, 1.0f},
+                                {2.0f, 0.01f, 1.0f},
+                                {0.01f, 5.0f, 1.0f},
+                                {8.0f, 8.0f, 1.0f},
+                                {1.0f, 1.0f, 1e12f},
+                                {1.0f, 1.0f, 1e20f},
+                                {1.0f, 1.0f, 1e-36f}}) {
+      const auto& [first_one, later_one, v_one] = factors;
+      const float first = first_one, later = later_one, v = v_one;  // bindings are not captured
       CAPTURE(data::ToString(mask));
       CAPTURE(first);
       CAPTURE(later);

@@ -22,7 +22,7 @@ class OwnPeer : public Peer {
   std::string name() const override { return amx_ ? "cpu-amx-bf16" : "cpu-simd"; }
 
   bool Prepare(const PeerCase& c, const PeerInputs& inputs) override {
-    if (amx_ && (!c.bf16() || c.a.seqlen_q == 1)) return false;  // packing would take longer than a row needs
+    if (amx_ && !c.bf16()) return false;
     case_ = c;
     const int64_t rows = c.a.heads_q * c.a.seqlen_q;
     O_ = HugeArray(rows * c.a.head_dim * data::StorageBytes(c.a.format));

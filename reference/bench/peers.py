@@ -5,8 +5,8 @@ Contestants take turns: every round times each of them once on a case, so that a
 them. A cell shows the median over the rounds, in brackets the best, and the largest absolute error of sampled rows
 against fp64. GFLOP/s count 4 heads seqlen_q seqlen_k head_dim, half of it under a causal mask, for everybody, also for
 those that compute the hidden half; decode shows GB/s, each byte of K and V counted once. "of peak" is bitflash's median
-share of the fp32 multiply-add peak (prefill) or of a loop that only reads the same bytes (decode), measured in the same
-rounds; bf16 on the tile unit can exceed 1.
+share of the fp32 multiply-add peak (prefill) or of the fastest of some loops that only read the same bytes (decode),
+measured in the same rounds, of each of our kernels in the table's order; bf16 on the tile unit can exceed 1.
 
     cmake --preset bench && cmake --build --preset bench --target attention_peers
     reference/bench/peers.py build/bench/reference/attention_peers --json peers.json
@@ -197,9 +197,9 @@ def table(part, results, contestants):
             rates = r["rates"].get(name)
             cells.append(f"{statistics.median(rates):.0f} ({max(rates):.0f}) {r['errors'][name]:.0e}"
                          if rates else "-")
-        ours = [name for name in OURS if name in r["rates"]][-1]
-        share = statistics.median(a / b for a, b in zip(r["rates"][ours], r["limit"]))
-        rows.append([*cells, f"{statistics.median(r['limit']):.0f}", f"{share:.2f}"])
+        shares = [f"{statistics.median(a / b for a, b in zip(r['rates'][name], r['limit'])):.2f}"
+                  for name in OURS if name in r["rates"]]
+        rows.append([*cells, f"{statistics.median(r['limit']):.0f}", " ".join(shares)])
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
         print("  ".join([row[0].ljust(widths[0])] + [c.rjust(w) for c, w in zip(row[1:], widths[1:])]).rstrip())

@@ -15,6 +15,13 @@ namespace bitflash::sim {
 
 using data::Gpu;
 
+// A tile that others publish for their kernel of the same algorithm.
+struct PublishedTile {
+  std::string_view by, source;  // "FlashAttention-3"; the file that holds it
+  int64_t Br = 0, Bc = 0, warps = 0, stages = 1;
+  std::string_view differs;  // what theirs does otherwise, where that decides whether the tile fits
+};
+
 // An entry of the list: what people call the kernel, where it is published, what it needs, and its text.
 struct Kernel {
   std::string_view name;     // "fa2"; what --kernel takes
@@ -24,13 +31,16 @@ struct Kernel {
   int min_arch;              // 80: sm80 and newer
   std::vector<Format> formats;
 
-  // The tile that the published kernel takes for this problem on this GPU.
+  // The tile that the kernel takes for this problem on this GPU: the published one, or that of gpu/ (own_tile).
   Tiling (*DefaultTiling)(const Attention& attention, const Gpu& gpu);
 
   // The launches, in order.
   void (*Run)(Stream& stream, const Attention& attention, const Tiling& tiling, const Recipe& recipe);
 
-  Recipe recipe = {};                             // the choices that decide bits
+  Recipe recipe = {};              // the choices that decide bits
+  std::string_view own_tile = "";  // why, when DefaultTiling is that of the kernel in gpu/; empty: it is published
+  // What others take where DefaultTiling is our own; null: nobody, or DefaultTiling is theirs.
+  PublishedTile (*Published)(const Attention& attention, const Gpu& gpu) = nullptr;
   MmaInstruction mma = MmaInstruction::kMmaSync;  // kWgmma: sm90 only, tiles of 64 rows a warpgroup
   int64_t max_head_dim = 0;                       // 0: whatever fits on chip
   int64_t min_seqlen_q = 1;                       // shorter: another kernel runs, whose recipe is not known

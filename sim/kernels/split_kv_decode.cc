@@ -180,6 +180,18 @@ Tiling DefaultTiling(const Attention& a, const Gpu& gpu) {
   return t;
 }
 
+// FlashAttention-2's split kernel, which also packs grouped heads into rows.
+PublishedTile Published(const Attention& a, const Gpu&) {
+  const int64_t d = std::max(a.head_dim, a.head_dim_v);
+  return {.by = "FlashAttention-2",
+          .source = "flash_fwd_launch_template.h, run_mha_fwd_splitkv_dispatch",
+          .Br = 64,
+          .Bc = d <= 64    ? 256
+                : d <= 128 ? 128
+                           : 64,
+          .warps = 4};
+}
+
 std::vector<GlobalMatrix> Scratch(const Attention& a, const Tiling& t) {
   const Operands g = SplitOperands(a, t);
   return {g.OPartial, g.m, g.l};
@@ -198,6 +210,8 @@ Kernel SplitKvDecode() {
       .formats = {Format::kFp16, Format::kBf16},
       .DefaultTiling = DefaultTiling,
       .Run = Run,
+      .own_tile = "so that no two warps wait for one another, and that bits depend neither on the batch nor on the GPU",
+      .Published = Published,
       .splits_keys = true,
       .fixed_parts = true,
       .pages = true,

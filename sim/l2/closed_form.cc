@@ -92,6 +92,20 @@ double KeptOfLeaving(TensorId tensor, double bytes, const CacheParameters& cache
   return tensor == TensorId::kP && bytes < 3 * dirty ? dirty / bytes : 0;
 }
 
+// The first FlashAttention's blocks hold keys, and Q, O and the row state of their heads pass by once a key tile: bytes
+// of the heads in flight, each of them read by one block alone, over the capacity. 0: no launch of that kind, the only
+// one that reads O.
+double PassingLoad(const CacheParameters& cache, const LaunchCount& launch) {
+  if (At(launch.ledger.l2_to_sm, TensorId::kO).read == 0) return 0;
+  double bytes = 0;
+  for (size_t id = 0; id < kTensorCount; ++id) {
+    const Traffic& once = launch.ledger.hbm_compulsory[id];
+    if (launch.ledger.l2_to_sm[id].read > once.read) bytes += static_cast<double>(std::max(once.read, once.write));
+  }
+  const double in_flight = std::min(1.0, 1 / std::max(1e-9, launch.waves));
+  return bytes * in_flight * Copies(cache, false) / static_cast<double>(cache.bytes);
+}
+
 struct Reads {
   double dram = 0;
   double again = 0;  // of dram, what had been read before
@@ -107,6 +121,11 @@ Reads ReadsOf(const CacheParameters& cache, const Kernel& kernel, const Attentio
   const Sharing sharing = SharingOf(a, gpu, launch, groups);
   Reads reads;
   reads.dram = static_cast<double>(Sum(launch.ledger.hbm_compulsory).read);
+  if (const double load = PassingLoad(cache, launch); load > 0) {
+    reads.again = (static_cast<double>(Sum(launch.ledger.l2_to_sm).read) - reads.dram) * MissRate(load * scale);
+    reads.dram += reads.again;
+    return reads;
+  }
   double once = 0, asked = 0;
   for (const TensorId id : {TensorId::kK, TensorId::kV}) {
     once += static_cast<double>(At(launch.ledger.hbm_compulsory, id).read);
@@ -150,6 +169,7 @@ double MissRate(double load) {
 
 double WorkingSet(const Attention& a, const data::Gpu& gpu, const LaunchCount& launch) {
   const CacheParameters cache = ParametersOf(gpu);
+  if (const double load = PassingLoad(cache, launch); load > 0) return load;
   const Traffic once = At(launch.ledger.hbm_compulsory, TensorId::kK);
   const Traffic asked = At(launch.ledger.l2_to_sm, TensorId::kK);
   if (launch.waves <= 1 || asked.read < once.read + once.read / 8) return 0;  // read once: nothing to keep
@@ -191,15 +211,22 @@ std::vector<Prediction> ClosedForm(const Kernel& kernel, const Attention& a, con
     const Spills spills = SpillsOf(kernel, a, t, gpu, launch);
     const double per_wave = footprint / std::max(1.0, launch.waves);
     const double outputs = static_cast<double>(Sum(launch.ledger.hbm_compulsory).write);
-    const double written = outputs + spills.places + spills.again * MissRate(per_wave / capacity) + spills.leaked;
+    const double load = PassingLoad(cache, launch);
+    const double passing =
+        load > 0 ? (static_cast<double>(Sum(launch.ledger.l2_to_sm).write) - outputs) * MissRate(load) : 0;
+    const double written =
+        outputs + passing + spills.places + spills.again * MissRate(per_wave / capacity) + spills.leaked;
     // Blocks that all fit at once write after the last read.
     const double fits = footprint > 0 && launch.waves > 1 ? std::min(1.0, capacity / footprint) : 1;
     // Spilled lines are written again and again: those of the last blocks stay.
     const double left = std::min(outputs * fits + spills.places, static_cast<double>(cache.dirty_bytes));
     const double stay = std::clamp((capacity - footprint) / (0.2 * capacity), 0.0, 1.0);  // of what was there before
     const double out_earlier = earlier * (1 - stay);
-    const double before = std::min(dirty * stay, std::max(0.0, static_cast<double>(cache.dirty_bytes) - left));
-    const double out = written - left + dirty - before + out_earlier;
+    // O and the row state that pass by are the lines that the launch before has left dirty.
+    const double rewritten = load > 0 ? std::min(dirty * (1 - MissRate(load)), left) : 0;
+    const double before =
+        std::min(std::max(0.0, dirty * stay - rewritten), std::max(0.0, static_cast<double>(cache.dirty_bytes) - left));
+    const double out = written - left + dirty - rewritten - before + out_earlier;
     // The same call again writes the same lines.
     const double others = n < count.launches.size() ? before : std::max(0.0, before - written);
     p.dram_write = {bytes(out), bytes(out - 0.1 * left), bytes(out + 0.25 * left)};

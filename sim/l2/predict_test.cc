@@ -116,6 +116,30 @@ TEST_CASE("decode reads K and V once, whoever reads them") {
   }
 }
 
+TEST_CASE("the first FlashAttention reads and writes O again from HBM where heads in flight do not fit L2") {
+  struct Case {
+    const char* gpu;
+    int64_t seqlen;
+    bool fits;
+  };
+  for (const Case& c :
+       {Case{"t4", 1024, false}, {"a100-80gb", 1024, true}, {"a100-80gb", 3072, false}, {"h100", 4096, false}}) {
+    CAPTURE(c.gpu);
+    CAPTURE(c.seqlen);
+    const data::Gpu gpu = data::LoadGpu(c.gpu);
+    Attention a = PlainAttention(1, 32, 32, c.seqlen, c.seqlen, 128);
+    a.format = data::Format::kFp16;
+    const Asked asked = Ask("fa1", a, gpu);
+    const Prediction exact = asked(gpu, {Mode::kExact, Start::kStream, 1, {}}).total;
+    const Prediction closed = asked(gpu, {Mode::kClosedForm, Start::kStream, 1, {}}).total;
+    const double reads = static_cast<double>(exact.dram_read.value),
+                 writes = static_cast<double>(exact.hbm_bytes()) - reads;
+    CHECK((reads > 0.9 * static_cast<double>(exact.requested_read)) == !c.fits);
+    CHECK(static_cast<double>(closed.dram_read.value) == doctest::Approx(reads).epsilon(0.05));
+    CHECK(static_cast<double>(closed.hbm_bytes() - closed.dram_read.value) == doctest::Approx(writes).epsilon(0.05));
+  }
+}
+
 TEST_CASE("the same bits every time; far from the capacity other runs give about the same bytes") {
   const data::Gpu gpu = data::LoadGpu("h100");
   const Asked asked = Ask("fa2", PlainAttention(1, 2, 2, 8192, 8192, 128, data::Mask::Causal()), gpu);

@@ -129,7 +129,7 @@ ExitCode Banks(const Arguments& arguments) {
   Output output("banks", output_flags);
   if (!tile) throw UsageError("which tile? Give --tile RxC, rows x columns");
   int64_t rows = 0, columns = 0;
-  std::tie(rows, columns) = ParseTile("--tile", *tile);
+  std::tie(rows, columns) = ParseTile("--tile", *tile, "rows x columns such as 64x128");
   const BanksResult result =
       CountAll(rows, columns, FormatOf(dtype.value_or("bf16")), Accesses(instruction, pattern), Layouts(layout));
   if (output.wants_json()) output.JsonResult(BanksJson(result));

@@ -38,6 +38,13 @@ TEST_CASE("banks: the map of one layout under one instruction") {
   CHECK(json["results"][1]["pass"]["conflicts"] == 0);
 }
 
+TEST_CASE("banks: cp.async, of which only the number of wavefronts is modelled, has no map") {
+  const Json json = ValidJson("bitflash banks --tile 64x128 --instruction cp.async.b128 --json", "banks");
+  for (const Json& result : json["results"]) CHECK(result["worst"]["parts"].empty());
+  CHECK(Run("bitflash banks --tile 64").err.find("'64' is not a tile of rows x columns such as 64x128") !=
+        std::string::npos);
+}
+
 TEST_CASE("banks: a layout that cannot hold the tile is a row with its reason; if none can, a usage error") {
   const Json json = ValidJson("bitflash banks --tile 64x32 --instruction ld.shared.b64 --json", "banks");
   int infeasible = 0;

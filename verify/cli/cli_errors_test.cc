@@ -55,7 +55,7 @@ constexpr Case kCases[] = {
     {"bitflash traffic " H "--batch 1:2", 2, "--batch: '1:2' is not a sweep (accepted: a number"},
     {"bitflash traffic " H "--batch 8:1:x2", 2, "--batch: '8:1:x2' starts above its end"},
     {"bitflash traffic " H "--batch 1:8:x1", 2, "needs a step of x2 or more"},
-    {"bitflash traffic " H "--batch 1:5000:+1", 2, "more than 4096 values"},
+    {"bitflash traffic " H "--batch 1:20000:+1", 2, "more than 16384 values"},
     {"bitflash traffic --heads-q 8 --head-dim 64 --seqlen 0", 2, "--seqlen: '0'"},
     {"bitflash traffic --heads-q 8 --head-dim 64 --seqlen 1k", 2, "--seqlen: '1k' is not a sweep"},
     {"bitflash traffic --heads-q 8 --head-dim 64 --seqlen 8 --seqlen-q 8", 2, "--seqlen-q contradicts --seqlen"},

@@ -79,7 +79,7 @@ std::string ExplainWriter::ClaimReason(const Claim& claim) const {
       return Say("claim.read_once.supported", {n.bytes("requested_bytes"), n.bytes("once_bytes")});
     }
     const std::vector<Argument> arguments = {n.bytes("requested_bytes"), n.bytes("once_bytes"), n.factor("times"),
-                                             n.bytes("kv_head_bytes"), n.bytes("l2_bytes")};
+                                             n.bytes("kv_head_bytes"), n.factor("hbm_read_times")};
     return Say(claim.verdict == ClaimVerdict::kDepends ? "claim.read_once.depends" : "claim.read_once.refuted",
                arguments);
   }
@@ -121,19 +121,19 @@ std::string ExplainWriter::ClaimReason(const Claim& claim) const {
   }
   if (id == "every-length") {
     std::string reason = claim.verdict == ClaimVerdict::kRefuted
-                             ? Say("claim.every_length.refuted",
-                                   {n.count("shortest"), n.bytes("shortest_stored_bytes"), n.bytes("l2_bytes")})
+                             ? Say("claim.every_length.refuted", {n.count("shortest"), n.bytes("shortest_stored_bytes"),
+                                                                  n.bytes("shortest_in_hbm_bytes")})
                              : Say("claim.every_length.depends", {n.count("shortest"), n.factor("shortest_floor_ratio"),
                                                                   n.count("longest"), n.factor("longest_floor_ratio")});
-    if (n.has("leaves_l2_at")) {
+    if (n.has("reaches_hbm_at")) {
       reason += Say("space") +
-                Say("claim.every_length.from", {{"tokens", text_.Count("count.tokens", n.integer("leaves_l2_at"))}});
+                Say("claim.every_length.from", {{"tokens", text_.Count("count.tokens", n.integer("reaches_hbm_at"))}});
     }
     return reason;
   }
   if (id == "decode-from-scores") {
     const std::vector<Argument> arguments = {n.bytes("score_bytes"), n.bytes("kv_bytes"), n.percent("share"),
-                                             n.bytes("stored_bytes"), n.bytes("l2_bytes")};
+                                             n.bytes("in_hbm_bytes")};
     std::string reason;
     switch (claim.verdict) {
       case ClaimVerdict::kRefuted:

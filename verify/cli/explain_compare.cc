@@ -79,8 +79,12 @@ DocumentPart ExplainWriter::Comparison() const {
                                   {"ridge", Prefixed(e_.ridge)},
                                   {"standard", Prefixed(s.intensity)},
                                   {"flash", Prefixed(f.intensity)}}));
+  // Reads of the same tiles again and again, by half more than need be, and not Q, K, V and O are then the limit.
+  const bool again = 2 * f.hbm.predicted.value_or(0) > 3 * f.hbm.compulsory;
   part.Paragraph(Say(
-      f.bottleneck == Bottleneck::kHbm ? "p5.ratios.hbm" : "p5.ratios.other",
+      f.bottleneck != Bottleneck::kHbm ? "p5.ratios.other"
+      : again                          ? "p5.ratios.again"
+                                       : "p5.ratios.hbm",
       {{"bytes", Ratio(c.byte_ratio())}, {"floors", Ratio(c.floor_ratio())}, {"flash_limit", Limiter(f.bottleneck)}}));
   const double absorbed =
       1 - static_cast<double>(f.hbm.compulsory) / static_cast<double>(std::max<int64_t>(1, f.hbm.requested));
@@ -151,14 +155,13 @@ DocumentPart ExplainWriter::Limits() const {
   } else {
     part.Item("-", Say("p6.never_exceed", {{"score_bytes", bytes}, {"operand_bytes", operands}}));
   }
-  const std::string stored = Amount(c.standard.stored_bytes), l2 = Amount(e_.l2_bytes);
-  std::string fits;
-  if (e_.sweep.scores_leave_l2) {
-    fits = Say("p6.l2",
-               {{"tokens", text_.Count("count.tokens", *e_.sweep.scores_leave_l2)}, {"l2", l2}, {"stored", stored}});
-  } else {
-    fits = Say("p6.always_l2", {{"l2", l2}, {"stored", stored}});
-  }
+  std::vector<Argument> in_l2 = {{"l2", Amount(e_.l2_bytes)},
+                                 {"stored", Amount(c.standard.stored_bytes)},
+                                 {"score_bytes", bytes},
+                                 {"seen", Amount(c.scores_in_hbm())}};
+  const bool some_reach = e_.sweep.scores_reach_hbm.has_value();
+  if (some_reach) in_l2.push_back({"tokens", text_.Count("count.tokens", *e_.sweep.scores_reach_hbm)});
+  std::string fits = Say(some_reach ? "p6.l2" : "p6.always_l2", in_l2);
   fits += Say("space") + (e_.l2_is_effective ? Say("p6.l2_probed") : Say("p6.l2_reported"));
   part.Item("-", fits);
 
@@ -186,15 +189,14 @@ void ExplainWriter::AddSweep(DocumentPart& part) const {
   DocumentTable table;
   table.columns = {{Say("table.length"), Align::kRight}, {Say("table.scores"), Align::kRight},
                    {Say("table.share"), Align::kRight},  {Say("table.standard"), Align::kRight},
-                   {Say("table.flash"), Align::kRight},  {Say("table.fits"), Align::kLeft},
+                   {Say("table.flash"), Align::kRight},  {Say("table.in_hbm"), Align::kRight},
                    {Say("table.blocks"), Align::kRight}, {Say("table.floors"), Align::kRight}};
   for (const SweepPoint& point : e_.sweep.points) {
     const bool asked = point.seqlen == e_.asked().attention.seqlen_k;
     if (asked) table.emphasised = static_cast<int>(table.rows.size());
     table.rows.push_back({(asked ? "> " : "") + Grouped(point.seqlen), Amount(point.score_bytes),
                           Percent(point.score_share), Amount(point.standard_bytes), Amount(point.flash_bytes),
-                          point.scores_fit_l2 ? Say("yes") : Say("no"), Grouped(point.blocks),
-                          Times(point.floor_ratio)});
+                          Amount(point.scores_in_hbm), Grouped(point.blocks), Times(point.floor_ratio)});
   }
   part.Add(std::move(table));
   part.Paragraph(Say("p6.floors"));

@@ -117,6 +117,7 @@ Json SweepJson(const LengthSweep& sweep) {
                       {"score_bytes", p.score_bytes},
                       {"stored_bytes", p.stored_bytes},
                       {"scores_fit_l2", p.scores_fit_l2},
+                      {"scores_in_hbm", p.scores_in_hbm},
                       {"score_share", p.score_share},
                       {"floor_ratio", p.floor_ratio},
                       {"blocks", p.blocks}});
@@ -124,6 +125,7 @@ Json SweepJson(const LengthSweep& sweep) {
   return {{"points", std::move(points)},
           {"scores_exceed_operands_at", OrNull(sweep.scores_exceed_operands)},
           {"scores_leave_l2_at", OrNull(sweep.scores_leave_l2)},
+          {"scores_reach_hbm_at", OrNull(sweep.scores_reach_hbm)},
           {"blocks_fill_sms_at", OrNull(sweep.blocks_fill_sms)}};
 }
 

@@ -37,8 +37,11 @@ std::vector<Transfer> Transfers(const sim::Count& count) {
 }  // namespace
 
 std::string ExplainWriter::ScoresAtRest(const Contrast& c) const {
-  const std::vector<Argument> arguments = {{"stored", Amount(c.standard.stored_bytes)}, {"l2", Amount(e_.l2_bytes)}};
-  return c.standard.stored_bytes <= e_.l2_bytes ? Say("p1.fits", arguments) : Say("p1.leaves", arguments);
+  const std::vector<Argument> arguments = {{"stored", Amount(c.standard.stored_bytes)},
+                                           {"l2", Amount(e_.l2_bytes)},
+                                           {"score_bytes", Amount(c.standard.score_bytes)},
+                                           {"seen", Amount(c.scores_in_hbm())}};
+  return c.scores_stay_in_l2() ? Say("p1.fits", arguments) : Say("p1.leaves", arguments);
 }
 
 DocumentPart ExplainWriter::Standard() const {

@@ -51,13 +51,14 @@ double ParsePositive(std::string_view flag, std::string_view text) {
   return value;
 }
 
-std::pair<int64_t, int64_t> ParseTile(std::string_view flag, std::string_view text) {
+std::pair<int64_t, int64_t> ParseTile(std::string_view flag, std::string_view text, std::string_view what) {
   constexpr int64_t kMost = 1 << 16;
   const size_t by = text.find('x');
   int64_t rows = 0, cols = 0;
   if (by == std::string_view::npos || !Whole(text.substr(0, by), rows) || !Whole(text.substr(by + 1), cols) ||
       rows < 1 || cols < 1 || rows > kMost || cols > kMost) {
-    throw UsageError(fmt::format("{}: '{}' is not a tile of query rows x keys such as 128x64", flag, Printable(text)));
+    throw UsageError(
+        fmt::format("{}: '{}' is not a tile of {}, each from 1 to {}", flag, Printable(text), what, kMost));
   }
   return {rows, cols};
 }

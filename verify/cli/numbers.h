@@ -18,8 +18,9 @@ uint64_t ParseSeed(std::string_view flag, std::string_view text);
 // A finite decimal number greater than zero.
 double ParsePositive(std::string_view flag, std::string_view text);
 
-// "128x64" -> {128, 64}.
-std::pair<int64_t, int64_t> ParseTile(std::string_view flag, std::string_view text);
+// "128x64" -> {128, 64}; `what` a tile is, for the error.
+std::pair<int64_t, int64_t> ParseTile(std::string_view flag, std::string_view text,
+                                      std::string_view what = "query rows x keys such as 128x64");
 
 // The values of a sweep, each in [min, max], in the order given:
 //   "4096"            one value
@@ -27,7 +28,7 @@ std::pair<int64_t, int64_t> ParseTile(std::string_view flag, std::string_view te
 //   "512:131072:x2"   512, 1024, ..., as long as it is not above 131072
 //   "512:4096:+512"   512, 1024, ..., 4096
 // At most kMostSweepValues.
-inline constexpr int kMostSweepValues = 4096;
+inline constexpr int kMostSweepValues = 16384;
 std::vector<int64_t> ParseSweep(std::string_view flag, std::string_view text, int64_t min, int64_t max);
 
 }  // namespace bitflash::verify

@@ -45,6 +45,7 @@ std::string DidYouMean(std::string_view word, const std::vector<std::string>& ca
   }
   if (best == nullptr) return "";
   const int limit = std::max<int>(1, static_cast<int>(std::max(word.size(), best->size())) / 3);
+  if (best_distance >= static_cast<int>(word.size())) return "";  // not a letter in common
   return best_distance <= limit ? fmt::format("; did you mean '{}'?", *best) : "";
 }
 

@@ -179,7 +179,8 @@ std::string TrafficCsv(const std::vector<TrafficResult>& results) {
       "part_keys,page_size,pack_gqa,fp32_scores,launch,tensor,hbm_read_compulsory_bytes,hbm_read_predicted_bytes,"
       "hbm_read_requested_bytes,hbm_write_compulsory_bytes,hbm_write_predicted_bytes,hbm_write_requested_bytes,"
       "l2_to_sm_read_bytes,l2_to_sm_write_bytes,shared_read_bytes,shared_write_bytes,register_read_bytes,"
-      "matrix_flops,special_ops,fp32_ops,infeasible,time_seconds,time_bottleneck\r\n";
+      "matrix_flops,special_ops,fp32_ops,infeasible,time_seconds,time_bottleneck,hbm_read_predicted_low_bytes,"
+      "hbm_read_predicted_high_bytes\r\n";
   for (const TrafficResult& r : results) {
     const data::Attention& a = r.attention;
     const sim::Tiling& t = r.tiling;
@@ -189,14 +190,14 @@ std::string TrafficCsv(const std::vector<TrafficResult>& results) {
         t.warps, t.stages, t.splits, t.part_keys, t.page_size, t.pack_gqa, t.fp32_scores);
     const auto line = [&](std::string_view launch, std::string_view tensor, const Traffic& floor, const Traffic& l2,
                           const Traffic& shared, int64_t registers, const std::string& operations,
-                          const std::string& time, const Behind& behind = {}) {
+                          const std::string& time, const Behind& behind = {}, const std::string& range = ",") {
       const auto known = [](const Json& bytes) { return bytes.is_null() ? "" : bytes.dump(); };
-      csv += fmt::format("{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},,{}\r\n", point, CsvCell(launch), tensor,
+      csv += fmt::format("{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},,{},{}\r\n", point, CsvCell(launch), tensor,
                          floor.read, known(behind.read), l2.read, floor.write, known(behind.write), l2.write, l2.read,
-                         l2.write, shared.read, shared.write, registers, operations, time);
+                         l2.write, shared.read, shared.write, registers, operations, time, range);
     };
-    const auto lines = [&](std::string_view launch, const Ledger& ledger, const Behind& behind, double seconds,
-                           sim::Limit bottleneck) {
+    const auto lines = [&](std::string_view launch, const Ledger& ledger, const sim::l2::Prediction* l2, bool total,
+                           double seconds, sim::Limit bottleneck) {
       for (int i = 0; i < sim::kTensorCount; ++i) {
         const auto tensor = static_cast<TensorId>(i);
         if (!Occurs(ledger, tensor)) continue;
@@ -206,20 +207,20 @@ std::string TrafficCsv(const std::vector<TrafficResult>& results) {
       line(launch, "all", Sum(ledger.hbm_compulsory), Sum(ledger.l2_to_sm), Sum(ledger.shared),
            Sum(ledger.registers).read,
            fmt::format("{},{},{}", ledger.matrix_flops, ledger.special_ops, ledger.fp32_ops),
-           fmt::format("{},{}", seconds, sim::Name(bottleneck)), behind);
+           fmt::format("{},{}", seconds, sim::Name(bottleneck)), BehindL2(l2, total),
+           l2 == nullptr ? "," : fmt::format("{},{}", l2->dram_read.low, l2->dram_read.high));
     };
     if (!r.infeasible.empty()) {
       constexpr int kCounts = 14;  // columns from hbm_read_compulsory_bytes to fp32_ops
-      csv += fmt::format("{},total,all{},{},,\r\n", point, std::string(kCounts, ','), CsvCell(r.infeasible));
+      csv += fmt::format("{},total,all{},{},,,,\r\n", point, std::string(kCounts, ','), CsvCell(r.infeasible));
       continue;
     }
     for (size_t n = 0; n < r.count.launches.size(); ++n) {
       const sim::LaunchCount& launch = r.count.launches[n];
       const sim::LaunchTime& time = r.time.launches.at(n);
-      lines(launch.name, launch.ledger, BehindL2(r.l2 ? &r.l2->launches[n] : nullptr, false), time.seconds,
-            time.bottleneck);
+      lines(launch.name, launch.ledger, r.l2 ? &r.l2->launches[n] : nullptr, false, time.seconds, time.bottleneck);
     }
-    lines("total", r.count.total, BehindL2(r.l2 ? &r.l2->total : nullptr, true), r.time.seconds, r.time.bottleneck);
+    lines("total", r.count.total, r.l2 ? &r.l2->total : nullptr, true, r.time.seconds, r.time.bottleneck);
   }
   return csv;
 }

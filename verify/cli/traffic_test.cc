@@ -35,6 +35,36 @@ TEST_CASE("traffic: FlashAttention-2, 16 heads of 4096 x 4096 x 128 in bf16") {
   CHECK(json["launches"][0]["grid"] == Json{{"x", 32}, {"y", 16}, {"z", 1}});
 }
 
+TEST_CASE("traffic: near the L2's capacity sweeps print a range, and their CSV has its ends") {
+  // K and V in flight are 0.75 of an A100's L2 at 4096 keys, far less at 512.
+  const std::string command =
+      "bitflash traffic --kernel fa2 --gpu a100-80gb --heads-q 16 --head-dim 128 --seqlen 512,6144 ";
+  const Finished text = Run(command);
+  const size_t near = text.out.find("6,144     6,144");
+  REQUIRE(near != std::string::npos);
+  CHECK(text.out.find(" to ", near) != std::string::npos);
+  CHECK(text.out.substr(0, near).find(" to ") == std::string::npos);
+  const Finished csv = Run(command + "--csv");
+  CHECK(csv.out.find("hbm_read_predicted_low_bytes,hbm_read_predicted_high_bytes\r\n") != std::string::npos);
+  int64_t commas = -1;
+  std::istringstream lines(csv.out);
+  for (std::string line; std::getline(lines, line);) {
+    const auto here = std::ranges::count(line, ',');
+    CHECK((commas == -1 || here == commas));
+    commas = here;
+  }
+}
+
+TEST_CASE("traffic: without keys only O is written, and the JSON holds to its schema") {
+  for (const char* kernel : {"standard", "fa2", "fa3", "split-kv"}) {
+    CAPTURE(kernel);
+    const Json json = ValidJson(
+        std::string("bitflash traffic --heads-q 8 --head-dim 40 --seqlen-q 1 --seqlen-k 0 --json --kernel ") + kernel,
+        "traffic");
+    CHECK(json["total"]["tensors"]["o"]["hbm"]["write"]["compulsory"] == 8 * 40 * 2);
+  }
+}
+
 TEST_CASE("traffic: what the launches of standard attention move adds up to its total, tensor by tensor") {
   const Json json =
       ValidJson("bitflash traffic --model llama-3-8b --seqlen 8192 --mask full --kernel standard --json", "traffic");
@@ -165,7 +195,8 @@ TEST_CASE("traffic: an infeasible point is a row with its reason, and fails ever
     CHECK(std::count(line.begin(), line.end(), ',') == std::count(header.begin(), header.end(), ','));
     if (line.find(reason) != std::string::npos) found = line;
   }
-  CHECK(header.find(",fp32_ops,infeasible,time_seconds,time_bottleneck\r") != std::string::npos);
+  CHECK(header.find(",fp32_ops,infeasible,time_seconds,time_bottleneck,hbm_read_predicted_low_bytes,") !=
+        std::string::npos);
   CHECK(found.find(",total,all,,,,,,,,,,,,,,," + reason) != std::string::npos);  // 14 empty counts
 
   const Json failed = ValidJson(sweep + "--assert 'hbm.read>0' --json 2>/dev/null", "traffic-sweep", 1);

@@ -95,6 +95,13 @@ std::string OperationsLine(const Ledger& ledger) {
 
 int64_t Both(const Traffic& traffic) { return traffic.read + traffic.write; }
 
+// "64.2 MiB"; near the L2's capacity, where one number would say too much, "64.2 MiB to 101.5 MiB".
+std::string PredictedCell(const sim::l2::Prediction& l2) {
+  const int64_t rest = l2.hbm_bytes() - l2.dram_read.value;
+  const std::string low = Bytes(rest + l2.dram_read.low), high = Bytes(rest + l2.dram_read.high);
+  return l2.in_knee() && low != high ? fmt::format("{} to {}", low, high) : Bytes(l2.hbm_bytes());
+}
+
 std::string IntensityLine(const Ledger& ledger, const sim::l2::Prediction* l2) {
   const auto flops = static_cast<double>(ledger.matrix_flops);
   const int64_t floor = Both(Sum(ledger.hbm_compulsory)), requested = Both(Sum(ledger.l2_to_sm));
@@ -186,7 +193,7 @@ std::string TrafficSweepTable(const Workload& workload, const std::vector<Traffi
     for (const sim::LaunchCount& launch : result.count.launches) waves += launch.waves;
     table.Row({Grouped(result.attention.batch), Grouped(result.attention.seqlen_q), Grouped(result.attention.seqlen_k),
                std::string(result.kernel->name), fmt::format("{}x{}", result.tiling.Br, result.tiling.Bc),
-               Bytes(Both(Sum(ledger.hbm_compulsory))), result.l2 ? Bytes(result.l2->total.hbm_bytes()) : "-",
+               Bytes(Both(Sum(ledger.hbm_compulsory))), result.l2 ? PredictedCell(result.l2->total) : "-",
                Bytes(Both(Sum(ledger.l2_to_sm))), Bytes(Both(Sum(ledger.shared))), Bytes(Sum(ledger.registers).read),
                Flop(static_cast<double>(ledger.matrix_flops)), Number(waves), Seconds(result.time.seconds),
                std::string(sim::Title(result.time.bottleneck))});

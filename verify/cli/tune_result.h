@@ -16,8 +16,11 @@ struct TuneView {
   bool all = false;  // the rejected ones, too
 };
 
-// The sentence about the published choice: "the published choice (128x64, 4 warps) is first".
+// The sentence about the kernel's own choice: "the published choice (128x64, 4 warps) is first".
 std::string TuneSentence(const TuneInput& input, const TuneResult& result);
+
+// "FlashAttention-3 publishes 128x176, 8 warps, 2 stages (hopper/tile_size.h); it is number 32 ..."; empty without one.
+std::string ReferenceSentence(const TuneInput& input, const TuneResult& result);
 
 std::string TuneText(const Workload& workload, const TuneInput& input, const TuneResult& result, const TuneView& view,
                      bool color);

@@ -46,6 +46,20 @@ TEST_CASE("tune: a table of the first ones and the published one, and a sentence
   CHECK(all.out.find("registers per thread") != std::string::npos);
 }
 
+TEST_CASE("tune: beside the kernel's own tile stands what others publish, with its place or why it does not fit") {
+  const std::string command = "bitflash tune --kernel fa3 --heads-q 16 --seqlen 4096 --gpu h100 --top 1 ";
+  const Finished ranked = Run(command + "--head-dim 128");
+  CHECK(ranked.out.find("FlashAttention-3 publishes 128x176, 8 warps, 2 stages (hopper/tile_size.h); it is number ") !=
+        std::string::npos);
+  CHECK(Run(command + "--head-dim 128 --causal").out.find("(hopper/tile_size.h): the default, too") !=
+        std::string::npos);
+  const Finished rejected = Run(command + "--head-dim 64");
+  CHECK(rejected.out.find("it does not run here: ") != std::string::npos);
+  CHECK(rejected.out.find("(theirs passes P through shared memory") != std::string::npos);
+  CHECK(ValidJson(command + "--head-dim 64 --json", "tune")["reference"]["verdict"] == "infeasible");
+  CHECK(ValidJson(command + "--head-dim 64 --tile 128x64 --json", "tune")["reference"].is_null());
+}
+
 TEST_CASE("tune --csv: as many cells in every line, and the fixed choices in every row") {
   const Finished finished = Run(std::string(kPrefill) + "--stages 2 --all --csv");
   CHECK(finished.exit_code == 0);

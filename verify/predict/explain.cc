@@ -50,6 +50,7 @@ std::vector<GroupSummary> SummariseGroups(const Explanation& e) {
       a.format = asked.format;
       if (e.input.mask) a.mask = *e.input.mask;
       summary.problem = CountContrast(a, e.input.gpu, e.input.fp32_scores);
+      PredictHbm(summary.problem, e.input.gpu, e.input.most_replayed);
     }
     groups.push_back(std::move(summary));
   }
@@ -61,9 +62,10 @@ Conclusion Judge(const Explanation& e) {
   // A tenth: below it, no end-to-end measurement would tell the kernels apart.
   constexpr double kWorthNaming = 0.10;
   if (e.phase == Phase::kDecode) {
-    return c.score_share() < kWorthNaming ? Conclusion::kDecodeElsewhere : Conclusion::kDecodeShare;
+    if (c.scores_in_hbm_share() >= kWorthNaming) return Conclusion::kDecodeShare;
+    return c.score_share() < kWorthNaming ? Conclusion::kDecodeElsewhere : Conclusion::kDecodeInL2;
   }
-  if (2 * c.scores_in_hbm() <= c.standard.score_bytes) return Conclusion::kScoresInL2;
+  if (c.scores_stay_in_l2()) return Conclusion::kScoresInL2;
   return c.floor_ratio() < 1 + kWorthNaming ? Conclusion::kSmallGain : Conclusion::kRemovesHbm;
 }
 
@@ -105,6 +107,8 @@ std::string_view Name(Conclusion conclusion) {
       return "decode-gains-elsewhere";
     case Conclusion::kDecodeShare:
       return "decode-removes-a-share";
+    case Conclusion::kDecodeInL2:
+      return "decode-scores-fit-l2";
   }
   return "";
 }
@@ -143,11 +147,9 @@ Explanation Explain(const ExplainInput& input) {
   e.prefill = CountContrast(e.phase == Phase::kPrefill ? asked : other_attention, input.gpu, input.fp32_scores);
   e.decode = CountContrast(e.phase == Phase::kDecode ? asked : other_attention, input.gpu, input.fp32_scores);
   for (Contrast* contrast : {&e.prefill, &e.decode}) {
-    for (KernelCost* cost : {&contrast->standard, &contrast->flash})
-      PredictHbm(*cost, contrast->attention, input.gpu, input.most_replayed);
+    PredictHbm(*contrast, input.gpu, input.most_replayed);
+    EstimateTimes(*contrast, input.gpu);
   }
-  EstimateTimes(e.prefill, input.gpu);
-  EstimateTimes(e.decode, input.gpu);
   if (ChooseFlash(asked, input.gpu).reduced) e.notes.push_back(ExplainNote::kTileReduced);
 
   e.l2_bytes = UsableL2(input.gpu);
@@ -160,7 +162,7 @@ Explanation Explain(const ExplainInput& input) {
   unmasked.mask = data::Mask::Full();
   e.unmasked_score_bytes =
       CountCost(ChooseStandard(unmasked, input.gpu, input.fp32_scores), unmasked, input.gpu).score_bytes;
-  e.sweep = SweepLengths(asked, e.phase, input.gpu, input.fp32_scores);
+  e.sweep = SweepLengths(e.asked(), e.phase, input.gpu, input.fp32_scores);
   e.groups = SummariseGroups(e);
   e.conclusion = Judge(e);
   e.claims = CheckClaims(e);

@@ -34,9 +34,11 @@ struct ExplainInput {
 struct HbmBytes {
   int64_t compulsory = 0;  // every operand of every launch once: the floor
   // Behind a model of the L2 (sim/l2), launches one after the other; without S and P that are still in L2 at the end,
-  // which the next layer overwrites there. Empty where it was not asked: in sweeps and other groups.
+  // which the next layer overwrites there. Empty where it was not asked.
   std::optional<int64_t> predicted;
   int64_t predicted_low = 0, predicted_high = 0;  // its range; equal far from the L2's capacity
+  int64_t predicted_read = 0;                     // the reads in it
+  int64_t overhead = 0;                           // in it, what launches read beside their tensors
   bool near_capacity = false;                     // K and V in flight: from 0.7 to 1.3 of the L2
   int64_t requested = 0;                          // what the SMs ask of L2: HBM traffic if there were no L2
 };
@@ -44,7 +46,7 @@ struct HbmBytes {
 // Lower bounds on time, in seconds. A launch cannot be faster than the largest of its floors, so `total` adds the
 // largest floor of each launch. No latency, launch overhead, or imperfect overlap is in them.
 struct Floors {
-  double hbm = 0;      // compulsory bytes over the data sheet's bandwidth
+  double hbm = 0;      // predicted bytes, without a prediction the compulsory ones, over the data sheet's bandwidth
   double tensor = 0;   // useful matrix operations (no padding) over the dense tensor peak of the format
   double special = 0;  // exponentials over the special-function units
   double total = 0;
@@ -91,6 +93,8 @@ struct Contrast {
   // S and P in the standard kernels' predicted HBM bytes: what L2 does not absorb between the launches. All of
   // score_bytes without a prediction.
   int64_t scores_in_hbm() const;
+  double scores_in_hbm_share() const;  // of the standard kernels' predicted bytes
+  bool scores_stay_in_l2() const;      // at least half of them never reach HBM
 };
 
 // A tile of one thread block of the FlashAttention kernel.
@@ -130,6 +134,8 @@ struct SweepPoint {
   int64_t score_bytes = 0;
   int64_t stored_bytes = 0;  // S and P at rest
   bool scores_fit_l2 = false;
+  int64_t scores_in_hbm = 0;       // S and P behind a model of the L2
+  bool scores_stay_in_l2 = false;  // at least half of them
   double score_share = 0;
   double floor_ratio = 0;
   int64_t blocks = 0;  // of the FlashAttention kernel
@@ -141,6 +147,7 @@ struct LengthSweep {
   // The shortest lengths, exact to one token, from which on ...; empty: at no length up to kLongest.
   std::optional<int64_t> scores_exceed_operands;  // S and P move more bytes than Q, K, V and O
   std::optional<int64_t> scores_leave_l2;         // S and P at rest no longer fit L2
+  std::optional<int64_t> scores_reach_hbm;        // more than half of what S and P move reaches HBM, as predicted
   std::optional<int64_t> blocks_fill_sms;         // there is a thread block for every SM
   static constexpr int64_t kLongest = int64_t{1} << 20;
 };
@@ -167,9 +174,10 @@ struct Claim {
 enum class Conclusion : uint8_t {
   kRemovesHbm,       // prefill: S and P dominate HBM traffic, and the floors fall
   kScoresInL2,       // prefill: L2 absorbs most of S and P, so the saving is mostly on paper
-  kSmallGain,        // prefill: the floors hardly fall
+  kSmallGain,        // prefill: the floors hardly fall, or rise
   kDecodeElsewhere,  // decode: S and P are a small share of the bytes
   kDecodeShare,      // decode: S and P are a share worth naming
+  kDecodeInL2,       // decode: they would be, did they not stay in L2
 };
 std::string_view Name(Conclusion conclusion);
 

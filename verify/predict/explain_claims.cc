@@ -91,10 +91,14 @@ Claim ReadOnce(const Explanation& e) {
                    {"kv_head_bytes", Number(head_bytes)},
                    {"l2_bytes", Number(e.l2_bytes)},
                    {"heads_in_l2", Number(e.l2_bytes / std::max<int64_t>(1, head_bytes))}};
+  // All reads from HBM, for the model of the L2 does not tell tensors apart.
+  const double all = Number(sim::Sum(c.flash.count.total.hbm_compulsory).read);
+  const double from_hbm = std::max(1.0, Number(c.flash.hbm.predicted_read - c.flash.hbm.overhead) / all);
+  claim.numbers["hbm_read_times"] = from_hbm;
   const bool once_from_l2 = Number(requested) <= 1.01 * Number(once);
-  claim.verdict = once_from_l2               ? ClaimVerdict::kSupported
-                  : head_bytes <= e.l2_bytes ? ClaimVerdict::kDepends
-                                             : ClaimVerdict::kRefuted;
+  claim.verdict = once_from_l2      ? ClaimVerdict::kSupported
+                  : from_hbm <= 1.1 ? ClaimVerdict::kDepends  // as a tenth elsewhere
+                                    : ClaimVerdict::kRefuted;
   return claim;
 }
 
@@ -167,6 +171,8 @@ Claim DecodeFromScores(const Explanation& e) {
       {"stored_bytes", Number(c.standard.stored_bytes)},
       {"l2_bytes", Number(e.l2_bytes)},
       {"group", Number(a.group())},
+      {"in_hbm_bytes", Number(c.scores_in_hbm())},
+      {"in_hbm_share", c.scores_in_hbm_share()},
       {"floor_ratio", c.floor_ratio()}};
   // The same layer with one query head a KV head, for the effect of grouping; latent attention has no such twin.
   if (a.group() > 1 && !a.v_is_in_k) {
@@ -175,9 +181,9 @@ Claim DecodeFromScores(const Explanation& e) {
     claim.numbers["multi_head_share"] = CountContrast(multi_head, e.input.gpu, e.input.fp32_scores).score_share();
   }
   // Below a tenth it cannot be the main gain; a third is a gain that a measurement would show.
-  claim.verdict = c.score_share() < 0.10   ? ClaimVerdict::kRefuted
-                  : c.score_share() < 0.33 ? ClaimVerdict::kDepends
-                                           : ClaimVerdict::kSupported;
+  claim.verdict = c.scores_in_hbm_share() < 0.10   ? ClaimVerdict::kRefuted
+                  : c.scores_in_hbm_share() < 0.33 ? ClaimVerdict::kDepends
+                                                   : ClaimVerdict::kSupported;
   return claim;
 }
 
@@ -229,10 +235,10 @@ Claim EveryLength(const Explanation& e) {
   claim.numbers = {
       {"shortest", Number(shortest.seqlen)},          {"shortest_stored_bytes", Number(shortest.stored_bytes)},
       {"shortest_floor_ratio", shortest.floor_ratio}, {"longest", Number(longest.seqlen)},
-      {"longest_floor_ratio", longest.floor_ratio},   {"l2_bytes", Number(e.l2_bytes)}};
-  if (e.sweep.scores_leave_l2) claim.numbers["leaves_l2_at"] = Number(*e.sweep.scores_leave_l2);
+      {"longest_floor_ratio", longest.floor_ratio},   {"shortest_in_hbm_bytes", Number(shortest.scores_in_hbm)}};
+  if (e.sweep.scores_reach_hbm) claim.numbers["reaches_hbm_at"] = Number(*e.sweep.scores_reach_hbm);
   if (e.sweep.blocks_fill_sms) claim.numbers["fills_sms_at"] = Number(*e.sweep.blocks_fill_sms);
-  claim.verdict = shortest.scores_fit_l2 ? ClaimVerdict::kRefuted : ClaimVerdict::kDepends;
+  claim.verdict = shortest.scores_stay_in_l2 ? ClaimVerdict::kRefuted : ClaimVerdict::kDepends;
   return claim;
 }
 

@@ -36,15 +36,16 @@ std::optional<KernelChoice> FirstFeasible(const sim::Kernel& kernel, const Atten
 }
 
 // Padded rows and masked positions are work that another tile would not have, so a floor leaves them out: the launches
-// share `useful_flops` in the proportion of what they execute.
-Floors FloorsOf(const sim::Count& count, const Gpu& gpu, double useful_flops, double tensor_flops) {
+// share `useful_flops` in the proportion of what they execute. `hbm_bytes` are of each launch.
+Floors FloorsOf(const sim::Count& count, const std::vector<int64_t>& hbm_bytes, const Gpu& gpu, double useful_flops,
+                double tensor_flops) {
   Floors floors;
   const double useful = useful_flops / std::max(1.0, static_cast<double>(count.total.matrix_flops));
   int64_t requested_read = 0;
   const double special_per_second = gpu.mufu_per_clock_sm * static_cast<double>(gpu.sms) * gpu.clock_mhz * 1e6;
-  for (const sim::LaunchCount& launch : count.launches) {
-    const sim::Traffic bytes = sim::Sum(launch.ledger.hbm_compulsory);
-    const double hbm = static_cast<double>(bytes.read + bytes.write) / gpu.hbm_bytes_per_second;
+  for (size_t n = 0; n < count.launches.size(); ++n) {
+    const sim::LaunchCount& launch = count.launches[n];
+    const double hbm = static_cast<double>(hbm_bytes[n]) / gpu.hbm_bytes_per_second;
     const double tensor = useful * static_cast<double>(launch.ledger.matrix_flops) / tensor_flops;
     const double special = static_cast<double>(launch.ledger.special_ops) / special_per_second;
     floors.hbm += hbm;
@@ -200,7 +201,12 @@ KernelCost CountCost(const KernelChoice& choice, const Attention& attention, con
   const auto useful = static_cast<double>(UsefulFlops(attention));
   const sim::Traffic requested = sim::Sum(total.l2_to_sm);
   side.hbm.requested = requested.read + requested.write;
-  side.floors = FloorsOf(side.count, gpu, useful, TensorPeak(gpu, attention.format));
+  std::vector<int64_t> compulsory;
+  for (const sim::LaunchCount& launch : launches) {
+    const sim::Traffic bytes = sim::Sum(launch.ledger.hbm_compulsory);
+    compulsory.push_back(bytes.read + bytes.write);
+  }
+  side.floors = FloorsOf(side.count, compulsory, gpu, useful, TensorPeak(gpu, attention.format));
   side.intensity = Ratio(useful, static_cast<double>(side.hbm.compulsory));
   side.bottleneck = LargestOf(side.floors);
   return side;
@@ -221,14 +227,33 @@ void PredictHbm(KernelCost& cost, const Attention& attention, const Gpu& gpu, in
   sim::l2::PredictOptions options;
   if (sim::l2::ExactCost(cost.count) > most_replayed) options.mode = sim::l2::Mode::kClosedForm;
   const sim::Kernel& kernel = sim::FindKernel(cost.kernel);
-  const sim::l2::Prediction total = Predict(kernel, attention, cost.tiling, gpu, cost.count, options).total;
+  const sim::l2::Predicted prediction = Predict(kernel, attention, cost.tiling, gpu, cost.count, options);
+  const sim::l2::Prediction& total = prediction.total;
   const auto& compulsory = cost.count.total.hbm_compulsory;
   const int64_t output = At(compulsory, TensorId::kO).write + At(compulsory, TensorId::kLse).write;
-  const int64_t written = total.dram_write.value - total.earlier_write + std::min(total.dirty_at_end.value, output);
+  const int64_t left = std::min(total.dirty_at_end.value, output);
+  const int64_t written = total.dram_write.value - total.earlier_write + left;
   cost.hbm.predicted = total.dram_read.value + written;
   cost.hbm.predicted_low = total.dram_read.low + written;
   cost.hbm.predicted_high = total.dram_read.high + written;
+  cost.hbm.predicted_read = total.dram_read.value;
+  cost.hbm.overhead = gpu.launch_dram_bytes.value_or(0) * static_cast<int64_t>(cost.count.launches.size());
   cost.hbm.near_capacity = total.in_knee();
+
+  std::vector<int64_t> bytes;
+  for (const sim::l2::Prediction& launch : prediction.launches) {
+    bytes.push_back(launch.dram_read.value + launch.dram_write.value - launch.earlier_write);
+  }
+  bytes.back() += left;
+  cost.floors =
+      FloorsOf(cost.count, bytes, gpu, static_cast<double>(UsefulFlops(attention)), TensorPeak(gpu, attention.format));
+  cost.bottleneck = LargestOf(cost.floors);
+}
+
+void PredictHbm(Contrast& contrast, const Gpu& gpu, int64_t most_replayed) {
+  for (KernelCost* side : {&contrast.standard, &contrast.flash}) {
+    PredictHbm(*side, contrast.attention, gpu, most_replayed);
+  }
 }
 
 void EstimateTimes(Contrast& contrast, const Gpu& gpu) {
@@ -239,9 +264,16 @@ void EstimateTimes(Contrast& contrast, const Gpu& gpu) {
 
 int64_t Contrast::scores_in_hbm() const {
   if (!standard.hbm.predicted) return standard.score_bytes;
-  const int64_t others = standard.hbm.compulsory - standard.score_bytes;
+  const int64_t others = standard.hbm.compulsory - standard.score_bytes + standard.hbm.overhead;
   return std::clamp<int64_t>(*standard.hbm.predicted - others, 0, standard.score_bytes);
 }
+
+double Contrast::scores_in_hbm_share() const {
+  const int64_t bytes = standard.hbm.predicted.value_or(standard.hbm.compulsory);
+  return bytes > 0 ? static_cast<double>(scores_in_hbm()) / static_cast<double>(bytes) : 0;
+}
+
+bool Contrast::scores_stay_in_l2() const { return 2 * scores_in_hbm() <= standard.score_bytes; }
 
 double Contrast::score_share() const {
   return Ratio(static_cast<double>(standard.score_bytes), static_cast<double>(standard.hbm.compulsory));

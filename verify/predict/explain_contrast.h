@@ -32,8 +32,10 @@ int64_t UsefulFlops(const data::Attention& attention);
 
 Contrast CountContrast(const data::Attention& attention, const data::Gpu& gpu, bool fp32_scores);
 
-// Fills in HbmBytes::predicted: replayed up to `most_replayed` of sim::l2::ExactCost, in closed form beyond.
+// Fills in HbmBytes::predicted: replayed up to `most_replayed` of sim::l2::ExactCost, in closed form beyond; floors and
+// bottleneck are then those of the predicted bytes.
 void PredictHbm(KernelCost& cost, const data::Attention& attention, const data::Gpu& gpu, int64_t most_replayed);
+void PredictHbm(Contrast& contrast, const data::Gpu& gpu, int64_t most_replayed);
 // Adds KernelCost::time on both sides.
 void EstimateTimes(Contrast& contrast, const data::Gpu& gpu);
 

@@ -8,6 +8,8 @@
 namespace bitflash::verify {
 namespace {
 
+constexpr int64_t kNothingReplayed = 0;  // closed forms only
+
 // The shortest length in [1, LengthSweep::kLongest] for which `holds`, which is false up to some length and true from
 // there on; empty when it never is. A problem too large to count (UsageError) is beyond every turning point: true.
 template <class Predicate>
@@ -35,7 +37,8 @@ std::optional<int64_t> ShortestLength(const Predicate& holds) {
 
 }  // namespace
 
-LengthSweep SweepLengths(const data::Attention& attention, data::Phase phase, const data::Gpu& gpu, bool fp32_scores) {
+LengthSweep SweepLengths(const Contrast& asked, data::Phase phase, const data::Gpu& gpu, bool fp32_scores) {
+  const data::Attention& attention = asked.attention;
   const int64_t l2 = UsableL2(gpu);
   std::vector<int64_t> lengths{attention.seqlen_k};
   for (int64_t n = 128; n <= 131072; n *= 2) lengths.push_back(n);
@@ -44,14 +47,14 @@ LengthSweep SweepLengths(const data::Attention& attention, data::Phase phase, co
 
   LengthSweep sweep;
   for (const int64_t n : lengths) {
-    const data::Attention a = n == attention.seqlen_k ? attention : AtLength(attention, phase, n);
     Contrast c;
     try {
-      c = CountContrast(a, gpu, fp32_scores);
+      c = n == attention.seqlen_k ? asked : CountContrast(AtLength(attention, phase, n), gpu, fp32_scores);
     } catch (const data::UsageError&) {
       if (n <= attention.seqlen_k) throw;
       break;  // too large to count; longer ones have even more bytes
     }
+    if (n != attention.seqlen_k) PredictHbm(c, gpu, kNothingReplayed);
     SweepPoint point;
     point.seqlen = n;
     point.standard_bytes = c.standard.hbm.compulsory;
@@ -59,6 +62,8 @@ LengthSweep SweepLengths(const data::Attention& attention, data::Phase phase, co
     point.score_bytes = c.standard.score_bytes;
     point.stored_bytes = c.standard.stored_bytes;
     point.scores_fit_l2 = point.stored_bytes <= l2;
+    point.scores_in_hbm = c.scores_in_hbm();
+    point.scores_stay_in_l2 = c.scores_stay_in_l2();
     point.score_share = c.score_share();
     point.floor_ratio = c.floor_ratio();
     point.blocks = c.flash.blocks;
@@ -75,6 +80,12 @@ LengthSweep SweepLengths(const data::Attention& attention, data::Phase phase, co
     return side.score_bytes > side.operand_bytes;
   });
   sweep.scores_leave_l2 = ShortestLength([&](int64_t n) { return standard(n).stored_bytes > l2; });
+  sweep.scores_reach_hbm = ShortestLength([&](int64_t n) {
+    Contrast c;
+    c.standard = standard(n);
+    PredictHbm(c.standard, AtLength(attention, phase, n), gpu, kNothingReplayed);
+    return !c.scores_stay_in_l2();
+  });
   // The parts of a split cache do not grow steadily with it, so decode has no such length.
   if (phase == data::Phase::kDecode) return sweep;
   sweep.blocks_fill_sms = ShortestLength([&](int64_t n) {

@@ -6,8 +6,9 @@
 
 namespace bitflash::verify {
 
-// Powers of two from 128 to 131,072 and the length that was asked about.
-LengthSweep SweepLengths(const data::Attention& attention, data::Phase phase, const data::Gpu& gpu, bool fp32_scores);
+// Powers of two from 128 to 131,072 and the length that was asked about, whose predictions are taken over; the others'
+// are closed forms.
+LengthSweep SweepLengths(const Contrast& asked, data::Phase phase, const data::Gpu& gpu, bool fp32_scores);
 
 }  // namespace bitflash::verify
 

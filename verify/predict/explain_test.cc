@@ -145,6 +145,14 @@ TEST_CASE("the turning points of the sweep are exact to one token") {
   REQUIRE(e.sweep.scores_exceed_operands);
   REQUIRE(e.sweep.scores_leave_l2);
   const auto at = [&](int64_t n) { return CountContrast(LlamaLayer(n, n), e.input.gpu, false).standard; };
+  REQUIRE(e.sweep.scores_reach_hbm);
+  const auto stay = [&](int64_t n) {
+    Contrast c = CountContrast(LlamaLayer(n, n), e.input.gpu, false);
+    PredictHbm(c, e.input.gpu, 0);
+    return c.scores_stay_in_l2();
+  };
+  CHECK(stay(*e.sweep.scores_reach_hbm - 1));
+  CHECK_FALSE(stay(*e.sweep.scores_reach_hbm));
   const int64_t exceed = *e.sweep.scores_exceed_operands, leave = *e.sweep.scores_leave_l2;
   CHECK(at(exceed).score_bytes > at(exceed).operand_bytes);
   CHECK(at(exceed - 1).score_bytes <= at(exceed - 1).operand_bytes);
@@ -172,9 +180,39 @@ TEST_CASE("what is on chip adds up to what the simulated block allocates, or lea
 TEST_CASE("a short prefill leaves S and P in L2, grouped decode removes a share") {
   CHECK(ExplainOn(LlamaLayer(512, 512)).conclusion == Conclusion::kScoresInL2);
   const Attention multi_query{.heads_q = 64, .heads_kv = 1, .seqlen_q = 1, .seqlen_k = 8192};
-  CHECK(ExplainOn(multi_query).conclusion == Conclusion::kDecodeShare);
+  const Explanation in_l2 = ExplainOn(multi_query);
+  // Half of the bytes on paper, but 2 MiB of S and P lie in 54 MiB of L2.
+  CHECK(in_l2.conclusion == Conclusion::kDecodeInL2);
+  CHECK(in_l2.decode.scores_in_hbm() == 0);
+  CHECK(in_l2.claim("decode-from-scores").verdict == ClaimVerdict::kRefuted);
+  Attention batch = multi_query;
+  batch.batch = 64;  // 128 MiB
+  CHECK(ExplainOn(batch).conclusion == Conclusion::kDecodeShare);
   // 4 H a key of S and P (2 bytes, written and read) against 2 d of K and V: 64 heads give 1/3.
   CHECK(ExplainOn(multi_query).decode.score_share() == doctest::Approx(64.0 * 4 / (64 * 4 + 2 * 128)).epsilon(0.01));
+}
+
+TEST_CASE("floors are of the bytes behind the L2, and a launch's own reads are no scores") {
+  const data::Gpu gpu = data::LoadGpu("h200");
+  const Explanation e = ExplainOn(LlamaLayer(512, 512));
+  for (const KernelCost* side : {&e.prefill.standard, &e.prefill.flash}) {
+    CHECK(side->floors.hbm ==
+          doctest::Approx(static_cast<double>(*side->hbm.predicted) / gpu.hbm_bytes_per_second).epsilon(1e-6));
+  }
+  CHECK(e.prefill.standard.floors.hbm <
+        0.5 * static_cast<double>(e.prefill.standard.hbm.compulsory) / gpu.hbm_bytes_per_second);
+  const Explanation tiny = ExplainOn(LlamaLayer(64, 64));
+  CHECK(tiny.prefill.standard.hbm.overhead == 3 * *gpu.launch_dram_bytes);
+  CHECK(tiny.prefill.scores_in_hbm() == 0);
+  CHECK(tiny.conclusion == Conclusion::kScoresInL2);
+}
+
+TEST_CASE("where an L2 is too small for what tiles read again, FlashAttention's first version does not pay") {
+  const Explanation e = ExplainOn(LlamaLayer(2048, 2048), "t4");
+  CHECK(e.prefill.flash.kernel == "fa1");
+  CHECK(*e.prefill.flash.hbm.predicted > *e.prefill.standard.hbm.predicted);
+  CHECK(e.prefill.floor_ratio() < 1);
+  CHECK(e.conclusion == Conclusion::kSmallGain);
 }
 
 TEST_CASE("the causal mask halves S and P when tiles are skipped") {

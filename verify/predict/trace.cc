@@ -6,7 +6,9 @@
 #include <array>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "data/atomic_file.h"
@@ -19,8 +21,12 @@ using sim::Placement;
 
 constexpr int kSamples = 200;            // of a counter over a launch
 constexpr size_t kFlushBytes = 1 << 18;  // what is held in memory
-constexpr int64_t kThreadsPerSm = 64;    // room for 32 slots of two threads
-constexpr int64_t kLaunchThread = 0;
+// One process holds all launches, because they take turns on the same SMs, and because Perfetto orders processes by how
+// much they hold. Thread 0 is the idle thread of a system, whose slices Perfetto moves elsewhere; the thread with its
+// process's number is the main thread and comes first. Perfetto prints thread numbers behind names: those of SM 3 begin
+// with 4.
+constexpr int64_t kProcess = 1, kLaunchThread = kProcess;
+constexpr int64_t kThreadsPerSm = 100;  // room for 32 slots of two threads
 
 // Writes events as they come.
 class TraceFile {
@@ -35,25 +41,23 @@ class TraceFile {
   }
   // Perfetto counts nanoseconds and wants the slices of a thread inside one another or apart: begin and end are rounded
   // alike, so that what touches still touches. What is shorter is no slice: false, and nothing written.
-  bool Slice(int64_t pid, int64_t tid, double begin_us, double end_us, std::string_view name,
+  bool Slice(int64_t tid, double begin_us, double end_us, std::string_view category, std::string_view name,
              const std::string& args = "") {
     const int64_t begin = Nanoseconds(begin_us), length = Nanoseconds(end_us) - begin;
     if (length <= 0) return false;
-    Event(fmt::format(R"("ph":"X","pid":{},"tid":{},"ts":{},"dur":{},"name":"{}"{})", pid, tid, Microseconds(begin),
-                      Microseconds(length), name, args.empty() ? "" : fmt::format(",\"args\":{{{}}}", args)));
+    Event(fmt::format(R"("ph":"X","pid":{},"tid":{},"ts":{},"dur":{},"cat":"{}","name":"{}"{})", kProcess, tid,
+                      Microseconds(begin), Microseconds(length), category, name,
+                      args.empty() ? "" : fmt::format(",\"args\":{{{}}}", args)));
     return true;
   }
-  void Name(int64_t pid, int64_t tid, std::string_view what, const std::string& name) {
-    Event(fmt::format(R"("ph":"M","pid":{},"tid":{},"name":"{}","args":{{"name":{}}})", pid, tid, what,
-                      nlohmann::json(name).dump()));
-    // In the order of their numbers, not of their names or of how busy they are.
-    const bool thread = what == "thread_name";
-    Event(fmt::format(R"("ph":"M","pid":{},"tid":{},"name":"{}_sort_index","args":{{"sort_index":{}}})", pid, tid,
-                      thread ? "thread" : "process", thread ? tid : pid));
+  void NameProcess(const std::string& name) { Name(kLaunchThread, "process", name, kProcess); }
+  // Once a thread, in the order of their numbers, not of their names or of how busy they are.
+  void NameThread(int64_t tid, const std::string& name) {
+    if (named_.insert(tid).second) Name(tid, "thread", name, tid);
   }
   // Perfetto shows both, "HBM rate GB/s".
-  void Counter(int64_t pid, double us, std::string_view name, std::string_view unit, double value) {
-    Event(fmt::format(R"("ph":"C","pid":{},"ts":{},"name":"{}","args":{{"{}":{:.6g}}})", pid,
+  void Counter(double us, std::string_view name, std::string_view unit, double value) {
+    Event(fmt::format(R"("ph":"C","pid":{},"ts":{},"name":"{}","args":{{"{}":{:.6g}}})", kProcess,
                       Microseconds(Nanoseconds(us)), name, unit, value));
   }
 
@@ -69,6 +73,13 @@ class TraceFile {
   static int64_t Nanoseconds(double us) { return std::llround(us * 1e3); }
   static std::string Microseconds(int64_t ns) { return fmt::format("{}.{:03}", ns / 1000, ns % 1000); }
 
+  void Name(int64_t tid, std::string_view what, const std::string& name, int64_t rank) {
+    Event(fmt::format(R"("ph":"M","pid":{},"tid":{},"name":"{}_name","args":{{"name":{}}})", kProcess, tid, what,
+                      nlohmann::json(name).dump()));
+    Event(fmt::format(R"("ph":"M","pid":{},"tid":{},"name":"{}_sort_index","args":{{"sort_index":{}}})", kProcess, tid,
+                      what, rank));
+  }
+
   void Flush() {
     file_.Write(text_);
     bytes_ += static_cast<int64_t>(text_.size());
@@ -76,6 +87,7 @@ class TraceFile {
   }
   data::AtomicFile file_;
   std::string text_;
+  std::set<int64_t> named_;
   int64_t events_ = 0, bytes_ = 0;
 };
 
@@ -95,6 +107,18 @@ std::vector<Step> StepsOf(const sim::LaunchModel& model, const sim::Ledger& ledg
   const double matrix = unit[0], softmax = unit[1] + unit[2];
   const double share = matrix / std::max(matrix + softmax, 1e-30);
   return {{"S = Q K^T", share / 2}, {"softmax", 1 - share}, {"O += P V", share / 2}};
+}
+
+// What is fetched for every tile: "load K, V". Q is loaded once a block where one loop does everything.
+std::string LoadName(const sim::Ledger& ledger) {
+  using enum sim::TensorId;
+  constexpr std::pair<sim::TensorId, const char*> kLoaded[] = {{kQ, "Q"}, {kK, "K"}, {kP, "P"}, {kV, "V"}};
+  std::string names;
+  for (const auto& [tensor, name] : kLoaded) {
+    if ((tensor == kQ && ledger.special_ops > 0) || sim::At(ledger.l2_to_sm, tensor).read == 0) continue;
+    names += (names.empty() ? "load " : ", ") + std::string(name);
+  }
+  return names.empty() ? "load" : names;
 }
 
 // Bytes over time: every block moves its share evenly while it runs.
@@ -118,23 +142,25 @@ class Samples {
   std::array<double, kSamples> bytes_{};
 };
 
-// One launch from `start` microseconds on.
+// Bytes of the launches so far: counters go on where the last launch left them.
+struct Moved {
+  double hbm = 0, l2 = 0;
+};
+
+// One launch from `start_us` on.
 class LaunchTrace {
  public:
-  LaunchTrace(TraceFile& file, TraceSummary& summary, const TraceLimits& limits, int64_t pid, double start_us)
-      : file_(file), summary_(summary), limits_(limits), pid_(pid), start_us_(start_us) {}
+  LaunchTrace(TraceFile& file, TraceSummary& summary, const TraceLimits& limits, Moved& moved, double start_us)
+      : file_(file), summary_(summary), limits_(limits), moved_(moved), start_us_(start_us) {}
 
   // Returns when the launch ends.
-  double Write(const sim::LaunchModel& model, const sim::LaunchTime& time, const sim::LaunchCount& launch,
-               const data::Gpu& gpu) {
+  double Write(const sim::LaunchModel& model, const sim::LaunchTime& time, const sim::LaunchCount& launch) {
     const double end_us = start_us_ + time.seconds * 1e6;
-    file_.Name(pid_, kLaunchThread, "process_name", fmt::format("{} on {}", launch.name, gpu.name));
-    file_.Name(pid_, kLaunchThread, "thread_name", "launch");
-    file_.Slice(pid_, kLaunchThread, start_us_, end_us, launch.name,
+    file_.Slice(kLaunchThread, start_us_, end_us, "launch", launch.name,
                 fmt::format(R"("bottleneck":"{}","blocks":{})", sim::Name(time.bottleneck), model.work.blocks()));
     if (model.work.blocks() == 0) return end_us;
     first_us_ = start_us_ + time.of(Limit::kLaunch) * 1e6;
-    file_.Slice(pid_, kLaunchThread, start_us_, first_us_, "start and end of the launch");
+    file_.Slice(kLaunchThread, start_us_, first_us_, "launch", "launch overhead, start and end");
     Schedule(model, time, launch);
     return end_us;
   }
@@ -167,21 +193,21 @@ class LaunchTrace {
   }
 
   void Counters(const Samples& hbm, const Samples& l2, double clocks) {
-    double hbm_sum = 0, l2_sum = 0;
     const double seconds = clocks * us_per_clock_ * 1e-6 / kSamples;
     for (int n = 0; n <= kSamples; ++n) {
       const double us = Us(clocks * n / kSamples);
       const bool last = n == kSamples;
-      file_.Counter(pid_, us, "HBM rate", "GB/s", last ? 0 : hbm.of(n) / seconds * 1e-9);
-      file_.Counter(pid_, us, "L2 to SMs rate", "GB/s", last ? 0 : l2.of(n) / seconds * 1e-9);
-      file_.Counter(pid_, us, "HBM total", "bytes", hbm_sum);
-      file_.Counter(pid_, us, "L2 to SMs total", "bytes", l2_sum);
-      if (!last) hbm_sum += hbm.of(n), l2_sum += l2.of(n);
+      file_.Counter(us, "HBM rate", "GB/s", last ? 0 : hbm.of(n) / seconds * 1e-9);
+      file_.Counter(us, "L2 to SMs rate", "GB/s", last ? 0 : l2.of(n) / seconds * 1e-9);
+      file_.Counter(us, "HBM total", "bytes", moved_.hbm);
+      file_.Counter(us, "L2 to SMs total", "bytes", moved_.l2);
+      if (!last) moved_.hbm += hbm.of(n), moved_.l2 += l2.of(n);
     }
   }
 
   void Blocks(std::vector<Placement>& drawn, const sim::LaunchModel& model, const sim::LaunchCount& launch) {
     const std::vector<Step> steps = StepsOf(model, launch.ledger);
+    load_name_ = LoadName(launch.ledger);
     int64_t events = 0;
     for (const Placement& p : drawn) events += 3 + p.tiles * static_cast<int64_t>(steps.size() + 1);
     const bool with_tiles = !steps.empty() && events <= limits_.most_events;
@@ -190,17 +216,13 @@ class LaunchTrace {
       drawn.resize(static_cast<size_t>(limits_.most_events));  // in the order in which they finish
     }
     std::ranges::sort(drawn, {}, [](const Placement& p) { return std::tuple(p.sm, p.slot, p.begin); });
-    int64_t thread = -1;
     for (const Placement& p : drawn) {
-      const int64_t tid = 1 + p.sm * kThreadsPerSm + 2 * p.slot;
-      if (tid != thread) {
-        thread = tid;
-        file_.Name(pid_, tid, "thread_name", fmt::format("SM {} slot {}", p.sm, p.slot));
-        if (with_tiles) file_.Name(pid_, tid + 1, "thread_name", fmt::format("SM {} slot {} loads", p.sm, p.slot));
-      }
-      summary_.drawn_blocks +=
-          file_.Slice(pid_, tid, Us(p.begin), Us(p.end), fmt::format("block {}", p.block),
-                      fmt::format(R"("head":{},"of_head":{},"tiles":{})", p.head, p.of_head, p.tiles));
+      const int64_t tid = (p.sm + 1) * kThreadsPerSm + 2 * p.slot;
+      file_.NameThread(tid, fmt::format("SM {} slot {}", p.sm, p.slot));
+      if (with_tiles) file_.NameThread(tid + 1, fmt::format("SM {} slot {} loads", p.sm, p.slot));
+      summary_.drawn_blocks += file_.Slice(
+          tid, Us(p.begin), Us(p.end), "block", fmt::format("block {}", p.block),
+          fmt::format(R"("launch":"{}","head":{},"of_head":{},"tiles":{})", launch.name, p.head, p.of_head, p.tiles));
       if (with_tiles) Tiles(p, tid, model.sm.block_tiles, steps);
     }
   }
@@ -209,26 +231,27 @@ class LaunchTrace {
   void Tiles(const Placement& p, int64_t tid, double block_tiles, const std::vector<Step>& steps) {
     const double per_tile = (p.end - p.begin) / std::max(1e-9, static_cast<double>(p.tiles) + block_tiles);
     double at = p.begin + per_tile * block_tiles / 2;
-    if (block_tiles > 0) file_.Slice(pid_, tid, Us(p.begin), Us(at), "first loads");
+    if (block_tiles > 0) file_.Slice(tid, Us(p.begin), Us(at), "tile", "first loads");
     double load = p.begin;
     for (int64_t n = 0; n < p.tiles; ++n) {
-      file_.Slice(pid_, tid + 1, Us(load), Us(at), "load tile", fmt::format("\"tile\":{}", n));
+      file_.Slice(tid + 1, Us(load), Us(at), "load", load_name_, fmt::format("\"tile\":{}", n));
       load = at;
       double step = at;
       for (const Step& s : steps) {
-        file_.Slice(pid_, tid, Us(step), Us(step + s.share * per_tile), s.name);
+        file_.Slice(tid, Us(step), Us(step + s.share * per_tile), "tile", s.name);
         step += s.share * per_tile;
       }
       at += per_tile;
     }
-    if (block_tiles > 0) file_.Slice(pid_, tid, Us(at), Us(p.end), "store");
+    if (block_tiles > 0) file_.Slice(tid, Us(at), Us(p.end), "tile", "store");
   }
 
   TraceFile& file_;
   TraceSummary& summary_;
   const TraceLimits& limits_;
-  const int64_t pid_;
+  Moved& moved_;
   const double start_us_;
+  std::string load_name_;
   double first_us_ = 0, us_per_clock_ = 0;
 };
 
@@ -238,12 +261,15 @@ TraceSummary WriteTrace(const std::string& path, const sim::Kernel& kernel, cons
                         const sim::Tiling& tiling, const data::Gpu& gpu, const sim::Count& count,
                         const TraceLimits& limits) {
   TraceFile file(path);
+  file.NameProcess(fmt::format("{} on {}, estimated", kernel.name, gpu.name));
+  file.NameThread(kLaunchThread, "launches");
   TraceSummary summary;
+  Moved moved;
   double at_us = 0;
   const std::vector<sim::LaunchModel> models = sim::ModelsOf(kernel, attention, tiling, gpu, count);
   for (size_t n = 0; n < models.size(); ++n) {
-    LaunchTrace launch(file, summary, limits, static_cast<int64_t>(n) + 1, at_us);
-    at_us = launch.Write(models[n], sim::TimeOf(models[n]), count.launches[n], gpu);
+    LaunchTrace launch(file, summary, limits, moved, at_us);
+    at_us = launch.Write(models[n], sim::TimeOf(models[n]), count.launches[n]);
   }
   nlohmann::ordered_json other = {{"tool", "bitflash"},
                                   {"kernel", kernel.name},

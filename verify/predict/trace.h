@@ -26,10 +26,10 @@ struct TraceSummary {
 };
 
 // Writes Chrome's trace-event JSON ("JSON Object Format" of the Trace Event Format) to `path`, which is replaced once
-// the trace is complete. A launch is a process; its first thread shows the launch, every slot of an SM has a thread for
-// its blocks and one for their loads; counters show bytes. Timestamps are microseconds, whole nanoseconds; the launches
-// follow one another and end at EstimateTime's total. otherData says what was left out. Throws InputError (`path`) and
-// what the time model throws.
+// the trace is complete. One process: its first thread shows the launches, every slot of an SM has a thread for its
+// blocks and one for their loads; counters add up the bytes of all launches. Timestamps are microseconds, whole
+// nanoseconds; the launches follow one another and end at EstimateTime's total. otherData says what was left out.
+// Throws InputError (`path`) and what the time model throws.
 TraceSummary WriteTrace(const std::string& path, const sim::Kernel& kernel, const data::Attention& attention,
                         const sim::Tiling& tiling, const data::Gpu& gpu, const sim::Count& count,
                         const TraceLimits& limits = {});

@@ -91,25 +91,30 @@ std::array<double, sim::kLimitCount> SecondsByLimit(const sim::TimeEstimate& tim
   return sum;
 }
 
-void Judge(TuneResult& result) {
-  const auto published =
-      std::ranges::find_if(result.ranked, [](const TuneCandidate& candidate) { return candidate.published; });
-  if (published == result.ranked.end()) {
-    result.verdict = TuneVerdict::kInfeasible;
-    return;
+// Of the candidate, feasible or not, that `is` holds for.
+template <class Is>
+TunePlace PlaceOf(const TuneResult& result, const Is& is) {
+  TunePlace place;
+  const auto found = std::ranges::find_if(result.ranked, is);
+  if (found == result.ranked.end()) {
+    place.rank = static_cast<size_t>(std::ranges::find_if(result.rejected, is) - result.rejected.begin());
+    return place;
   }
-  result.published_rank = static_cast<size_t>(published - result.ranked.begin());
-  const sim::TimeEstimate &first = result.ranked.front().time, &own = published->time;
-  result.published_slowdown = own.seconds / first.seconds - 1;
-  if (result.published_rank == 0) return;
-  result.verdict = result.published_slowdown <= kTuneMargin ? TuneVerdict::kWithin : TuneVerdict::kSlower;
+  place.rank = static_cast<size_t>(found - result.ranked.begin());
+  const sim::TimeEstimate &first = result.ranked.front().time, &own = found->time;
+  place.slowdown = own.seconds / first.seconds - 1;
+  place.verdict = place.rank == 0                 ? TuneVerdict::kFirst
+                  : place.slowdown <= kTuneMargin ? TuneVerdict::kWithin
+                                                  : TuneVerdict::kSlower;
+  if (place.rank == 0) return place;
   const auto ours = SecondsByLimit(own), best = SecondsByLimit(first);
   for (size_t n = 0; n < ours.size(); ++n) {
-    if (ours[n] - best[n] > result.because_seconds) {
-      result.because_seconds = ours[n] - best[n];
-      result.because = static_cast<Limit>(n);
+    if (ours[n] - best[n] > place.because_seconds) {
+      place.because_seconds = ours[n] - best[n];
+      place.because = static_cast<Limit>(n);
     }
   }
+  return place;
 }
 
 }  // namespace
@@ -128,10 +133,21 @@ std::string_view Name(TuneVerdict verdict) {
   return "";
 }
 
+std::optional<Tiling> ReferenceTiling(const TuneInput& in) {
+  const sim::TilingChoice& fixed = in.fixed;
+  if (in.kernel->Published == nullptr || fixed.Br || fixed.Bc || fixed.warps || fixed.stages) return std::nullopt;
+  const sim::PublishedTile tile = in.kernel->Published(in.attention, in.gpu);
+  Tiling t = sim::ResolveTiling(*in.kernel, in.attention, in.gpu, fixed);
+  t.Br = tile.Br, t.Bc = tile.Bc, t.warps = tile.warps, t.stages = tile.stages;
+  return t;
+}
+
 std::vector<Tiling> TuneGrid(const TuneInput& in) {
   const bool wgmma = in.kernel->mma == sim::MmaInstruction::kWgmma;
   const Tiling published = sim::ResolveTiling(*in.kernel, in.attention, in.gpu, in.fixed);
   std::vector<Tiling> grid = {published};
+  const std::optional<Tiling> reference = ReferenceTiling(in);
+  if (reference && *reference != published) grid.push_back(*reference);
   const std::vector<int64_t> rows = wgmma ? Values(in.fixed.Br, kWgmmaRows) : Values(in.fixed.Br, kMmaRows);
   const std::vector<int64_t> keys = wgmma ? Values(in.fixed.Bc, kWgmmaKeys) : Values(in.fixed.Bc, kMmaKeys);
   for (const int64_t Br : rows) {
@@ -141,7 +157,7 @@ std::vector<Tiling> TuneGrid(const TuneInput& in) {
           Tiling t = published;
           t.Br = Br, t.Bc = Bc, t.warps = warps, t.stages = stages;
           for (const Tiling& candidate : Parts(in, t)) {
-            if (candidate != published) grid.push_back(candidate);
+            if (candidate != published && candidate != reference) grid.push_back(candidate);
           }
         }
       }
@@ -153,12 +169,13 @@ std::vector<Tiling> TuneGrid(const TuneInput& in) {
 TuneResult Tune(const TuneInput& in, const std::function<void(int64_t, int64_t)>& progress) {
   data::Validate(in.attention);
   const std::vector<Tiling> grid = TuneGrid(in);
+  const std::optional<Tiling> reference = ReferenceTiling(in);
   TuneResult result;
   int64_t done = 0;
   for (const Tiling& tiling : grid) {
-    const bool published = &tiling == &grid.front();
+    const bool published = &tiling == &grid.front(), is_reference = tiling == reference;
     try {
-      TuneCandidate candidate{.tiling = tiling, .published = published};
+      TuneCandidate candidate{.tiling = tiling, .published = published, .reference = is_reference};
       candidate.count = sim::CountKernel(*in.kernel, in.attention, tiling, in.gpu);
       candidate.time = sim::EstimateTime(*in.kernel, in.attention, tiling, in.gpu, candidate.count);
       candidate.main_launch = MainLaunch(candidate.count);
@@ -168,7 +185,7 @@ TuneResult Tune(const TuneInput& in, const std::function<void(int64_t, int64_t)>
       candidate.requested_bytes = Both(sim::Sum(candidate.count.total.l2_to_sm));
       result.ranked.push_back(std::move(candidate));
     } catch (const data::UsageError& error) {
-      result.rejected.push_back({tiling, published, error.what()});
+      result.rejected.push_back({tiling, published, is_reference, error.what()});
     }
     if (progress) progress(++done, static_cast<int64_t>(grid.size()));
   }
@@ -177,7 +194,8 @@ TuneResult Tune(const TuneInput& in, const std::function<void(int64_t, int64_t)>
     return std::tuple(ThreeDigits(c.time.seconds), c.hbm_bytes, c.requested_bytes, c.time.seconds);
   };
   std::ranges::stable_sort(result.ranked, {}, key);
-  Judge(result);
+  result.published = PlaceOf(result, [](const auto& candidate) { return candidate.published; });
+  if (reference) result.reference = PlaceOf(result, [](const auto& candidate) { return candidate.reference; });
   return result;
 }
 

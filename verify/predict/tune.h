@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,7 @@ struct TuneInput {
 struct TuneCandidate {
   sim::Tiling tiling;
   bool published = false;  // the kernel's own choice, with what the user has decided
+  bool reference = false;  // what others publish (sim::Kernel::Published)
   sim::Count count;
   sim::TimeEstimate time;
   size_t main_launch = 0;       // index of the launch with the most matrix operations
@@ -32,11 +34,11 @@ struct TuneCandidate {
 
 struct TuneRejection {
   sim::Tiling tiling;
-  bool published = false;
+  bool published = false, reference = false;
   std::string reason;
 };
 
-// Why the published choice is not first; kFirst: it is.
+// Why a choice is not first; kFirst: it is.
 enum class TuneVerdict : uint8_t {
   kFirst,       // nothing is estimated to be faster
   kWithin,      // slower than the first by less than the estimate's own error (kTuneMargin)
@@ -50,18 +52,27 @@ std::string_view Name(TuneVerdict verdict);
 // it cannot tell apart (sim/time/README.md).
 inline constexpr double kTuneMargin = 0.1;
 
-struct TuneResult {
-  std::vector<TuneCandidate> ranked;    // by time to three digits, then by bytes; at least one
-  std::vector<TuneRejection> rejected;  // in the order of trial
-  TuneVerdict verdict = TuneVerdict::kFirst;
-  size_t published_rank = 0;      // index into ranked, unless infeasible
-  double published_slowdown = 0;  // its time over the first's, minus 1
-  // What the published choice spends more on than the first, and how many seconds more.
+// Where a choice stands.
+struct TunePlace {
+  TuneVerdict verdict = TuneVerdict::kInfeasible;
+  size_t rank = 0;      // index into ranked, or, when it is infeasible, into rejected
+  double slowdown = 0;  // its time over the first's, minus 1
+  // What it spends more on than the first, and how many seconds more.
   sim::Limit because = sim::Limit::kTensor;
   double because_seconds = 0;
 };
 
-// The tilings that are tried: the published one first, then the others of the grid that README.md describes.
+struct TuneResult {
+  std::vector<TuneCandidate> ranked;    // by time to three digits, then by bytes; at least one
+  std::vector<TuneRejection> rejected;  // in the order of trial
+  TunePlace published;                  // the kernel's own choice
+  std::optional<TunePlace> reference;   // what others publish, where the user has not decided otherwise
+};
+
+// What others publish, in the tiling that is tried for it; empty: nobody does, or the user has decided otherwise.
+std::optional<sim::Tiling> ReferenceTiling(const TuneInput& input);
+
+// The tilings that are tried: the kernel's own first, then what others publish, then the grid in tune.cc.
 std::vector<sim::Tiling> TuneGrid(const TuneInput& input);
 
 // `progress` hears how many candidates are done, and of how many. Throws UsageError with the first reason when nothing

@@ -35,7 +35,8 @@ std::span<const CpuKernel> CpuKernels() {
        .title = "Flash attention on the CPU's tile unit (AMX), bf16",
        .summary =
            "Runs on the CPU of this machine and is not a simulation. bf16 products and fp32 sums in AMX tiles, P "
-           "rounded to bf16 as GPU kernels do, exponentials with AVX-512. Needs a processor with AMX and an "
+           "rounded to bf16 as GPU kernels do, exponentials with AVX-512; a kernel of its own for up to 4 query rows. "
+           "Needs a processor with AMX and an "
            "operating system that lets it be used.",
        .source = "reference/amx_attention.h; Intel SDM volume 1, chapter 18 (Intel AMX)",
        .formats = {Format::kBf16},
