@@ -35,7 +35,7 @@ CpuProblem RandomCpuProblem(uint64_t seed) {
 }
 
 TEST_CASE("amx: the machine has a tile unit or says what is missing") {
-  const CpuProblem p = ShapedProblem({.head_dim = 32, .head_dim_v = 32}, 1);
+  const CpuProblem p = Bf16Problem({.head_dim = 32, .head_dim_v = 32}, 1);
   if (AmxSupport().empty()) {
     MESSAGE("results of the tile unit are compared with the model's");
     CHECK(SameBits(RunMachine(p), RunModel(p)));
@@ -125,13 +125,13 @@ TEST_CASE("amx: head dimensions and masks across blocks") {
   for (const int64_t head_dim : {32, 40, 64, 96, 128, 192, 256}) {
     for (const data::Mask& mask :
          {data::Mask::Full(), data::Mask::Causal(), data::Mask::CausalTopLeft(), data::Mask::Window(70, 5)}) {
-      Check(ShapedProblem({.heads_q = 2,
-                           .seqlen_q = 69,
-                           .seqlen_k = 203,
-                           .head_dim = head_dim,
-                           .head_dim_v = head_dim == 192 ? 128 : head_dim,
-                           .mask = mask},
-                          head_dim));
+      Check(Bf16Problem({.heads_q = 2,
+                         .seqlen_q = 69,
+                         .seqlen_k = 203,
+                         .head_dim = head_dim,
+                         .head_dim_v = head_dim == 192 ? 128 : head_dim,
+                         .mask = mask},
+                        head_dim));
     }
   }
 }
@@ -144,7 +144,7 @@ TEST_CASE("amx: heads that share keys have the bits of heads with keys of their 
                              .head_dim = 64,
                              .head_dim_v = 64,
                              .mask = data::Mask::Causal()};
-  const CpuProblem shared = ShapedProblem(a, 1);
+  const CpuProblem shared = Bf16Problem(a, 1);
   Check(shared);
   CpuProblem own = shared;
   own.a.heads_kv = 6;
@@ -175,7 +175,7 @@ TEST_CASE("amx: a maximum that keeps growing, and one that lags") {
   const data::Attention a = {.seqlen_q = 33, .seqlen_k = 700, .head_dim = 32, .head_dim_v = 32, .softmax_scale = 1};
   for (const double slope : {0.0, 0.01, 0.08, 0.5, -0.08}) {  // per key
     CAPTURE(slope);
-    CpuProblem p = ShapedProblem(a, 1, 0.1);
+    CpuProblem p = Bf16Problem(a, 1, 0.1);
     for (int64_t i = 0; i < a.seqlen_q; ++i) p.Q.row(0, 0, i)[0] = 1;
     for (int64_t j = 0; j < a.seqlen_k; ++j) p.K.row(0, 0, j)[0] = static_cast<float>(slope * static_cast<double>(j));
     p.Q.Encode();
@@ -189,14 +189,14 @@ TEST_CASE("amx: what a row does not see never reaches it") {
     for (const data::Mask& mask : {data::Mask::Full(), data::Mask::Causal(), data::Mask::Window(3, 2)}) {
       for (const int64_t heads_q : {2, 6}) {
         CAPTURE(poison);
-        CpuProblem p = ShapedProblem({.heads_q = heads_q,
-                                      .heads_kv = 2,
-                                      .seqlen_q = 60,
-                                      .seqlen_k = 150,
-                                      .head_dim = 32,
-                                      .head_dim_v = 48,
-                                      .mask = mask},
-                                     3);
+        CpuProblem p = Bf16Problem({.heads_q = heads_q,
+                                    .heads_kv = 2,
+                                    .seqlen_q = 60,
+                                    .seqlen_k = 150,
+                                    .head_dim = 32,
+                                    .head_dim_v = 48,
+                                    .mask = mask},
+                                   3);
         p.seqlens_k = {131};
         for (const int64_t j : {80, 129, 131, 140, 149}) {
           p.V.row(0, 0, j)[5] = poison;
@@ -214,15 +214,15 @@ TEST_CASE("amx: what a row does not see never reaches it") {
 
 TEST_CASE("amx: special scores, large and tiny numbers, one key, no key") {
   const data::Attention a = {.heads_q = 2, .seqlen_q = 20, .seqlen_k = 200, .head_dim = 64, .head_dim_v = 64};
-  for (const double spread : {1e-42, 30.0, 1e4, 1e20}) Check(ShapedProblem(a, 1, spread));
+  for (const double spread : {1e-42, 30.0, 1e4, 1e20}) Check(Bf16Problem(a, 1, spread));
   for (const float factor : {1e-41f, 1e-25f}) {
-    CpuProblem tiny = ShapedProblem(a, 5);
+    CpuProblem tiny = Bf16Problem(a, 5);
     for (float& v : tiny.V.values) v *= factor;
     tiny.V.Encode();
     Check(tiny);
   }
   for (const float score : {kInfinity, -kInfinity, kNan}) {
-    CpuProblem p = ShapedProblem(a, 6);
+    CpuProblem p = Bf16Problem(a, 6);
     for (float& q : p.Q.values) q = std::abs(q);
     p.K.row(0, 0, 70)[3] = score;
     p.Q.Encode();
@@ -231,14 +231,14 @@ TEST_CASE("amx: special scores, large and tiny numbers, one key, no key") {
   }
   data::Attention few = a;
   few.seqlen_k = 0;
-  for (const float o : RunModel(ShapedProblem(few, 1)).O) CHECK(o == 0);
+  for (const float o : RunModel(Bf16Problem(few, 1)).O) CHECK(o == 0);
   few.seqlen_k = 1;
-  const CpuProblem one = ShapedProblem(few, 2);
+  const CpuProblem one = Bf16Problem(few, 2);
   Check(one);
   const CpuResult result = RunModel(one);
   for (int64_t i = 0; i < 20 * 64; ++i) CHECK(std::abs(result.O[i] / one.V.values[i % 64] - 1) < 1e-6);
   few.mask = data::Mask::Causal();  // all rows but the last see nothing
-  Check(ShapedProblem(few, 3));
+  Check(Bf16Problem(few, 3));
 }
 
 TEST_CASE("amx: inputs are rounded only when asked") {

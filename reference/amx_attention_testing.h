@@ -47,7 +47,7 @@ inline Verdict Check(const CpuProblem& p) {
   return verdict;
 }
 
-inline CpuProblem ShapedProblem(const data::Attention& a, uint64_t seed, double spread = 1) {
+inline CpuProblem Bf16Problem(const data::Attention& a, uint64_t seed, double spread = 1) {
   return FromProblem(NormalProblem(a, seed, spread), data::Format::kBf16, data::Format::kBf16, data::Format::kFp32, 0);
 }
 

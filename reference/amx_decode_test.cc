@@ -23,14 +23,14 @@ TEST_CASE("amx decode: queries, groups, head dimensions and masks") {
     for (const auto& [queries, group] : {std::tuple{1, 1}, {1, 4}, {2, 3}, {4, 5}, {3, 13}}) {  // 39 rows: three tiles
       for (const data::Mask& mask :
            {data::Mask::Full(), data::Mask::Causal(), data::Mask::CausalTopLeft(), data::Mask::Window(70, 1)}) {
-        const Verdict verdict = Check(ShapedProblem({.heads_q = group,
-                                                     .heads_kv = 1,
-                                                     .seqlen_q = queries,
-                                                     .seqlen_k = 203,
-                                                     .head_dim = head_dim,
-                                                     .head_dim_v = head_dim == 192 ? 128 : head_dim,
-                                                     .mask = mask},
-                                                    head_dim));
+        const Verdict verdict = Check(Bf16Problem({.heads_q = group,
+                                                   .heads_kv = 1,
+                                                   .seqlen_q = queries,
+                                                   .seqlen_k = 203,
+                                                   .head_dim = head_dim,
+                                                   .head_dim_v = head_dim == 192 ? 128 : head_dim,
+                                                   .mask = mask},
+                                                  head_dim));
         worst = std::max(worst, verdict.worst_O);
       }
     }
@@ -41,7 +41,7 @@ TEST_CASE("amx decode: queries, groups, head dimensions and masks") {
 
 TEST_CASE("amx decode: every number of keys around tiles and blocks") {
   for (int64_t keys = 0; keys <= 140; ++keys) {
-    Check(ShapedProblem({.heads_q = 2, .heads_kv = 1, .seqlen_k = keys, .head_dim = 32, .head_dim_v = 64}, 1 + keys));
+    Check(Bf16Problem({.heads_q = 2, .heads_kv = 1, .seqlen_k = keys, .head_dim = 32, .head_dim_v = 64}, 1 + keys));
   }
 }
 
@@ -115,7 +115,7 @@ TEST_CASE("amx decode: softcap, a maximum that keeps growing, and one that lags"
                                  .head_dim_v = 32,
                                  .softmax_scale = 1,
                                  .softcap = softcap};
-      CpuProblem p = ShapedProblem(a, 1, 0.1);
+      CpuProblem p = Bf16Problem(a, 1, 0.1);
       for (int64_t h = 0; h < 3; ++h) p.Q.row(0, h, 0)[0] = static_cast<float>(h);
       for (int64_t j = 0; j < a.seqlen_k; ++j) p.K.row(0, 0, j)[0] = static_cast<float>(slope * static_cast<double>(j));
       p.Q.Encode();
@@ -130,14 +130,14 @@ TEST_CASE("amx decode: what a row does not see never reaches it, nor its neighbo
     for (const data::Mask& mask : {data::Mask::Full(), data::Mask::Causal(), data::Mask::Window(3, 0)}) {
       for (const int64_t group : {1, 6}) {
         CAPTURE(poison);
-        CpuProblem p = ShapedProblem({.heads_q = 2 * group,
-                                      .heads_kv = 2,
-                                      .seqlen_q = 3,
-                                      .seqlen_k = 150,
-                                      .head_dim = 32,
-                                      .head_dim_v = 48,
-                                      .mask = mask},
-                                     3);
+        CpuProblem p = Bf16Problem({.heads_q = 2 * group,
+                                    .heads_kv = 2,
+                                    .seqlen_q = 3,
+                                    .seqlen_k = 150,
+                                    .head_dim = 32,
+                                    .head_dim_v = 48,
+                                    .mask = mask},
+                                   3);
         p.seqlens_k = {131};
         for (const int64_t j : {80, 127, 129, 131, 140, 149}) {
           p.V.row(0, 0, j)[5] = poison;
@@ -158,16 +158,16 @@ TEST_CASE("amx decode: what a row does not see never reaches it, nor its neighbo
 
 TEST_CASE("amx decode: special scores, large and tiny numbers") {
   const data::Attention a = {.heads_q = 4, .heads_kv = 2, .seqlen_k = 1100, .head_dim = 64, .head_dim_v = 64};
-  for (const double spread : {1e-42, 30.0, 1e4, 1e20}) Check(ShapedProblem(a, 1, spread));
+  for (const double spread : {1e-42, 30.0, 1e4, 1e20}) Check(Bf16Problem(a, 1, spread));
   for (const float factor : {1e-41f, 1e-25f, 1e30f}) {
-    CpuProblem p = ShapedProblem(a, 5);
+    CpuProblem p = Bf16Problem(a, 5);
     for (float& v : p.V.values) v *= factor;
     p.V.Encode();
     Check(p);
   }
   for (const float score : {kInfinity, -kInfinity, kNan}) {
     for (const bool all : {false, true}) {
-      CpuProblem p = ShapedProblem(a, 6);
+      CpuProblem p = Bf16Problem(a, 6);
       for (float& q : p.Q.values) q = std::abs(q);
       for (int64_t j = all ? 0 : 70; j < (all ? 1100 : 71); ++j) p.K.row(0, 0, j)[3] = score;
       p.Q.Encode();
