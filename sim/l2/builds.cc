@@ -33,11 +33,11 @@ Build BuildOf(const Kernel& kernel, std::string_view launch, const Attention& a,
   if (d <= 64) {
     build.spilled_per_tile = 24, build.spilled_per_block = 28, build.leaked = .0035, build.places = 3;
   } else if (wide) {
-    build.spilled_per_tile = whole ? 56 : 32, build.spilled_per_block = !whole ? 44 : masked ? 72 : 80;
+    build.spilled_per_tile = whole ? 56 : 32, build.spilled_per_block = !whole ? 28 : masked ? 72 : 80;
   } else if (d <= 96) {
     build.spilled_per_block = 8;
   }
-  if (wide && masked) build.younger = 0.8;
+  if (masked) build.younger = 0.62;
   return build;
 }
 

@@ -18,8 +18,8 @@ uint64_t Mixed(uint64_t x) {
 // writes ends with 25.1 MB dirty, and with 22.6 MB when anything is read after it, be it 2 MiB or the same lines.
 constexpr double kReadDirtyShare = 0.9;
 
-// A read to go first takes the place of an older one of its kind that is dirty once in so many times (fitted: P, which is
-// written to go first, is lost while 0.5 GB of it are read so, and found while 67 MB are).
+// A read to go first takes the place of an older one of its kind that is dirty once in so many times (fitted: P, which
+// is written to go first, is lost while 0.5 GB of it are read so, and found while 67 MB are).
 constexpr int kPassings = 32;
 
 }  // namespace
@@ -179,6 +179,10 @@ void Cache::CleanTo(Set& set, int64_t limit) {
   }
 }
 
+void Cache::Settle() {
+  for (Set& set : sets_) CleanTo(set, read_dirty_limit_);
+}
+
 Served Cache::Touch(int64_t granule, int64_t bytes, int side, Access access, Hint hint) {
   ++now_;
   const int home = HomeOf(granule);
@@ -200,7 +204,7 @@ Served Cache::Touch(int64_t granule, int64_t bytes, int side, Access access, Hin
     return Served::kHit;
   }
   const bool passing = hint == Hint::kEvictFirst;
-  const uint32_t nearest = At(granule, side);
+  const uint32_t nearest = far ? At(granule, side) : at_home;
   bool found = Find(nearest, far ? copy_hint : hint);
   Served served = Served::kHit;
   if (!found) {
