@@ -86,6 +86,7 @@ class Cache {
   void CleanTo(Set& set, int64_t limit);  // writes back the oldest until no more is dirty
   void Unlink(uint32_t entry);
   void LinkNewest(uint32_t entry, Hint hint);
+  void Link(uint32_t entry, Hint hint, uint32_t newer);
   void Evict(Set& set, uint32_t entry);
   uint32_t VictimOf(Set& set, uint32_t keep, bool passing);
   void Shrink(Set& set, uint32_t keep, bool passing);

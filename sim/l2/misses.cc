@@ -53,9 +53,11 @@ std::string ReasonOfRead(const Compared& c) {
         head / 2, Chained(c).c_str());
   }
   if (c.launch == "standard_output") {
-    return Text("%.0f MB of P are read to go first: such lines have few places, and some are read from HBM twice%s",
-                Megabytes(static_cast<double>(c.predicted.compulsory_read)) -
-                    head / 2 * static_cast<double>(a.batch * a.heads_kv),
+    const double p = Megabytes(static_cast<double>(c.predicted.compulsory_read)) -
+                     head / 2 * static_cast<double>(a.batch * a.heads_kv);
+    const double more = Megabytes(static_cast<double>(c.counted.dram_read - c.predicted.dram_read.value));
+    if (more > p) return Text("%.1f MB are read that are neither P nor V: not understood%s", more, Chained(c).c_str());
+    return Text("%.0f MB of P are read to go first: such lines have few places, and some are read from HBM twice%s", p,
                 Chained(c).c_str());
   }
   if (c.start != Start::kFlushed) {
