@@ -8,7 +8,7 @@ namespace bitflash::sim::l2 {
 // 2.11's FlashAttention-2 has 255 registers a thread. For every key tile it stores 56 bytes for head_dim 128, 32 when
 // lengths are not whole tiles, and 24 for head_dim 64; beside them, once a block, 56 (64 under a mask), 28, and 88
 // (104). The first tiles of a block, which may be masked, are other code than the rest and keep some of their bytes in
-// places that the rest does not touch: 24 bytes once a block, 8 under a mask, 16 when lengths are not whole tiles,
+// places that the rest does not touch: 24 bytes once a block, 8 under a mask, none when lengths are not whole tiles,
 // fitted to the DRAM writes of the rows that are not held out. None for head_dim 256. Ours store 32 bytes once a block
 // for head_dim 128.
 //
