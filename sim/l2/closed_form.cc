@@ -134,7 +134,7 @@ Reads ReadsOf(const CacheParameters& cache, const Kernel& kernel, const Attentio
   if (asked <= once || launch.waves <= 1) return reads;
   // PyTorch's causal launches, whose blocks are all at different places: about so many meet at a tile (fitted).
   constexpr double kOutOfStep = 20;
-  const bool out_of_step = build.younger < 0.5;
+  const bool out_of_step = build.younger < 0.7;
   const double uncached = out_of_step ? asked / kOutOfStep : sharing.passes * asked / sharing.blocks;
   const double head =
       once / static_cast<double>(a.batch * a.heads_kv) * Copies(cache, true) * scale / static_cast<double>(cache.bytes);
@@ -148,14 +148,14 @@ Reads ReadsOf(const CacheParameters& cache, const Kernel& kernel, const Attentio
 }  // namespace
 
 double MissRate(double load) {
-  static constexpr std::array<std::pair<double, double>, 9> kTable = {{{0.90, 0.0},
-                                                                       {0.94, 0.09},
-                                                                       {0.98, 0.35},
-                                                                       {1.02, 0.61},
-                                                                       {1.06, 0.65},
-                                                                       {1.09, 0.83},
-                                                                       {1.17, 0.87},
-                                                                       {1.21, 1.0},
+  static constexpr std::array<std::pair<double, double>, 9> kTable = {{{0.95, 0.0},
+                                                                       {1.00, 0.09},
+                                                                       {1.04, 0.35},
+                                                                       {1.08, 0.61},
+                                                                       {1.12, 0.65},
+                                                                       {1.16, 0.83},
+                                                                       {1.24, 0.87},
+                                                                       {1.28, 1.0},
                                                                        {1e30, 1.0}}};
   if (load <= kTable.front().first) return 0;
   for (size_t n = 1; n < kTable.size(); ++n) {
