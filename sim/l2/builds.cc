@@ -37,7 +37,7 @@ Build BuildOf(const Kernel& kernel, std::string_view launch, const Attention& a,
   } else if (d <= 96) {
     build.spilled_per_block = 8;
   }
-  if (wide && masked) build.younger = 0.4;
+  if (wide && masked) build.younger = 0.8;
   return build;
 }
 

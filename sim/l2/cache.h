@@ -1,4 +1,5 @@
-// The L2 of a GPU as a cache of granules: one or two partitions, least recently used within sets, write-back.
+// The L2 of a GPU as a cache of granules: one or two partitions, least recently used within sets, write-back. Every rule
+// is what gpu/probes/l2_patterns.cu shows of a GH100 (README.md, "The cache").
 #ifndef BITFLASH_SIM_L2_CACHE_H_
 #define BITFLASH_SIM_L2_CACHE_H_
 
@@ -11,11 +12,10 @@ namespace bitflash::sim::l2 {
 
 // What the model knows about one GPU's L2. Bytes.
 struct CacheParameters {
-  int64_t bytes = 0;   // what replacement behaves like
+  int64_t bytes = 0;
   int partitions = 1;  // 1 or 2; with two, an SM keeps a copy of far lines in its own partition
-  int64_t set_granules =
-      256;                  // granules of kGranuleBytes that compete for a place: fewer blur the edge of the capacity
-  int64_t dirty_bytes = 0;  // the most that stay dirty: beyond it the oldest dirty granule of a set is written back
+  int64_t set_granules = 64;  // of kGranuleBytes that compete for a place: fewer blur the edge of the capacity
+  int64_t dirty_bytes = 0;    // the most that stay dirty: beyond it the oldest dirty granule of a set is written back
   int64_t dirty_at_start = 0;  // dirty bytes of whatever ran before, oldest of all
   int64_t last_bytes = 0;      // the most that Hint::kEvictLast protects: beyond it the oldest become normal
 };
@@ -32,9 +32,9 @@ struct CacheCounts {
 
 enum class Access : uint8_t { kRead, kWrite };
 
-// Eviction priorities (PTX ISA, "Cache Eviction Priority Hints", and the cache operator .cs): victims are the least
-// recently used of the first kind that there is. A read with kEvictFirst does not renew what it finds. What is written
-// with kEvictFirst is ordinary while it is dirty, and leaves when it has been written back.
+// Eviction priorities (PTX ISA, "Cache Eviction Priority Hints", and the cache operator .cs). The last access decides.
+// - kEvictFirst: victims before all others, but while they are dirty only by their age, as if they were normal.
+// - kEvictLast: victims after all others; a home is, a copy on the reader's side is normal.
 enum class Hint : uint8_t { kEvictFirst, kNormal, kEvictLast };
 inline constexpr size_t kHints = 3;
 
@@ -61,34 +61,39 @@ class Cache {
   struct Entry {
     uint32_t newer = kNone, older = kNone;
     uint32_t bytes = 0;
+    uint32_t used = 0;  // when last: counts accesses
     uint16_t set = 0;
     bool present = false, dirty = false;
-    bool leaves = false;  // when it has been written back
     Hint hint = Hint::kNormal;
   };
   struct Set {
     std::array<uint32_t, kHints> newest = {kNone, kNone, kNone}, oldest = {kNone, kNone, kNone};  // by hint
     int64_t bytes = 0, dirty = 0, foreign = 0;
     int64_t last = 0;  // with kEvictLast
+    int passed = 0;    // reads with kEvictFirst that left an older dirty granule of their kind
   };
 
   uint32_t At(int64_t granule, int partition) const { return static_cast<uint32_t>(2 * granule + partition); }
   int HomeOf(int64_t granule) const;
   bool Find(uint32_t entry, Hint hint);  // and makes it the newest of its kind
-  void Insert(uint32_t entry, int64_t granule, int partition, int64_t bytes, Hint hint);
+  // `passing`: read to go first.
+  void Insert(uint32_t entry, int64_t granule, int partition, int64_t bytes, Hint hint, bool passing);
   void MakeDirty(uint32_t entry);
-  void WriteBack(uint32_t entry);  // it stays, clean, unless it leaves
+  void WriteBack(uint32_t entry);           // it stays, clean
+  void CleanTo(Set& set, int64_t limit);    // writes back the oldest until no more is dirty
   void Unlink(uint32_t entry);
   void LinkNewest(uint32_t entry, Hint hint);
   void Evict(Set& set, uint32_t entry);
-  void Shrink(Set& set, uint32_t keep);
+  uint32_t VictimOf(Set& set, uint32_t keep, bool passing);
+  void Shrink(Set& set, uint32_t keep, bool passing);
 
   const CacheParameters parameters_;
   const uint64_t seed_;
   int64_t sets_per_partition_ = 1;
   int64_t set_bytes_ = 0;
-  int64_t dirty_limit_ = 0;  // of a set
-  int64_t last_limit_ = 0;   // likewise
+  int64_t dirty_limit_ = 0, read_dirty_limit_ = 0;  // of a set, when it is written and when it is read
+  int64_t last_limit_ = 0;                          // likewise
+  uint32_t now_ = 0;                                // accesses
   std::vector<Entry> entries_;
   std::vector<Set> sets_;
   CacheCounts counts_;

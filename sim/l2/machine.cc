@@ -1,6 +1,7 @@
 #include "sim/l2/machine.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <queue>
 #include <utility>
@@ -20,6 +21,8 @@ double Uniform(uint64_t seed, uint64_t n) {
   x = (x ^ (x >> 27)) * 0x94D049BB133111EB;
   return static_cast<double>((x ^ (x >> 31)) >> 11) * 0x1p-53;
 }
+
+constexpr int64_t kGpcs = 8;  // of GA100, GH100 and GB100: 14 to 20 SMs each
 
 constexpr int64_t kMostLocals = 32;  // blocks of an SM: places in local memory
 
@@ -234,17 +237,16 @@ class Machine::Run {
     }
   }
 
-  int SideOf(int64_t sm) const { return sides_[static_cast<size_t>(sm / 2)]; }
+  int SideOf(int64_t sm) const { return sides_[static_cast<size_t>(sm * kGpcs / m_.gpu_.sms)]; }
 
-  // Half of the pairs of SMs belong to each partition; which ones is not known. At random, so that no period of a grid
-  // falls in with them.
+  // Blocks fill one GPC after the other, and all SMs of a GPC are on one side (gpu/probes/sm_sides.cu): what a few
+  // neighbouring blocks share is seldom copied. Half of the GPCs belong to each partition; in which order, differs from
+  // chip to chip.
   void ChooseSides() {
-    const auto pairs = static_cast<size_t>((m_.gpu_.sms + 1) / 2);
     std::vector<std::pair<double, size_t>> shuffled;
-    for (size_t n = 0; n < pairs; ++n) shuffled.push_back({Uniform(~m_.options_.seed, n), n});
+    for (size_t n = 0; n < kGpcs; ++n) shuffled.push_back({Uniform(~m_.options_.seed, n), n});
     std::ranges::sort(shuffled);
-    sides_.resize(pairs);
-    for (size_t n = 0; n < pairs; ++n) sides_[shuffled[n].second] = static_cast<int>(n & 1);
+    for (size_t n = 0; n < kGpcs; ++n) sides_[shuffled[n].second] = static_cast<int>(n & 1);
   }
 
   static constexpr double kSpread = 0.02;  // blocks differ in speed by a percent
@@ -259,7 +261,7 @@ class Machine::Run {
   const int64_t together_;
   const Build build_;
   const int launch_;
-  std::vector<int> sides_;  // of pairs of SMs
+  std::array<int, kGpcs> sides_{};
   std::vector<Slot> slots_;
   std::vector<std::vector<int64_t>> on_sm_;
   std::vector<int64_t> started_on_;  // blocks, by SM
