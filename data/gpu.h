@@ -32,7 +32,7 @@ struct Gpu {
   int64_t l2_bytes = 0;                             // what the device reports
   std::optional<int64_t> l2_bytes_effective;        // what a probe finds usable
   std::optional<int64_t> l2_partitions;
-  std::optional<int64_t> l2_lru_bytes;             // capacity, replacement taken for LRU; blur makes it exceed l2_bytes
+  std::optional<int64_t> l2_lru_bytes;             // capacity, replacement taken for LRU
   std::optional<int64_t> l2_ways;                  // granules of 4096 bytes that compete for a place
   std::optional<int64_t> l2_dirty_bytes;           // the most that stay dirty
   std::optional<int64_t> l2_dirty_at_start_bytes;  // dirty before a launch under a profiler that flushes caches

@@ -23,18 +23,62 @@ namespace {
 constexpr int64_t kMiB = 1 << 20;
 constexpr int kMostPhases = 48;
 
+// What an access asks of the L2 (PTX ISA, "Cache Eviction Priority Hints"); kPlain carries no policy.
+enum class Priority : int { kPlain, kFirst, kLast };
+
 // Units of 16 bytes; a turn is what a block moves at once, 128 KiB. Turn t of a stream is block (t + shift)'s.
 struct Phase {
   int64_t read_begin = 0, read_units = 0;
   int64_t write_begin = 0, write_units = 0;
   int reads = 1, writes = 0;  // turns of each kind that alternate
   int shift = 0;
+  Priority read = Priority::kPlain, write = Priority::kPlain;
+  bool all_read = false;  // every block reads every turn
+  int turn_ns = 0;        // from the start of a block's turn to that of its next; 0: as fast as it can
 };
 
 struct Program {
   Phase phases[kMostPhases];
   int count = 0;
 };
+
+__device__ __forceinline__ uint64_t PolicyOf(Priority priority) {
+  uint64_t policy;
+  if (priority == Priority::kFirst) {
+    asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+  } else {
+    asm volatile("createpolicy.fractional.L2::evict_last.b64 %0, 1.0;" : "=l"(policy));
+  }
+  return policy;
+}
+
+__device__ __forceinline__ uint4 LoadAs(Priority priority, uint64_t policy, const uint4* from) {
+  if (priority == Priority::kPlain) return LoadL2(from);
+  uint4 x;
+  asm volatile("ld.global.cg.L2::cache_hint.v4.u32 {%0,%1,%2,%3}, [%4], %5;"
+               : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w)
+               : "l"(from), "l"(policy));
+  return x;
+}
+
+__device__ __forceinline__ void StoreAs(Priority priority, uint64_t policy, uint4* to) {
+  if (priority == Priority::kPlain) {
+    *to = make_uint4(1, 2, 3, 4);
+    return;
+  }
+  asm volatile("st.global.L2::cache_hint.v4.u32 [%0], {%1,%2,%3,%4}, %5;" ::"l"(to), "r"(1), "r"(2), "r"(3), "r"(4),
+               "l"(policy)
+               : "memory");
+}
+
+// Until `turns` turns after `start`, and a part of a turn that differs from block to block.
+__device__ __forceinline__ void WaitForTurn(unsigned long long start, int turns, int turn_ns) {
+  const unsigned blocks = gridDim.x, place = blockIdx.x * 37 % blocks;
+  const unsigned long long until = start + static_cast<unsigned long long>(turn_ns) * turns +
+                                   static_cast<unsigned long long>(turn_ns) * place / blocks;
+  while (Nanoseconds() < until) {
+  }
+}
 
 __global__ void __launch_bounds__(kL2Threads, 1)
     RunPhases(const __grid_constant__ Program program, uint4* buffer, unsigned* arrived, uint32_t* sink) {
@@ -43,14 +87,18 @@ __global__ void __launch_bounds__(kL2Threads, 1)
     const Phase p = program.phases[n];
     const int64_t turn = static_cast<int64_t>(kL2Turn);
     const int block = (static_cast<int>(blockIdx.x) + p.shift) % static_cast<int>(gridDim.x);
-    int64_t r = block, w = block;  // turns
+    int64_t r = p.all_read ? 0 : block, w = block;  // turns
+    const int64_t read_step = p.all_read ? 1 : gridDim.x;
     const int64_t last_read = p.read_units / turn, last_write = p.write_units / turn;
-    while (r < last_read || w < last_write) {
-      for (int k = 0; k < p.reads && r < last_read; ++k, r += gridDim.x) {
+    const uint64_t read_policy = PolicyOf(p.read), write_policy = PolicyOf(p.write);
+    const unsigned long long start = Nanoseconds();
+    for (int turns = 0; r < last_read || w < last_write; ++turns) {
+      if (p.turn_ns > 0) WaitForTurn(start, turns, p.turn_ns);
+      for (int k = 0; k < p.reads && r < last_read; ++k, r += read_step) {
         uint4 x[kUnroll];
 #pragma unroll
         for (int u = 0; u < kUnroll; ++u) {
-          x[u] = LoadL2(buffer + p.read_begin + r * turn + u * kL2Threads + threadIdx.x);
+          x[u] = LoadAs(p.read, read_policy, buffer + p.read_begin + r * turn + u * kL2Threads + threadIdx.x);
         }
 #pragma unroll
         for (int u = 0; u < kUnroll; ++u) folded ^= Fold(x[u]);
@@ -58,7 +106,7 @@ __global__ void __launch_bounds__(kL2Threads, 1)
       for (int k = 0; k < p.writes && w < last_write; ++k, w += gridDim.x) {
 #pragma unroll
         for (int u = 0; u < kUnroll; ++u) {
-          buffer[p.write_begin + w * turn + u * kL2Threads + threadIdx.x] = make_uint4(1, 2, 3, 4);
+          StoreAs(p.write, write_policy, buffer + p.write_begin + w * turn + u * kL2Threads + threadIdx.x);
         }
       }
     }
@@ -76,6 +124,85 @@ constexpr int64_t Units(int64_t mib) { return mib * kMiB / 16; }
 
 Phase Read(int64_t begin_mib, int64_t mib, int shift = 0) { return {Units(begin_mib), Units(mib), 0, 0, 1, 0, shift}; }
 Phase Write(int64_t begin_mib, int64_t mib, int shift = 0) { return {0, 0, Units(begin_mib), Units(mib), 0, 1, shift}; }
+
+constexpr int kSlowNs = 20'000;  // 0.87 TB/s on 132 SMs: DRAM has time
+Phase Slow(Phase p) {
+  p.turn_ns = kSlowNs;
+  return p;
+}
+Phase With(Phase p, Priority read, Priority write) {
+  p.read = read, p.write = write;
+  return p;
+}
+Phase ByAll(Phase p) {
+  p.all_read = true;
+  return p;
+}
+
+// How lines are replaced: what the README of sim/l2 says of priorities, of dirty lines and of a DRAM that has time.
+template <class Add>
+void AddReplacement(Add add) {
+  constexpr Priority kPlain = Priority::kPlain, kFirst = Priority::kFirst, kLast = Priority::kLast;
+  const auto mib = [](int64_t size) { return std::to_string(size); };
+  const auto hint = [](Priority read, Priority write) {
+    return std::string(read == kFirst ? "_rfirst" : "") + (write == kFirst ? "_wfirst" : "");
+  };
+  // Is it time that cleans a dirty line, or an access? Reads of the same lines, and of 2 MiB.
+  for (const int64_t size : {12, 16, 20, 24, 28}) {
+    add("dirty_" + mib(size) + "_readsame", {Write(0, size), Read(0, size), Read(0, size)});
+    add("dirty_" + mib(size) + "_read2", {Write(0, size), Read(128, 2), Read(128, 2)});
+  }
+  for (const int64_t size : {16, 24, 32}) {
+    for (const int64_t read : {8, 16, 32, 64}) {
+      add("dirty_" + mib(size) + "_read_" + mib(read), {Write(0, size), Read(128, read)});
+      add("dirty_" + mib(size) + "_slowread_" + mib(read), {Write(0, size), Slow(Read(128, read))});
+    }
+  }
+  for (const int64_t size : {30, 34, 36, 38, 40, 44}) {
+    std::vector<Phase> moved;
+    for (int pass = 0; pass < 5; ++pass) moved.push_back(Slow(Read(0, size, 37 * pass)));
+    add("slow_own_" + mib(size), std::vector<Phase>(5, Slow(Read(0, size))));
+    add("slow_moved_" + mib(size), moved);
+  }
+  for (const Priority write : {kPlain, kFirst}) {
+    for (const int64_t hot : {4, 16}) {
+      for (const int64_t size : {2, 4, 8}) {
+        std::vector<Phase> phases;
+        for (int round = 0; round < 24; ++round) {
+          phases.push_back(ByAll(Read(0, hot)));
+          phases.push_back(With(Write(64 + round * size, size), kPlain, write));
+        }
+        add("hot_" + mib(hot) + "_write_" + mib(size) + hint(kPlain, write), phases);
+      }
+    }
+  }
+  for (const int64_t size : {4, 8, 16, 24, 32}) {
+    add("last_" + mib(size) + "_read_64_again", {With(Read(0, size), kLast, kPlain), Read(128, 64), Read(0, size)});
+  }
+  for (const int64_t size : {16, 24}) {
+    for (const int64_t read : {8, 16}) {
+      add("first_" + mib(size) + "_read_" + mib(read) + "_again",
+          {With(Read(0, size), kFirst, kPlain), Read(128, read), Read(0, size)});
+    }
+  }
+  for (const Priority read : {kPlain, kFirst}) {
+    for (const Priority write : {kPlain, kFirst}) {
+      // One stream of reads beside one of writes, and a second kernel that reads what a first wrote and writes as much.
+      for (const int reads : {1, 2, 4}) {
+        for (const int64_t size : {32, 64}) {
+          const int64_t all = std::min<int64_t>(256, size * reads);
+          add("beside_" + mib(reads) + "_" + mib(all / reads) + hint(read, write),
+              {With({Units(64), Units(all), 0, Units(all / reads), reads, 1, 0}, read, write)});
+        }
+      }
+      for (const int64_t size : {16, 24, 32, 40}) {
+        add("chain_" + mib(size) + hint(read, write),
+            {With(Write(0, size), kPlain, write),
+             With({0, Units(size), Units(64), Units(size), 1, 1, 0}, read, write)});
+      }
+    }
+  }
+}
 
 std::vector<Launch> Launches() {
   std::vector<Launch> launches;
@@ -137,6 +264,8 @@ std::vector<Launch> Launches() {
       add("rewrite_" + mib(hot) + "_same_" + mib(size), phases);
     }
   }
+  AddReplacement(
+      [&](const std::string& name, std::vector<Phase> phases) { add("replace_" + name, std::move(phases)); });
   return launches;
 }
 

@@ -8,7 +8,7 @@ namespace bitflash::sim::l2 {
 // 2.11's FlashAttention-2 has 255 registers a thread. For every key tile it stores 56 bytes for head_dim 128, 32 when
 // lengths are not whole tiles, and 24 for head_dim 64; beside them, once a block, 56 (64 under a mask), 28, and 88
 // (104). The first tiles of a block, which may be masked, are other code than the rest and keep some of their bytes in
-// places that the rest does not touch: 24 bytes once a block, 8 under a mask, 16 when lengths are not whole tiles,
+// places that the rest does not touch: 24 bytes once a block, 8 under a mask, none when lengths are not whole tiles,
 // fitted to the DRAM writes of the rows that are not held out. None for head_dim 256. Ours store 32 bytes once a block
 // for head_dim 128.
 //
@@ -33,11 +33,11 @@ Build BuildOf(const Kernel& kernel, std::string_view launch, const Attention& a,
   if (d <= 64) {
     build.spilled_per_tile = 24, build.spilled_per_block = 28, build.leaked = .0035, build.places = 3;
   } else if (wide) {
-    build.spilled_per_tile = whole ? 56 : 32, build.spilled_per_block = !whole ? 44 : masked ? 72 : 80;
+    build.spilled_per_tile = whole ? 56 : 32, build.spilled_per_block = !whole ? 28 : masked ? 72 : 80;
   } else if (d <= 96) {
     build.spilled_per_block = 8;
   }
-  if (wide && masked) build.younger = 0.8;
+  if (masked) build.younger = 0.62;
   return build;
 }
 

@@ -18,9 +18,9 @@ uint64_t Mixed(uint64_t x) {
 // writes ends with 25.1 MB dirty, and with 22.6 MB when anything is read after it, be it 2 MiB or the same lines.
 constexpr double kReadDirtyShare = 0.9;
 
-// A read to go first takes the place of an older one of its kind that is dirty once in so many times (fitted: P, which is
-// written to go first, is lost while 0.5 GB of it are read so, and found while 67 MB are).
-constexpr int kPassings = 32;
+// A read to go first takes the place of an older one of its kind that is dirty once in so many times (fitted: P, which
+// is written to go first, is lost while 0.5 GB of it are read so, and found while 67 MB are).
+constexpr int kPassings = 24;
 
 }  // namespace
 
@@ -59,20 +59,29 @@ void Cache::Unlink(uint32_t at) {
 void Cache::LinkNewest(uint32_t at, Hint hint) {
   Entry& e = entries_[at];
   Set& set = sets_[e.set];
+  e.used = now_;
+  Link(at, hint, kNone);
+  while (set.last > last_limit_) {
+    const uint32_t oldest = set.oldest[static_cast<size_t>(Hint::kEvictLast)];
+    Unlink(oldest);
+    // As if it had been normal from its last use.
+    uint32_t newer = kNone, older = set.newest[static_cast<size_t>(Hint::kNormal)];
+    while (older != kNone && entries_[older].used > entries_[oldest].used) newer = older, older = entries_[older].older;
+    Link(oldest, Hint::kNormal, newer);
+  }
+}
+
+// Before `newer` in the list of `hint`, as the newest where that is kNone.
+void Cache::Link(uint32_t at, Hint hint, uint32_t newer) {
+  Entry& e = entries_[at];
+  Set& set = sets_[e.set];
   const auto kind = static_cast<size_t>(hint);
   e.hint = hint;
-  e.used = now_;
-  e.newer = kNone;
-  e.older = set.newest[kind];
-  (set.newest[kind] == kNone ? set.oldest[kind] : entries_[set.newest[kind]].newer) = at;
-  set.newest[kind] = at;
-  if (hint != Hint::kEvictLast) return;
-  set.last += e.bytes;
-  while (set.last > last_limit_) {
-    const uint32_t oldest = set.oldest[kind];
-    Unlink(oldest);
-    LinkNewest(oldest, Hint::kNormal);
-  }
+  e.newer = newer;
+  e.older = newer == kNone ? set.newest[kind] : entries_[newer].older;
+  (newer == kNone ? set.newest[kind] : entries_[newer].older) = at;
+  (e.older == kNone ? set.oldest[kind] : entries_[e.older].newer) = at;
+  if (hint == Hint::kEvictLast) set.last += e.bytes;
 }
 
 bool Cache::Find(uint32_t at, Hint hint) {
@@ -179,6 +188,10 @@ void Cache::CleanTo(Set& set, int64_t limit) {
   }
 }
 
+void Cache::Settle() {
+  for (Set& set : sets_) CleanTo(set, read_dirty_limit_);
+}
+
 Served Cache::Touch(int64_t granule, int64_t bytes, int side, Access access, Hint hint) {
   ++now_;
   const int home = HomeOf(granule);
@@ -200,7 +213,7 @@ Served Cache::Touch(int64_t granule, int64_t bytes, int side, Access access, Hin
     return Served::kHit;
   }
   const bool passing = hint == Hint::kEvictFirst;
-  const uint32_t nearest = At(granule, side);
+  const uint32_t nearest = far ? At(granule, side) : at_home;
   bool found = Find(nearest, far ? copy_hint : hint);
   Served served = Served::kHit;
   if (!found) {

@@ -1,5 +1,5 @@
-// The L2 of a GPU as a cache of granules: one or two partitions, least recently used within sets, write-back. Every rule
-// is what gpu/probes/l2_patterns.cu shows of a GH100 (README.md, "The cache").
+// The L2 of a GPU as a cache of granules: one or two partitions, least recently used within sets, write-back. Every
+// rule is what gpu/probes/l2_patterns.cu shows of a GH100 (README.md, "The cache").
 #ifndef BITFLASH_SIM_L2_CACHE_H_
 #define BITFLASH_SIM_L2_CACHE_H_
 
@@ -13,9 +13,9 @@ namespace bitflash::sim::l2 {
 // What the model knows about one GPU's L2. Bytes.
 struct CacheParameters {
   int64_t bytes = 0;
-  int partitions = 1;  // 1 or 2; with two, an SM keeps a copy of far lines in its own partition
-  int64_t set_granules = 64;  // of kGranuleBytes that compete for a place: fewer blur the edge of the capacity
-  int64_t dirty_bytes = 0;    // the most that stay dirty: beyond it the oldest dirty granule of a set is written back
+  int partitions = 1;          // 1 or 2; with two, an SM keeps a copy of far lines in its own partition
+  int64_t set_granules = 64;   // of kGranuleBytes that compete for a place: fewer blur the edge of the capacity
+  int64_t dirty_bytes = 0;     // the most that stay dirty: beyond it the oldest dirty granule of a set is written back
   int64_t dirty_at_start = 0;  // dirty bytes of whatever ran before, oldest of all
   int64_t last_bytes = 0;      // the most that Hint::kEvictLast protects: beyond it the oldest become normal
 };
@@ -49,6 +49,9 @@ class Cache {
   // An SM of partition `side` moves all `bytes` of a granule, always the same number for the same granule.
   Served Touch(int64_t granule, int64_t bytes, int side, Access access, Hint hint = Hint::kNormal);
 
+  // What a use of every set would write back.
+  void Settle();
+
   const CacheCounts& counts() const { return counts_; }
   void ResetCounts() { counts_ = {}; }
   int64_t dirty_bytes() const { return dirty_; }            // that this cache's owners wrote; without dirty_at_start
@@ -79,10 +82,11 @@ class Cache {
   // `passing`: read to go first.
   void Insert(uint32_t entry, int64_t granule, int partition, int64_t bytes, Hint hint, bool passing);
   void MakeDirty(uint32_t entry);
-  void WriteBack(uint32_t entry);           // it stays, clean
-  void CleanTo(Set& set, int64_t limit);    // writes back the oldest until no more is dirty
+  void WriteBack(uint32_t entry);         // it stays, clean
+  void CleanTo(Set& set, int64_t limit);  // writes back the oldest until no more is dirty
   void Unlink(uint32_t entry);
   void LinkNewest(uint32_t entry, Hint hint);
+  void Link(uint32_t entry, Hint hint, uint32_t newer);
   void Evict(Set& set, uint32_t entry);
   uint32_t VictimOf(Set& set, uint32_t keep, bool passing);
   void Shrink(Set& set, uint32_t keep, bool passing);

@@ -89,6 +89,8 @@ TEST_CASE("written lines go to DRAM when they are pushed out or when too much is
   CHECK(cache.counts().dram_read == 0);  // whole lines are not fetched
   for (int64_t g = 0; g < 12; ++g) cache.Touch(g, kSize, 0, Access::kRead);
   CHECK(cache.counts().dram_read == 0);  // written back, and still there
+  // The last write-back waited for the next use of the set.
+  CHECK(cache.counts().dram_write == 5 * kSize);
   for (int64_t g = 100; g < 116; ++g) cache.Touch(g, kSize, 0, Access::kRead);
   CHECK(cache.counts().dram_write == 12 * kSize);
   CHECK(cache.dirty_bytes() == 0);
@@ -131,17 +133,47 @@ TEST_CASE("what should stay stays, as far as it is protected, and the oldest of 
   }
 }
 
-TEST_CASE("what is written to go first is found while it is dirty, and gone when it is clean") {
+TEST_CASE("what should stay does so at home: the copy of another reader is ordinary") {
   CacheParameters p = Small(2, 64);
+  p.last_bytes = 64 * kSize;
+  Cache cache(p, 1024, 1);
+  for (int64_t g = 0; g < 16; ++g) cache.Touch(g, kSize, 0, Access::kRead, Hint::kEvictLast);
+  const int64_t crossed = cache.counts().fabric;
+  CHECK(crossed > 0);
+  for (int64_t g = 100; g < 400; ++g) cache.Touch(g, kSize, 0, Access::kRead);
+  const CacheCounts before = cache.counts();
+  for (int64_t g = 0; g < 16; ++g) cache.Touch(g, kSize, 0, Access::kRead, Hint::kEvictLast);
+  CHECK(cache.counts().dram_read == before.dram_read);
+  CHECK(cache.counts().fabric == before.fabric + crossed);
+}
+
+TEST_CASE("what is written to go first goes by its age while it is dirty, and first when it is clean") {
+  CacheParameters p = Small(1, 64);
   p.dirty_bytes = 16 * kSize;
-  Cache cache(p, 256, 1);
-  for (int64_t g = 0; g < 32; ++g) cache.Touch(g, kSize, 0, Access::kWrite, Hint::kEvictFirst);
-  // Sets differ in how many homes they have.
-  const int64_t dirty = cache.dirty_bytes() / kSize;
-  CHECK(dirty >= 12);
-  CHECK(cache.counts().dram_write == (32 - dirty) * kSize);
-  for (int64_t g = 0; g < 32; ++g) cache.Touch(g, kSize, 0, Access::kRead, Hint::kEvictFirst);
-  CHECK(cache.counts().dram_read == (32 - dirty) * kSize);
+  Cache cache(p, 1024, 1);
+  for (int64_t g = 100; g < 132; ++g) cache.Touch(g, kSize, 0, Access::kRead);                   // older
+  for (int64_t g = 0; g < 32; ++g) cache.Touch(g, kSize, 0, Access::kWrite, Hint::kEvictFirst);  // 16 of them clean
+  CHECK(cache.counts().dram_write == 16 * kSize);
+  const auto reads = [&](int64_t begin, int64_t end) {
+    const int64_t before = cache.counts().dram_read;
+    for (int64_t g = begin; g < end; ++g) cache.Touch(g, kSize, 0, Access::kRead);
+    return (cache.counts().dram_read - before) / kSize;
+  };
+  CHECK(reads(200, 216) == 16);  // take the places of the clean ones, 17 by now, and not of what is older
+  CHECK(reads(100, 132) == 0);
+  CHECK(reads(17, 32) == 0);
+}
+
+TEST_CASE("reads that go first displace what is dirty of their kind, but seldom") {
+  CacheParameters p = Small(1, 64);
+  p.dirty_bytes = 64 * kSize;
+  Cache cache(p, 4096, 1);
+  for (int64_t g = 0; g < 16; ++g) cache.Touch(g, kSize, 0, Access::kWrite, Hint::kEvictFirst);
+  for (int64_t g = 100; g < 200; ++g) cache.Touch(g, kSize, 0, Access::kRead, Hint::kEvictFirst);
+  CHECK(cache.dirty_bytes() >= 14 * kSize);
+  for (int64_t g = 200; g < 1200; ++g) cache.Touch(g, kSize, 0, Access::kRead, Hint::kEvictFirst);
+  CHECK(cache.dirty_bytes() == 0);
+  CHECK(cache.counts().dram_write == 16 * kSize);
 }
 
 TEST_CASE("the writer of a far line finds it on its own side; the other side's old copy is gone") {

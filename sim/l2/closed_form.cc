@@ -129,14 +129,14 @@ Reads ReadsOf(const CacheParameters& cache, const Attention& a, const data::Gpu&
 }  // namespace
 
 double MissRate(double load) {
-  static constexpr std::array<std::pair<double, double>, 9> kTable = {{{0.90, 0.0},
-                                                                       {0.94, 0.09},
-                                                                       {0.98, 0.35},
-                                                                       {1.02, 0.61},
-                                                                       {1.06, 0.65},
-                                                                       {1.09, 0.83},
-                                                                       {1.17, 0.87},
-                                                                       {1.21, 1.0},
+  static constexpr std::array<std::pair<double, double>, 9> kTable = {{{0.95, 0.0},
+                                                                       {1.00, 0.09},
+                                                                       {1.04, 0.35},
+                                                                       {1.08, 0.61},
+                                                                       {1.12, 0.65},
+                                                                       {1.16, 0.83},
+                                                                       {1.24, 0.87},
+                                                                       {1.28, 1.0},
                                                                        {1e30, 1.0}}};
   if (load <= kTable.front().first) return 0;
   for (size_t n = 1; n < kTable.size(); ++n) {

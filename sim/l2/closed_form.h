@@ -9,7 +9,7 @@
 namespace bitflash::sim::l2 {
 
 // Share of a working set that is read from DRAM again in every pass over it; `load` is the working set over the
-// capacity, copies counted. From 0 to 1 around 1; as 53 MiB of LRU explain the counts of gpu/probes/l2_counters.py.
+// capacity, copies counted. From 0 to 1 around 1, as gpu/probes/l2_counters.py counts.
 double MissRate(double load);
 
 // The launches of `count`, without names and bounds.

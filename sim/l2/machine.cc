@@ -301,12 +301,15 @@ void Machine::Empty() {
 void Machine::Launch(const LaunchSpec& spec, const Body& body) {
   if (flush_between_) Empty();
   cache_->ResetCounts();
+  cache_->Settle();  // whatever runs between two launches uses every set
+  const int64_t before = cache_->counts().dram_write;
+  cache_->ResetCounts();
   const int64_t foreign = cache_->foreign_dirty_bytes();
   Run run(*this, spec, body, count_.launches[launches_.size() % count_.launches.size()].occupancy.blocks_per_sm);
   run.Execute();
   const CacheCounts& c = cache_->counts();
   launches_.push_back({c.dram_read + OverheadOf(gpu_), c.dram_write + run.leaked(),
-                       foreign - cache_->foreign_dirty_bytes(), c.fabric, c.misses, cache_->dirty_bytes(),
+                       foreign - cache_->foreign_dirty_bytes(), before, c.fabric, c.misses, cache_->dirty_bytes(),
                        run.moves()});
 }
 

@@ -40,6 +40,7 @@ struct MachineOptions {
 struct LaunchTraffic {
   int64_t dram_read = 0, dram_write = 0;
   int64_t earlier_write = 0;  // of dram_write: what was dirty before the call, CacheParameters::dirty_at_start
+  int64_t before_write = 0;   // between the launch before and this one, in neither dram_write
   int64_t fabric = 0;         // between the partitions of the L2
   int64_t read_misses = 0;    // every level that a read misses counts
   int64_t dirty_at_end = 0;   // written by this call's launches so far and still only in L2

@@ -46,16 +46,24 @@ std::string ReasonOfRead(const Compared& c) {
   const Attention& a = c.attention;
   const double head = Megabytes(HeadBytes(a));
   if (c.in_knee) return InKnee(c);
-  if (c.launch == "standard_scores" || c.launch == "standard_output") {
-    const bool scores = c.launch == "standard_scores";
+  if (c.launch == "standard_scores") {
     return Text(
-        "%s of a head, %.0f MB, is read again after other lines that fill the L2: strict LRU keeps or "
-        "loses all of it, the hardware neither%s",
-        scores ? "K" : "V", head / 2, Chained(c).c_str());
+        "K of a head, %.0f MB, is read again by SMs of now one, now the other side of the L2, while S passes: how long "
+        "its home outlives the copies is not known%s",
+        head / 2, Chained(c).c_str());
+  }
+  if (c.launch == "standard_output") {
+    const double p = Megabytes(static_cast<double>(c.predicted.compulsory_read)) -
+                     head / 2 * static_cast<double>(a.batch * a.heads_kv);
+    const double more = Megabytes(static_cast<double>(c.counted.dram_read - c.predicted.dram_read.value));
+    if (more > p) return Text("%.1f MB are read that are neither P nor V: not understood%s", more, Chained(c).c_str());
+    return Text("%.0f MB of P are read to go first: such lines have few places, and some are read from HBM twice%s", p,
+                Chained(c).c_str());
   }
   if (c.start != Start::kFlushed) {
-    return Text("%.0f MB of Q, K, V, O and their copies are about what the L2 keeps until the call comes again",
-                Megabytes(static_cast<double>(c.predicted.compulsory_read + c.predicted.compulsory_write)));
+    return Text(
+        "%.0f MB that are read and written, and their copies, are about what the L2 keeps until they are read again",
+        Megabytes(static_cast<double>(c.predicted.compulsory_read + c.predicted.compulsory_write)));
   }
   if (a.mask.kind != data::Mask::Kind::kFull) {
     return Text(

@@ -94,7 +94,10 @@ Predicted Predict(const Kernel& kernel, const Attention& a, const Tiling& t, con
         if (seed > 1) continue;
         p.earlier_write = launch.earlier_write;
         p.fabric = launch.fabric;
-        if (first + n > 0 && options.start != Start::kFlushed) p.dirty_at_start = traffic[first + n - 1].dirty_at_end;
+        if (first + n > 0 && options.start != Start::kFlushed) {
+          p.before_write = launch.before_write;
+          p.dirty_at_start = traffic[first + n - 1].dirty_at_end - p.before_write;
+        }
       }
     }
   }
@@ -112,6 +115,7 @@ Predicted Predict(const Kernel& kernel, const Attention& a, const Tiling& t, con
     total.requested_read += p.requested_read, total.requested_write += p.requested_write;
     total.working_set = std::max(total.working_set, p.working_set);
     if (n == 0) total.dirty_at_start = p.dirty_at_start;
+    if (n > 0) total.dram_write += {p.before_write, p.before_write, p.before_write};
     total.dirty_at_end = p.dirty_at_end;  // of the last launch: of the whole call
     if (options.start == Start::kFlushed && n > 0) {
       // Every launch began without the dirty lines of the one before: they are written all the same.

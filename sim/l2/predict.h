@@ -41,6 +41,7 @@ struct Prediction {
   Estimate dram_read, dram_write;  // during the launch: what a profiler counts
   int64_t earlier_write = 0;       // of dram_write: lines that were dirty before the call
   int64_t dirty_at_start = 0;      // left in L2 by the launches before: they may be written now
+  int64_t before_write = 0;        // written between the launch before and this one: the total's dram_write has it
   Estimate dirty_at_end;           // written by the call so far, and still only in L2
   int64_t fabric = 0;              // reads and writes that cross between the partitions of the L2
 

@@ -14,9 +14,18 @@ namespace {
 
 bool HeldOut(const std::string& id) { return (data::Fnv1a(id) >> 32 & 1) == 1; }
 
+constexpr int64_t kSector = 32;
+
 void Add(RecordedCall& call, const NsightRow& row, size_t step) {
+  const int64_t fabric = row.contains("l2_fabric_sectors") ? kSector * Number(row, "l2_fabric_sectors") : 0;
   call.launches.push_back(
-      {step, Number(row, "dram_read_bytes"), Number(row, "dram_write_bytes"), Number(row, "xbar_read_bytes")});
+      {step, Number(row, "dram_read_bytes"), Number(row, "dram_write_bytes"), Number(row, "xbar_read_bytes"), fabric});
+}
+
+double Quantile(std::vector<double> errors, double p) {
+  if (errors.empty()) return 0;
+  std::ranges::sort(errors);
+  return errors[std::min(errors.size() - 1, static_cast<size_t>(p * static_cast<double>(errors.size())))];
 }
 
 }  // namespace
@@ -101,6 +110,10 @@ double Compared::sm_read_error() const {
   return static_cast<double>(predicted.requested_read) / static_cast<double>(counted.sm_read) - 1;
 }
 
+double Compared::fabric_error() const {
+  return static_cast<double>(predicted.fabric) / static_cast<double>(counted.fabric) - 1;
+}
+
 int64_t Compared::write_error() const { return predicted.dram_write.value - counted.dram_write; }
 
 bool Compared::read_within() const {
@@ -140,9 +153,15 @@ std::vector<Compared> Compare(const std::vector<RecordedCall>& calls, Mode mode,
 double ReadError(const std::vector<Compared>& launches, double p) {
   std::vector<double> errors;
   for (const Compared& c : launches) errors.push_back(std::abs(c.read_error()));
-  if (errors.empty()) return 0;
-  std::ranges::sort(errors);
-  return errors[std::min(errors.size() - 1, static_cast<size_t>(p * static_cast<double>(errors.size())))];
+  return Quantile(errors, p);
+}
+
+double FabricError(const std::vector<Compared>& launches, double p) {
+  std::vector<double> errors;
+  for (const Compared& c : launches) {
+    if (c.counted.fabric >= 5'000'000) errors.push_back(std::abs(c.fabric_error()));
+  }
+  return Quantile(errors, p);
 }
 
 }  // namespace bitflash::sim::l2

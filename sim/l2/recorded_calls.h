@@ -13,6 +13,7 @@ namespace bitflash::sim::l2 {
 struct RecordedLaunch {
   size_t step = 0;
   int64_t dram_read = 0, dram_write = 0, sm_read = 0;
+  int64_t fabric = 0;  // between the partitions of the L2; 0 where it was not counted
 };
 
 // One call of a kernel, as a row or several of data/golden describe it.
@@ -53,6 +54,7 @@ struct Compared {
 
   double read_error() const;     // relative, signed
   double sm_read_error() const;  // relative, signed
+  double fabric_error() const;   // relative, signed
   int64_t write_error() const;   // bytes, signed
   bool read_within() const;      // 5 % or 2 MB
   bool write_within() const;     // 5 % or 2 MB
@@ -65,6 +67,9 @@ std::vector<Compared> Reading(const std::vector<Compared>& launches, int64_t byt
 
 // The p-th part of the absolute read errors, 0.5 for the median; 0 when there are none.
 double ReadError(const std::vector<Compared>& launches, double p);
+
+// Likewise of the bytes between the partitions, where they were counted and are 5 MB or more.
+double FabricError(const std::vector<Compared>& launches, double p);
 
 }  // namespace bitflash::sim::l2
 

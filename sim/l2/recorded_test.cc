@@ -40,6 +40,16 @@ double Share(const std::vector<Compared>& launches, bool (Compared::*within)() c
 double Reads(const std::vector<Compared>& launches) { return Share(launches, &Compared::read_within); }
 double Writes(const std::vector<Compared>& launches) { return Share(launches, &Compared::write_within); }
 
+void PrintFabric(const std::vector<Compared>& all) {
+  for (const bool held_out : {false, true}) {
+    std::vector<Compared> some;
+    std::ranges::copy_if(all, std::back_inserter(some), [&](const Compared& c) { return c.held_out == held_out; });
+    std::printf("  between the partitions, %s: median %.1f %%, 90th percentile %.1f %%\n",
+                held_out ? "held out" : "fit", 100 * FabricError(some, 0.5), 100 * FabricError(some, 0.9));
+    CHECK(FabricError(some, 0.5) < 0.03);
+  }
+}
+
 void PrintSummary(const char* title, const std::vector<Compared>& all) {
   std::printf("%s\n", title);
   for (const Group& group : kGroups) {
@@ -138,13 +148,14 @@ TEST_SUITE_BEGIN("slow");
 TEST_CASE("exact mode, H100, caches flushed: DRAM reads and writes of 127 calls") {
   const std::vector<Compared> all = Compare(ReadH100("cold"), Mode::kExact);
   PrintSummary("exact mode, H100, flushed", all);
+  PrintFabric(all);
   PrintMisses(all);
   for (const Group& group : kGroups) {
     const std::vector<Compared> some = Of(all, group);
     CAPTURE(group.name);
     CHECK(ReadError(some, 0.5) < (group.in_knee ? 0.05 : 0.01));
-    if (group.held_out) CHECK(ReadError(some, 0.9) < (group.in_knee ? 0.12 : 0.03));
-    CHECK(Writes(some) > 0.9);
+    if (group.held_out) CHECK(ReadError(some, 0.9) < (group.in_knee ? 0.15 : 0.03));
+    CHECK(Writes(some) > 0.95);
   }
 }
 
@@ -166,9 +177,9 @@ TEST_CASE("exact mode, H100, one launch after the other: what a kernel finds of 
   PrintMisses(all);
   // Launches that find nearly everything read a few kilobytes: their relative error says nothing.
   CHECK(ReadError(Reading(all, 2'000'000), 0.5) < 0.01);
-  CHECK(ReadError(Of(Reading(all, 2'000'000), kGroups[2]), 0.9) < 0.3);
-  CHECK(Reads(all) > 0.87);
-  CHECK(Writes(all) > 0.84);
+  CHECK(ReadError(Of(Reading(all, 2'000'000), kGroups[2]), 0.9) < 0.15);
+  CHECK(Reads(all) > 0.9);
+  CHECK(Writes(all) > 0.9);
 }
 
 TEST_CASE("exact mode, H200, caches flushed") {

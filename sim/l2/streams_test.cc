@@ -1,0 +1,170 @@
+// The cache against DRAM counts of streams whose order is known: gpu/probes/l2_patterns.cu, patterns replace_*, on the
+// card whose sides are recorded beside them. Here nothing stands between the policy and the hardware.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdio>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "data/gpu.h"
+#include "sim/l2/parameters.h"
+#include "sim/nsight_csv.h"
+
+namespace bitflash::sim::l2 {
+namespace {
+
+constexpr int64_t kBlocks = 132;
+constexpr int64_t kTurn = 32, kMiB = 256;  // granules: a block moves 128 KiB at once
+
+struct Phase {
+  Access access = Access::kRead;
+  int64_t begin = 0, size = 0;  // MiB
+  int64_t shift = 0;            // turn t is block (t + shift)'s
+  Hint hint = Hint::kNormal;
+  bool all = false;  // every block reads every turn
+};
+
+Phase Read(int64_t begin, int64_t size, int64_t shift = 0) { return {Access::kRead, begin, size, shift}; }
+Phase Write(int64_t size) { return {Access::kWrite, 0, size, 0}; }
+Phase With(Phase p, Hint hint) {
+  p.hint = hint;
+  return p;
+}
+
+// Sides of the blocks, in the order in which a grid of one block an SM starts them.
+std::array<int, kBlocks> Sides() {
+  std::array<int, kBlocks> sides{};
+  for (const NsightRow& row : ReadNsight("l2/h100-80gb-hbm3_sides.csv")) {
+    if (row.at("blocks_per_sm") == "1") sides.at(static_cast<size_t>(Number(row, "block"))) = std::stoi(row.at("side"));
+  }
+  return sides;
+}
+
+CacheCounts Play(const std::vector<Phase>& phases, const CacheParameters& parameters) {
+  static const std::array<int, kBlocks> sides = Sides();
+  Cache cache(parameters, 384 * kMiB, 1);
+  const auto turn = [&](const Phase& p, int64_t t, int side) {
+    for (int64_t n = 0; n < kTurn; ++n) {
+      cache.Touch(p.begin * kMiB + t * kTurn + n, kGranuleBytes, side, p.access, p.hint);
+    }
+  };
+  for (const Phase& p : phases) {
+    const int64_t turns = p.size * kMiB / kTurn;
+    for (int64_t t = 0; p.all && t < turns; ++t) turn(p, t, 0), turn(p, t, 1);
+    for (int64_t round = 0; !p.all && round * kBlocks < turns; ++round) {
+      for (int64_t place = 0; place < kBlocks; ++place) {
+        const int64_t block = place * 25 % kBlocks;  // 25 * 37 = 1 modulo 132
+        const int64_t t = round * kBlocks + (block + p.shift) % kBlocks;
+        if (t < turns) turn(p, t, sides[static_cast<size_t>(block)]);
+      }
+    }
+  }
+  return cache.counts();
+}
+
+// The largest and the mean difference of reads and writes, MB.
+struct Differences {
+  double most_read = 0, most_write = 0, mean_read = 0, mean_write = 0;
+};
+
+Differences Compare(const std::map<std::string, std::vector<Phase>>& streams) {
+  CacheParameters parameters = ParametersOf(data::LoadGpu("h100"));
+  parameters.dirty_at_start = 0;  // with so few counters the profiler left nothing dirty
+  Differences d;
+  size_t found = 0;
+  for (const NsightRow& row : ReadNsight("l2/h100-80gb-hbm3_replacement.csv")) {
+    const auto stream = streams.find(row.at("pattern").substr(std::string("replace_").size()));
+    if (stream == streams.end()) continue;
+    ++found;
+    const CacheCounts counts = Play(stream->second, parameters);
+    const auto megabytes = [](int64_t bytes) { return static_cast<double>(bytes) / 1e6; };
+    const double read = megabytes(counts.dram_read - Number(row, "dram_read_bytes"));
+    const double write = megabytes(counts.dram_write - Number(row, "dram_write_bytes"));
+    d.most_read = std::max(d.most_read, std::abs(read)), d.mean_read += std::abs(read);
+    d.most_write = std::max(d.most_write, std::abs(write)), d.mean_write += std::abs(write);
+    std::printf("  %-24s DRAM reads %7.2f MB (%+6.2f), writes %7.2f MB (%+5.2f)\n", stream->first.c_str(),
+                megabytes(counts.dram_read), read, megabytes(counts.dram_write), write);
+  }
+  REQUIRE(found == streams.size());
+  d.mean_read /= static_cast<double>(found), d.mean_write /= static_cast<double>(found);
+  return d;
+}
+
+std::string Text(int64_t n) { return std::to_string(n); }
+
+TEST_CASE("what stays dirty, and is written back when it is used again: lines that are written and then read") {
+  std::map<std::string, std::vector<Phase>> streams;
+  for (const int64_t size : {12, 16, 20, 24, 28}) {
+    streams["dirty_" + Text(size) + "_readsame"] = {Write(size), Read(0, size), Read(0, size)};
+    streams["dirty_" + Text(size) + "_read2"] = {Write(size), Read(128, 2), Read(128, 2)};
+  }
+  const Differences d = Compare(streams);
+  CHECK(d.most_read < 0.5);
+  CHECK(d.most_write < 2);
+}
+
+TEST_CASE("the oldest goes first, dirty or not, when DRAM has time") {
+  std::map<std::string, std::vector<Phase>> streams;
+  for (const int64_t size : {16, 24, 32}) {
+    for (const int64_t read : {8, 16, 32, 64}) {
+      streams["dirty_" + Text(size) + "_slowread_" + Text(read)] = {Write(size), Read(128, read)};
+    }
+  }
+  const Differences d = Compare(streams);
+  CHECK(d.mean_write < 2.5);
+  CHECK(d.most_write < 7);
+}
+
+TEST_CASE("data whose readers change sides: how soon passes over it miss") {
+  std::map<std::string, std::vector<Phase>> streams;
+  for (const int64_t size : {30, 34, 36, 38, 40, 44}) {
+    std::vector<Phase>& moved = streams["slow_moved_" + Text(size)];
+    for (int64_t pass = 0; pass < 5; ++pass) moved.push_back(Read(0, size, 37 * pass));
+  }
+  const Differences d = Compare(streams);
+  CHECK(d.most_read < 5);
+  CHECK(d.most_write < 0.5);
+}
+
+TEST_CASE("eviction priorities: what should stay is found, up to a limit; what may go first is not") {
+  std::map<std::string, std::vector<Phase>> last, first;
+  for (const int64_t size : {4, 8, 16, 24, 32}) {
+    last["last_" + Text(size) + "_read_64_again"] = {With(Read(0, size), Hint::kEvictLast), Read(128, 64),
+                                                     Read(0, size)};
+  }
+  for (const int64_t size : {16, 24}) {
+    for (const int64_t read : {8, 16}) {
+      first["first_" + Text(size) + "_read_" + Text(read) + "_again"] = {With(Read(0, size), Hint::kEvictFirst),
+                                                                         Read(128, read), Read(0, size)};
+    }
+  }
+  CHECK(Compare(last).most_read < 0.5);
+  CHECK(Compare(first).most_read < 8);
+}
+
+TEST_CASE("data that all SMs read again and again beside a stream of writes, ordinary or to go first") {
+  std::map<std::string, std::vector<Phase>> streams;
+  for (const Hint hint : {Hint::kNormal, Hint::kEvictFirst}) {
+    for (const int64_t hot : {4, 16}) {
+      for (const int64_t size : {2, 4, 8}) {
+        std::vector<Phase>& phases =
+            streams["hot_" + Text(hot) + "_write_" + Text(size) + (hint == Hint::kNormal ? "" : "_wfirst")];
+        for (int64_t round = 0; round < 24; ++round) {
+          Phase shared = Read(0, hot), stream = With(Write(size), hint);
+          shared.all = true, stream.begin = 64 + round * size;
+          phases.push_back(shared), phases.push_back(stream);
+        }
+      }
+    }
+  }
+  const Differences d = Compare(streams);
+  CHECK(d.mean_write < 2);
+  CHECK(d.mean_read < 3);
+}
+
+}  // namespace
+}  // namespace bitflash::sim::l2
