@@ -121,7 +121,7 @@ Dispatch DispatchOf(const Kernel& kernel, const LaunchSpec& launch, const Attent
   return d;
 }
 
-std::vector<DispatchedBlock> InOrder(const Dispatch& d, const LaunchSpec& launch) {
+std::vector<DispatchedBlock> InOrder(const Dispatch& d, const LaunchSpec& launch, size_t most) {
   std::vector<int32_t> tiles(d.blocks.size(), 1);
   if (d.block_per_tile) {
     for (size_t n = 0; n < tiles.size(); ++n) tiles[n] = static_cast<int32_t>(launch.keys(d.blocks[n]).tiles());
@@ -134,15 +134,16 @@ std::vector<DispatchedBlock> InOrder(const Dispatch& d, const LaunchSpec& launch
   for (const Pass& pass : d.passes) {
     const std::vector<int32_t>& order = d.orders[pass.order];
     if (pass.heads_inside) {
-      for (const int32_t block : order) {
-        for (int64_t n = 0; n < pass.heads; ++n) append(pass, n, block);
+      for (size_t at = 0; at < order.size() && all.size() < most; ++at) {
+        for (int64_t n = 0; n < pass.heads; ++n) append(pass, n, order[at]);
       }
     } else {
-      for (int64_t n = 0; n < pass.heads; ++n) {
+      for (int64_t n = 0; n < pass.heads && all.size() < most; ++n) {
         for (const int32_t block : order) append(pass, n, block);
       }
     }
   }
+  if (all.size() > most) all.resize(most);
   return all;
 }
 

@@ -46,8 +46,8 @@ struct DispatchedBlock {
   int32_t head = 0, block = 0, tile = 0;
 };
 
-// All of them, as they start.
-std::vector<DispatchedBlock> InOrder(const Dispatch& dispatch, const LaunchSpec& launch);
+// All of them, or the first `most`, as they start.
+std::vector<DispatchedBlock> InOrder(const Dispatch& dispatch, const LaunchSpec& launch, size_t most = SIZE_MAX);
 
 }  // namespace bitflash::sim
 

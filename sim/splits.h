@@ -22,6 +22,9 @@ KeyRuns PartKeys(const Attention& a, const Tiling& t, const BlockIndex& at, Orde
 // The blocks of one head.
 std::vector<BlockRun> SplitBlocks(const Attention& a, const Tiling& t, Order order);
 
+// split_kv_decode: with TMA, 64 rows are multiplied by wgmma, which rounds as mma.sync does (sim/tensor_core.cc).
+inline bool MultipliesByWarpgroup(const Tiling& t) { return t.tma && t.Br % 64 == 0 && t.warps * 16 == t.Br; }
+
 // The operands with one column of m and l and one O for every part.
 Operands SplitOperands(const Attention& a, const Tiling& t);
 

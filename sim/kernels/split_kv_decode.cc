@@ -14,9 +14,6 @@ namespace {
 
 constexpr int64_t kPartKeys = 1024;  // by default: the bits of a sequence then depend on no GPU and no neighbour
 
-// With TMA, 64 rows are multiplied by wgmma, which rounds as mma.sync does (sim/tensor_core.cc).
-bool MultipliesByWarpgroup(const Tiling& t) { return t.tma && t.Br % 64 == 0 && t.warps * 16 == t.Br; }
-
 // K or V. TMA brings slices of keys whole, beyond 128 columns half a tile, and of a page no more than it has.
 GlobalMatrix Loaded(const Attention& a, const Tiling& t, const GlobalMatrix& m) {
   if (!t.tma) return m;

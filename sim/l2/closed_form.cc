@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <optional>
 #include <utility>
 
 #include "sim/ceil_div.h"
 #include "sim/l2/builds.h"
+#include "sim/l2/drift.h"
 #include "sim/l2/parameters.h"
 #include "sim/operands.h"
 #include "sim/runs.h"
@@ -23,7 +25,7 @@ struct Sharing {
   double passes = 1;  // over the K and V of a head, all heads together, if nothing stayed from one wave to the next
 };
 
-Sharing SharingOf(const Attention& a, const data::Gpu& gpu, const LaunchCount& launch, double groups) {
+Sharing SharingOf(const Attention& a, const data::Gpu& gpu, const LaunchCount& launch) {
   const double slots = static_cast<double>(gpu.sms * std::max<int64_t>(1, launch.occupancy.blocks_per_sm));
   const double kv = static_cast<double>(a.batch * a.heads_kv);
   Sharing s;
@@ -33,8 +35,7 @@ Sharing SharingOf(const Attention& a, const data::Gpu& gpu, const LaunchCount& l
   s.low = std::clamp(std::ceil(resident / of_one - 1e-9), 1.0, kv);
   s.more = resident < s.blocks && s.low < kv ? std::fmod(resident - 1, of_one) / of_one : 0;
   // A wave that begins inside a head and the wave before it both read that head.
-  const double waves = std::ceil(launch.waves * (launch.waves > 1 ? groups : 1) - 1e-9);
-  s.passes = kv + waves - 1;
+  s.passes = kv + std::ceil(launch.waves - 1e-9) - 1;
   return s;
 }
 
@@ -111,14 +112,10 @@ struct Reads {
   double again = 0;  // of dram, what had been read before
 };
 
-// Every byte once, and what passes over too large a working set read again. `scale` widens the working set.
-Reads ReadsOf(const CacheParameters& cache, const Kernel& kernel, const Attention& a, const Tiling& t,
-              const data::Gpu& gpu, const LaunchCount& launch, double scale) {
-  const Build build = BuildOf(kernel, launch.name, a, t, gpu);
-  // Blocks of an SM that do not keep in step read on their own.
-  const double groups =
-      build.younger < 1 ? static_cast<double>(std::max<int64_t>(1, launch.occupancy.blocks_per_sm)) : 1;
-  const Sharing sharing = SharingOf(a, gpu, launch, groups);
+// Every byte once, and what passes over too large a working set read again: `again` of the bytes of K and V asked for,
+// where ReadAgain knows it. `scale` widens the working set.
+Reads ReadsOf(const CacheParameters& cache, const Attention& a, const data::Gpu& gpu, const LaunchCount& launch,
+              double scale, std::optional<double> again) {
   Reads reads;
   reads.dram = static_cast<double>(Sum(launch.ledger.hbm_compulsory).read);
   if (const double load = PassingLoad(cache, launch); load > 0) {
@@ -131,11 +128,14 @@ Reads ReadsOf(const CacheParameters& cache, const Kernel& kernel, const Attentio
     once += static_cast<double>(At(launch.ledger.hbm_compulsory, id).read);
     asked += static_cast<double>(At(launch.ledger.l2_to_sm, id).read);
   }
+  if (again) {
+    reads.again = *again * asked;
+    reads.dram += reads.again;
+    return reads;
+  }
   if (asked <= once || launch.waves <= 1) return reads;
-  // PyTorch's causal launches, whose blocks are all at different places: about so many meet at a tile (fitted).
-  constexpr double kOutOfStep = 20;
-  const bool out_of_step = build.younger < 0.7;
-  const double uncached = out_of_step ? asked / kOutOfStep : sharing.passes * asked / sharing.blocks;
+  const Sharing sharing = SharingOf(a, gpu, launch);
+  const double uncached = sharing.passes * asked / sharing.blocks;
   const double head =
       once / static_cast<double>(a.batch * a.heads_kv) * Copies(cache, true) * scale / static_cast<double>(cache.bytes);
   const double miss =
@@ -173,14 +173,13 @@ double WorkingSet(const Attention& a, const data::Gpu& gpu, const LaunchCount& l
   const Traffic once = At(launch.ledger.hbm_compulsory, TensorId::kK);
   const Traffic asked = At(launch.ledger.l2_to_sm, TensorId::kK);
   if (launch.waves <= 1 || asked.read < once.read + once.read / 8) return 0;  // read once: nothing to keep
-  const Sharing sharing = SharingOf(a, gpu, launch, 1);
+  const Sharing sharing = SharingOf(a, gpu, launch);
   return (sharing.low + (sharing.more > 0 ? 1 : 0)) * VisitedBytes(a, launch) * Copies(cache, true) /
          static_cast<double>(cache.bytes);
 }
 
 std::vector<Prediction> ClosedForm(const Kernel& kernel, const Attention& a, const Tiling& t, const data::Gpu& gpu,
                                    const Count& count, Start start) {
-  constexpr double kEdge = 0.15;  // of the working set: what nobody knows about it
   const CacheParameters cache = ParametersOf(gpu);
   const double capacity = static_cast<double>(cache.bytes);
   const auto bytes = [](double x) { return static_cast<int64_t>(std::llround(std::max(0.0, x))); };
@@ -188,6 +187,11 @@ std::vector<Prediction> ClosedForm(const Kernel& kernel, const Attention& a, con
   double earlier = 0;                           // still dirty of what ran before
   double dirty = 0;                             // of this call
   std::array<double, kTensorCount> resident{};  // share of a tensor that the launches before left in L2
+  std::vector<double> always_in_use;
+  for (const LaunchCount& launch : count.launches) {
+    always_in_use.push_back(SpillsOf(kernel, a, t, gpu, launch).places * Copies(cache, false));
+  }
+  const std::vector<std::optional<ByScale>> again = ReadAgain(kernel, a, t, gpu, count, always_in_use);
   const size_t rounds = start == Start::kAgain ? 2 : 1;
   for (size_t n = 0; n < rounds * count.launches.size(); ++n) {
     const LaunchCount& launch = count.launches[n % count.launches.size()];
@@ -200,14 +204,15 @@ std::vector<Prediction> ClosedForm(const Kernel& kernel, const Attention& a, con
       found += resident[static_cast<size_t>(id)] *
                static_cast<double>(launch.ledger.hbm_compulsory[static_cast<size_t>(id)].read);
     }
-    const auto read = [&](double scale) {
-      return bytes(ReadsOf(cache, kernel, a, t, gpu, launch, scale).dram - found + overhead);
+    const auto reads = [&](size_t scale) {
+      const std::optional<ByScale>& shares = again[n % count.launches.size()];
+      return ReadsOf(cache, a, gpu, launch, kScales[scale], shares ? std::optional((*shares)[scale]) : std::nullopt);
     };
-    p.dram_read = {read(1), read(1 - kEdge), read(1 + kEdge)};
+    const auto read = [&](size_t scale) { return bytes(reads(scale).dram - found + overhead); };
+    p.dram_read = {read(0), read(1), read(2)};
 
     // Dirty lines leave in the order of everything else, once the launch has brought more than fits.
-    const double footprint = Footprint(cache, kernel, a, t, gpu, launch) +
-                             ReadsOf(cache, kernel, a, t, gpu, launch, 1).again * Copies(cache, true);
+    const double footprint = Footprint(cache, kernel, a, t, gpu, launch) + reads(0).again * Copies(cache, true);
     const Spills spills = SpillsOf(kernel, a, t, gpu, launch);
     const double per_wave = footprint / std::max(1.0, launch.waves);
     const double outputs = static_cast<double>(Sum(launch.ledger.hbm_compulsory).write);

@@ -22,7 +22,7 @@ double Uniform(uint64_t seed, uint64_t n) {
   return static_cast<double>((x ^ (x >> 31)) >> 11) * 0x1p-53;
 }
 
-constexpr int64_t kGpcs = 8;  // of GA100, GH100 and GB100: 14 to 20 SMs each
+constexpr int64_t kGpcs = std::ssize(kSidesOfGpcs);  // of GA100, GH100 and GB100: 14 to 20 SMs each
 
 constexpr int64_t kMostLocals = 32;  // blocks of an SM: places in local memory
 
@@ -67,6 +67,7 @@ class Machine::Run {
       slot.sm = static_cast<int64_t>(n) % sms;
       slot.number = static_cast<int64_t>(n);
       slot.next_own = static_cast<int64_t>(n);
+      slot.arrivals.assign(static_cast<size_t>(std::max<int64_t>(1, 2 * (m_.t_.stages - 1))), 0);
       if (Next(slot, 0)) queue_.push({slot.time, slot.number});
     }
     while (!queue_.empty()) {
@@ -89,6 +90,7 @@ class Machine::Run {
     int64_t next_own = 0;  // of a persistent block with a fixed share
     DispatchedBlock work;
     std::shared_ptr<const Program> keep;
+    std::vector<double> arrivals;  // of the last K and V tiles asked for, as many as may be on their way
   };
 
   // Consecutive rows of one head become one block of `together` rows.
@@ -178,7 +180,10 @@ class Machine::Run {
       leaked_ += build_.leaked * static_cast<double>(build_.spilled_per_tile * spec_.block.all_threads());
     }
     const int64_t until = slot.at < moves.size() ? moves[slot.at].flops : slot.program->flops;
-    slot.time = std::max(now + Compute(slot, until - flops), ready);
+    // The ring has room for what is asked for now while the tiles before it are at work.
+    std::ranges::rotate(slot.arrivals, slot.arrivals.begin() + 1);
+    slot.arrivals.back() = ready;
+    slot.time = std::max(now + Compute(slot, until - flops), slot.arrivals.front());
     return true;
   }
 
@@ -238,6 +243,8 @@ class Machine::Run {
   // neighbouring blocks share is seldom copied. Half of the GPCs belong to each partition; in which order, differs from
   // chip to chip.
   void ChooseSides() {
+    sides_ = kSidesOfGpcs;
+    if (m_.options_.seed == 1) return;
     std::vector<std::pair<double, size_t>> shuffled;
     for (size_t n = 0; n < kGpcs; ++n) shuffled.push_back({Uniform(~m_.options_.seed, n), n});
     std::ranges::sort(shuffled);

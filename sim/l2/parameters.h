@@ -2,6 +2,8 @@
 #ifndef BITFLASH_SIM_L2_PARAMETERS_H_
 #define BITFLASH_SIM_L2_PARAMETERS_H_
 
+#include <array>
+
 #include "data/gpu.h"
 #include "sim/block.h"
 #include "sim/l2/cache.h"
@@ -12,6 +14,10 @@ CacheParameters ParametersOf(const data::Gpu& gpu);
 
 // DRAM bytes that a launch reads beside its tensors: instructions, arguments, descriptors.
 int64_t OverheadOf(const data::Gpu& gpu);
+
+// Of two partitions, which one the SMs of a GPC are near to. Blocks fill one GPC after the other, this is their order
+// on an H100 (gpu/probes/sm_sides.cu); other chips have others.
+inline constexpr std::array<int, 8> kSidesOfGpcs = {0, 1, 1, 1, 0, 0, 0, 1};
 
 // How long things take, as far as it decides which block asks first. Coarse on purpose: bytes depend on the order of
 // events, not on their speed.

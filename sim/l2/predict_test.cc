@@ -195,6 +195,23 @@ TEST_CASE("closed form and replay, over lengths from far below the knee to far b
   CHECK(outside.back() < 0.15);
 }
 
+TEST_CASE("closed form and replay where blocks that share keys drift apart at the edge of the capacity") {
+  const data::Gpu gpu = data::LoadGpu("h100");
+  const data::Mask causal = data::Mask::Causal();
+  const Asked problems[] = {Ask("cudnn-9.19-sm90", PlainAttention(1, 1, 1, 32768, 49152, 128), gpu),
+                            Ask("cudnn-9.19-sm90", PlainAttention(1, 1, 1, 65536, 65536, 128, causal), gpu),
+                            Ask("pytorch-fa2", PlainAttention(1, 2, 2, 24576, 24576, 128, causal), gpu)};
+  for (const Asked& asked : problems) {
+    const Prediction exact = asked(gpu, {Mode::kExact, Start::kFlushed, 1, {}}).total;
+    const Prediction closed = asked(gpu, {Mode::kClosedForm, Start::kFlushed, 1, {}}).total;
+    CAPTURE(asked.kernel->name);
+    CHECK(static_cast<double>(exact.dram_read.value) > 1.1 * static_cast<double>(exact.compulsory_read));
+    CHECK(static_cast<double>(closed.dram_read.value) ==
+          doctest::Approx(static_cast<double>(exact.dram_read.value)).epsilon(0.08));
+    CHECK(closed.dram_read.low < closed.dram_read.high);
+  }
+}
+
 TEST_CASE("the miss rate rises from 0 to 1 around a load of 1") {
   CHECK(MissRate(0) == 0);
   CHECK(MissRate(0.9) == 0);

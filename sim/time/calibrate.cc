@@ -69,10 +69,11 @@ void PrintErrors(const std::vector<Prepared>& all, const std::string& only) {
     const LaunchTime time = Estimated(p, c);
     const double error = time.seconds / m.seconds - 1;
     Errors& of = errors[std::string(m.kernel->name) + " " + p.count.name + (p.tma() ? " TMA" : "") +
-                        (m.file.find("tiles") != std::string::npos ? " (tiles)"
-                         : m.file.starts_with("l2/")               ? " (l2)"
-                         : m.file.starts_with("own/")              ? " (h200)"
-                                                                   : "")];
+                        (m.file.find("tiles") != std::string::npos  ? " (tiles)"
+                         : m.file.find("rows") != std::string::npos ? " (rows)"
+                         : m.file.starts_with("l2/")                ? " (l2)"
+                         : m.file.starts_with("own/")               ? " (h200)"
+                                                                    : "")];
     (m.held_out ? of.held_out : of.fitted).push_back(std::abs(error));
     if (p.count.name != only) continue;
     std::printf("%-68s %s %9.1f us, measured %9.1f, %+6.1f %%, %-10s blocks/SM %zu, tiles %lld |", m.name.c_str(),
@@ -124,6 +125,8 @@ void Fit(std::vector<Prepared> all, const std::string& kernel, const std::string
                                      {"page_cycles_per_kib", &Calibration::page_cycles_per_kib, 20, 0, 500},
                                      {"page_cycles", &Calibration::page_cycles, 20, 0, 500},
                                      {"wide_cycles", &Calibration::wide_cycles, 200, 0, 5000},
+                                     {"crowded_cycles", &Calibration::crowded_cycles, 200, 0, 5000},
+                                     {"part_cycles", &Calibration::part_cycles, 100, 0, 2000},
                                      {"walked_row_cycles", &Calibration::walked_row_cycles, 20, 0, 500},
                                      {"tensor", &Calibration::tensor, .2, 0, 3},
                                      {"special", &Calibration::special, .2, 0, 3},
@@ -140,8 +143,9 @@ void Fit(std::vector<Prepared> all, const std::string& kernel, const std::string
     for (Constant& constant : constants) {
       // What does not apply to a launch is 0, and its bandwidth 1.
       const std::string name = constant.name;
-      if (c.*constant.member == 0 && (name.find("per_kib") != std::string::npos || name == "walked_row_cycles" ||
-                                      name == "block_cycles" || name == "page_cycles" || name == "wide_cycles"))
+      if (c.*constant.member == 0 &&
+          (name.find("per_kib") != std::string::npos || name == "walked_row_cycles" || name == "crowded_cycles" ||
+           name == "part_cycles" || name == "block_cycles" || name == "page_cycles" || name == "wide_cycles"))
         continue;
       if (c.*constant.member == 1 && name.find("_share") != std::string::npos) continue;
       for (const double sign : {1.0, -1.0}) {

@@ -41,17 +41,18 @@ const std::vector<Calibration>& Calibrations() {
       // One persistent block an SM (wgmma, TMA): its next tile's loads pass behind this one's stores.
       {.kernel = "standard",
        .launch = "standard_scores",
-       .fixed_us = 6.6,
+       .fixed_us = 6.3,
        .masked_tile = .2,
-       .stall_cycles = 545,
+       .stall_cycles = 840,
        .hiding = 1,
+       .crowded_cycles = 3100,
        .tensor = .5,
        .fp32 = 1,
        .shared = .5,
-       .l2_share = 1.16,
+       .l2_share = 1.44,
        .hbm_share = .84,
        .blocks_per_sm = 1,
-       .walked_row_cycles = 160,
+       .walked_row_cycles = 150,
        .fitted_to = kH100},
       // A row a block: the wait for its loads and its two sums over the block decide, ten blocks at a time; six with
       // fp32 scores, whose build takes 80 registers a thread.
@@ -100,6 +101,13 @@ const std::vector<Calibration>& Calibrations() {
        .shared = .16,
        .fitted_to = kH100},
       {.kernel = "split-kv", .launch = "split_kv_combine", .fixed_us = 6.2, .fitted_to = kH100},
+      // Adds part after part, each when the one before has come from HBM.
+      {.kernel = "pytorch-fa2",
+       .launch = "fa2_splitkv_combine",
+       .fixed_us = 5,
+       .hiding = 1,
+       .part_cycles = 690,
+       .fitted_to = kH100},
       // Softmax and products of its warpgroups pass one another, but for a persistent block's first and last tile.
       {.kernel = "fa3",
        .launch = "fa3_forward",

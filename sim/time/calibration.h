@@ -28,8 +28,10 @@ struct Calibration {
   // Clocks for the addresses of a KiB that is copied: for any, more where rows are no power of two long or lie in
   // pages. They stall like stall_cycles.
   double copy_cycles_per_kib = 0, odd_row_cycles_per_kib = 0, page_cycles_per_kib = 0;
-  double page_cycles = 0;  // likewise, for every page of a tile, however long
-  double wide_cycles = 0;  // likewise, for a tile with more than 192 columns
+  double page_cycles = 0;     // likewise, for every page of a tile, however long
+  double wide_cycles = 0;     // likewise, for a tile with more than 192 columns
+  double crowded_cycles = 0;  // likewise, for 64 columns of a tile of Q that is padding but for a row of one head
+  double part_cycles = 0;     // likewise, for every part that a block adds to the others, one load after another
   // What is visible of each unit's own time when the SM is full: 1 is all of it.
   double tensor = 1, special = 1, fp32 = 1, shared = 0;
 

@@ -7,6 +7,7 @@
 #include "sim/ceil_div.h"
 #include "sim/operands.h"
 #include "sim/runs.h"
+#include "sim/splits.h"
 #include "sim/time/hbm_bytes.h"
 
 namespace bitflash::sim {
@@ -17,9 +18,8 @@ double TensorRate(const Kernel& kernel, const Attention& a, const Tiling& t, con
   double rate = gpu.tensor_16bit_flops;
   if (data::StorageBytes(a.format) == 1 && gpu.tensor_8bit_flops) rate = *gpu.tensor_8bit_flops;
   if (data::StorageBytes(a.format) == 4) rate /= 2;  // tf32, and fp32 as tf32 instructions
-  // Where it loads by TMA, standard attention multiplies with wgmma, which its text does not show, and split-kv with
-  // warpgroups.
-  const bool wgmma = kernel.mma == MmaInstruction::kWgmma || (t.tma && t.warps >= 4);
+  // Where it loads by TMA, standard attention multiplies with wgmma, which its text does not show.
+  const bool wgmma = kernel.mma == MmaInstruction::kWgmma || (kernel.stores_scores ? t.tma : MultipliesByWarpgroup(t));
   return data::HasWgmma(gpu) && !wgmma ? rate * kMmaSyncShareOnSm90 : rate;
 }
 
@@ -40,7 +40,7 @@ double Bytes(const Traffic& traffic) { return static_cast<double>(traffic.read +
 
 int64_t BlocksPerSm(const Calibration& c, const Attention& a, const Tiling& t, const LaunchCount& launch) {
   // Each block of split_kv_decode asks for so much shared memory that no more fit (gpu/split_kv_hopper.cu).
-  if (c.tma && t.warps >= 4) return a.head_dim <= 128 ? 2 : 1;
+  if (c.tma && MultipliesByWarpgroup(t)) return a.head_dim <= 128 ? 2 : 1;
   if (c.tma) return t.page_size > 0 ? 4 : a.head_dim <= 128 ? 2 : 3;
   int64_t most = std::max<int64_t>(1, launch.occupancy.blocks_per_sm);
   const int64_t own = t.fp32_scores && c.blocks_per_sm_fp32_scores > 0 ? c.blocks_per_sm_fp32_scores : c.blocks_per_sm;
@@ -50,6 +50,18 @@ int64_t BlocksPerSm(const Calibration& c, const Attention& a, const Tiling& t, c
     most = std::min(most, std::max<int64_t>(1, c.kib_in_flight * 1024 / ring));
   }
   return most;
+}
+
+// Tiles of Q with fewer rows than Br: the rest comes from L2 all the same (the counters between L2 and the SMs have
+// it), and where few rows of few heads are in flight, all SMs ask for the same lines. Of a tile, in slices of 64
+// columns that wait for lines which everybody wants.
+double CrowdedSlices(const Attention& a, const Tiling& t, const Gpu& gpu, const LaunchWork& work) {
+  constexpr double kLines = 4;  // rows in flight that halve the wait
+  const auto rows = static_cast<double>(std::min(QueryRows(a, t), t.Br));
+  const double tiles_per_head = static_cast<double>(work.tiles()) / static_cast<double>(Heads(a, t));
+  const double in_flight = rows * std::max(1.0, static_cast<double>(gpu.sms) / std::max(1.0, tiles_per_head));
+  return static_cast<double>(CeilDiv(a.head_dim, 64) - 1) * (1 - rows / static_cast<double>(t.Br)) /
+         (1 + in_flight / kLines);
 }
 
 // Units this close to the slowest are as good a name for what limits.
@@ -118,7 +130,9 @@ LaunchModel ModelOf(const Calibration& c, const Kernel& kernel, const Attention&
   const double stall = c.stall_cycles + c.walked_row_cycles * walked_rows + (t.stages == 1 ? c.one_stage_cycles : 0) +
                        copy * static_cast<double>(l2.read) / 1024 / tiles +
                        (t.page_size > 0 ? c.page_cycles * static_cast<double>(CeilDiv(t.Bc, t.page_size)) : 0) +
-                       (std::max(a.head_dim, a.head_dim_v) > 192 ? c.wide_cycles : 0);
+                       (std::max(a.head_dim, a.head_dim_v) > 192 ? c.wide_cycles : 0) +
+                       (c.crowded_cycles > 0 ? c.crowded_cycles * CrowdedSlices(a, t, gpu, model.work) : 0) +
+                       c.part_cycles * static_cast<double>(SplitParts(a, t));
   // An SM has four schedulers, each with a quarter of every unit. Blocks of fewer warps leave some without work until
   // others have come; only then do blocks hide one another's stalls.
   const double fill = std::max(1.0, 4 * 32.0 / static_cast<double>(std::max<int64_t>(32, launch.resources.threads)));

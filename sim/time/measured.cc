@@ -88,8 +88,9 @@ std::vector<MeasuredLaunch> ReadAllMeasured(const std::string& root) {
   const struct {
     const char *file, *gpu;
   } files[] = {{"time/h100-80gb-hbm3.csv", "h100"},       {"h100_nsight_own.csv", "h100"},
-               {"time/h100-80gb-hbm3_tiles.csv", "h100"}, {"l2/h100-80gb-hbm3_cold.csv", "h100"},
-               {"own/h200_nsight.csv", "h200"},           {"h200_nsight_l2_to_sm.csv", "h200"}};
+               {"time/h100-80gb-hbm3_tiles.csv", "h100"}, {"time/h100-80gb-hbm3_rows.csv", "h100"},
+               {"l2/h100-80gb-hbm3_cold.csv", "h100"},    {"own/h200_nsight.csv", "h200"},
+               {"h200_nsight_l2_to_sm.csv", "h200"}};
   for (const auto& [file, gpu] : files) {
     if (!std::filesystem::exists(root + "/data/golden/" + file)) continue;
     for (MeasuredLaunch& launch : ReadMeasured(root, file, gpu)) all.push_back(std::move(launch));
