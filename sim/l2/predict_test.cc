@@ -100,7 +100,7 @@ TEST_CASE("standard attention at a decode size: S and P are found in L2 by the n
     const Predicted stream = asked(gpu, {mode, Start::kStream, 1, {}});
     const Predicted flushed = asked(gpu, {mode, Start::kFlushed, 1, {}});
     CHECK(flushed.launches[1].dram_read.value > 16'000'000);
-    CHECK(stream.launches[1].dram_read.value < 1'000'000);
+    CHECK(stream.launches[1].dram_read.value < 3'000'000);  // an H100 counts 1.2 to 2.8 MB of as large an S
     CHECK(stream.launches[0].dram_read == flushed.launches[0].dram_read);
   }
 }
