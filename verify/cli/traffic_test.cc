@@ -87,7 +87,7 @@ TEST_CASE("traffic: behind the L2, by two ways, from three starts, or not at all
     const Json stream = ValidJson(with + "stream", "traffic"), flushed = ValidJson(with + "flushed", "traffic");
     CHECK(stream["l2_mode"] == mode);
     // The softmax finds the scores, 16.8 MB, where the launch before left them, unless a profiler flushes.
-    CHECK(stream["launches"][1]["hbm"]["read"]["predicted"] < 1'000'000);
+    CHECK(stream["launches"][1]["hbm"]["read"]["predicted"] < 3'000'000);
     CHECK(flushed["launches"][1]["hbm"]["read"]["predicted"] > 16'000'000);
     CHECK(stream["launches"][1]["l2"]["dirty_at_end"] > 16'000'000);
     CHECK(ValidJson(with + "again", "traffic")["total"]["hbm"]["read"]["predicted"] <=
