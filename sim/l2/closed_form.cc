@@ -178,8 +178,17 @@ double WorkingSet(const Attention& a, const data::Gpu& gpu, const LaunchCount& l
          static_cast<double>(cache.bytes);
 }
 
+Rereads RereadsOf(const Kernel& kernel, const Attention& a, const Tiling& t, const data::Gpu& gpu, const Count& count) {
+  const CacheParameters cache = ParametersOf(gpu);
+  std::vector<double> always_in_use;
+  for (const LaunchCount& launch : count.launches) {
+    always_in_use.push_back(SpillsOf(kernel, a, t, gpu, launch).places * Copies(cache, false));
+  }
+  return ReadAgain(kernel, a, t, gpu, count, always_in_use);
+}
+
 std::vector<Prediction> ClosedForm(const Kernel& kernel, const Attention& a, const Tiling& t, const data::Gpu& gpu,
-                                   const Count& count, Start start) {
+                                   const Count& count, Start start, const Rereads& rereads) {
   const CacheParameters cache = ParametersOf(gpu);
   const double capacity = static_cast<double>(cache.bytes);
   const auto bytes = [](double x) { return static_cast<int64_t>(std::llround(std::max(0.0, x))); };
@@ -187,11 +196,6 @@ std::vector<Prediction> ClosedForm(const Kernel& kernel, const Attention& a, con
   double earlier = 0;                           // still dirty of what ran before
   double dirty = 0;                             // of this call
   std::array<double, kTensorCount> resident{};  // share of a tensor that the launches before left in L2
-  std::vector<double> always_in_use;
-  for (const LaunchCount& launch : count.launches) {
-    always_in_use.push_back(SpillsOf(kernel, a, t, gpu, launch).places * Copies(cache, false));
-  }
-  const std::vector<std::optional<ByScale>> again = ReadAgain(kernel, a, t, gpu, count, always_in_use);
   const size_t rounds = start == Start::kAgain ? 2 : 1;
   for (size_t n = 0; n < rounds * count.launches.size(); ++n) {
     const LaunchCount& launch = count.launches[n % count.launches.size()];
@@ -205,7 +209,7 @@ std::vector<Prediction> ClosedForm(const Kernel& kernel, const Attention& a, con
                static_cast<double>(launch.ledger.hbm_compulsory[static_cast<size_t>(id)].read);
     }
     const auto reads = [&](size_t scale) {
-      const std::optional<ByScale>& shares = again[n % count.launches.size()];
+      const std::optional<ByScale>& shares = rereads[n % count.launches.size()];
       return ReadsOf(cache, a, gpu, launch, kScales[scale], shares ? std::optional((*shares)[scale]) : std::nullopt);
     };
     const auto read = [&](size_t scale) { return bytes(reads(scale).dram - found + overhead); };

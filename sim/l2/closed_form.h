@@ -12,9 +12,9 @@ namespace bitflash::sim::l2 {
 // capacity, copies counted. From 0 to 1 around 1, as gpu/probes/l2_counters.py counts.
 double MissRate(double load);
 
-// The launches of `count`, without names and bounds.
+// The launches of `count`, without names and bounds. `rereads`: RereadsOf (predict.h) of the same arguments.
 std::vector<Prediction> ClosedForm(const Kernel& kernel, const Attention& attention, const Tiling& tiling,
-                                   const data::Gpu& gpu, const Count& count, Start start);
+                                   const data::Gpu& gpu, const Count& count, Start start, const Rereads& rereads);
 
 }  // namespace bitflash::sim::l2
 

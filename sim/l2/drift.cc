@@ -20,8 +20,7 @@ constexpr double kLeastReads = 12e3, kHeads = 6, kMostReads = 3e5;
 
 constexpr double kFarFromFull = 0.4;
 
-constexpr double kSpread = 0.02;  // blocks differ in speed by a percent, as in machine.cc
-constexpr double kTiny = 1e-9;    // of a slice: where rounding ends
+constexpr double kTiny = 1e-9;  // of a slice: where rounding ends
 
 double Uniform(uint64_t n) {
   n = (n + 1) * 0x9E3779B97F4A7C15;
@@ -158,9 +157,7 @@ class Replay {
 
   Slot* On(int64_t sm) { return &slots_[static_cast<size_t>(sm * launch_.blocks_per_sm)]; }
 
-  int SideOf(int64_t sm) const {
-    return partitions_ == 1 ? 0 : kSidesOfGpcs[static_cast<size_t>(sm * std::ssize(kSidesOfGpcs) / sms_)];
-  }
+  int SideOf(int64_t sm) const { return partitions_ == 1 ? 0 : kSidesOfGpcs[GpcOf(sm, sms_)]; }
 
   // Gives the SM its next block, as its youngest; false when there is none.
   bool Start(int64_t sm, int64_t own) {
@@ -170,7 +167,7 @@ class Replay {
     const DispatchedBlock& work = order_[static_cast<size_t>(next)];
     Slot& slot = On(sm)[residents_[static_cast<size_t>(sm)]++];
     slot = {work.head / group_, walks_[static_cast<size_t>(work.block)], -1,
-            1 / (1 + kSpread * (Uniform(static_cast<uint64_t>(started_++)) - 0.5)),
+            1 / (1 + kSpeedSpread * (Uniform(static_cast<uint64_t>(started_++)) - 0.5)),
             own + static_cast<int64_t>(slots_.size())};
     // Q and O pass.
     const double bytes = launch_.stream_bytes / static_cast<double>(blocks_);
@@ -280,7 +277,7 @@ class Launches final : public Stream {
 
   void Launch(const LaunchSpec& spec, const Body&) override { again_.push_back(Of(spec)); }
 
-  std::vector<std::optional<ByScale>>& again() { return again_; }
+  Rereads& again() { return again_; }
 
  private:
   std::optional<ByScale> Of(const LaunchSpec& spec) const {
@@ -316,14 +313,13 @@ class Launches final : public Stream {
   const data::Gpu& gpu_;
   const Count& count_;
   const std::vector<double>& always_in_use_;
-  std::vector<std::optional<ByScale>> again_;
+  Rereads again_;
 };
 
 }  // namespace
 
-std::vector<std::optional<ByScale>> ReadAgain(const Kernel& kernel, const Attention& a, const Tiling& t,
-                                              const data::Gpu& gpu, const Count& count,
-                                              const std::vector<double>& always_in_use) {
+Rereads ReadAgain(const Kernel& kernel, const Attention& a, const Tiling& t, const data::Gpu& gpu, const Count& count,
+                  const std::vector<double>& always_in_use) {
   Launches launches(kernel, a, t, gpu, count, always_in_use);
   kernel.Run(launches, a, t, kernel.recipe);
   return std::move(launches.again());

@@ -15,14 +15,16 @@ namespace bitflash::sim::l2 {
 inline constexpr std::array<double, 3> kScales = {1, 0.85, 1.15};
 using ByScale = std::array<double, kScales.size()>;
 
-// For every launch of `count`, CountKernel's answer for the same arguments: the share of the bytes of K and V asked for
-// that come from DRAM although they were read before. Nothing for launches whose blocks do not loop over keys that
-// others read, too. `always_in_use`: bytes of the L2 that each launch has for other things.
+// For every launch the share of the bytes of K and V asked for that come from DRAM although they were read before.
+// Nothing for launches whose blocks do not loop over keys that others read, too.
+using Rereads = std::vector<std::optional<ByScale>>;
+
+// `count` is CountKernel's answer for the same arguments; `always_in_use`: bytes of the L2 that each launch has for
+// other things.
 // Costs at most about ten nanoseconds for each of 12,000 steps of a block over a slice, of 300,000 where the heads are
 // few and long; longer launches repeat themselves.
-std::vector<std::optional<ByScale>> ReadAgain(const Kernel& kernel, const Attention& attention, const Tiling& tiling,
-                                              const data::Gpu& gpu, const Count& count,
-                                              const std::vector<double>& always_in_use);
+Rereads ReadAgain(const Kernel& kernel, const Attention& attention, const Tiling& tiling, const data::Gpu& gpu,
+                  const Count& count, const std::vector<double>& always_in_use);
 
 }  // namespace bitflash::sim::l2
 

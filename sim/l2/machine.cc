@@ -145,7 +145,7 @@ class Machine::Run {
     slot.end = slot.program->moves.size();
     if (dispatch_.block_per_tile) std::tie(slot.at, slot.end) = TileMoves(*slot.program, slot.work.tile);
     slot.started = started_++;
-    slot.speed = 1 + kSpread * (Uniform(m_.options_.seed, static_cast<uint64_t>(slot.started)) - 0.5);
+    slot.speed = 1 + kSpeedSpread * (Uniform(m_.options_.seed, static_cast<uint64_t>(slot.started)) - 0.5);
     slot.time = time + clock_.block_seconds * slot.speed;
     resident.push_back(slot.number);
     int64_t& on_this_sm = started_on_[static_cast<size_t>(slot.sm)];
@@ -237,7 +237,7 @@ class Machine::Run {
     }
   }
 
-  int SideOf(int64_t sm) const { return sides_[static_cast<size_t>(sm * kGpcs / m_.gpu_.sms)]; }
+  int SideOf(int64_t sm) const { return sides_[GpcOf(sm, m_.gpu_.sms)]; }
 
   // Blocks fill one GPC after the other, and all SMs of a GPC are on one side (gpu/probes/sm_sides.cu): what a few
   // neighbouring blocks share is seldom copied. Half of the GPCs belong to each partition; in which order, differs from
@@ -250,8 +250,6 @@ class Machine::Run {
     std::ranges::sort(shuffled);
     for (size_t n = 0; n < kGpcs; ++n) sides_[shuffled[n].second] = static_cast<int>(n & 1);
   }
-
-  static constexpr double kSpread = 0.02;  // blocks differ in speed by a percent
 
   Machine& m_;
   const LaunchSpec& spec_;

@@ -3,6 +3,9 @@
 #define BITFLASH_SIM_L2_PARAMETERS_H_
 
 #include <array>
+#include <cstddef>
+#include <cstdint>
+#include <iterator>
 
 #include "data/gpu.h"
 #include "sim/block.h"
@@ -18,6 +21,9 @@ int64_t OverheadOf(const data::Gpu& gpu);
 // Of two partitions, which one the SMs of a GPC are near to. Blocks fill one GPC after the other, this is their order
 // on an H100 (gpu/probes/sm_sides.cu); other chips have others.
 inline constexpr std::array<int, 8> kSidesOfGpcs = {0, 1, 1, 1, 0, 0, 0, 1};
+inline size_t GpcOf(int64_t sm, int64_t sms) { return static_cast<size_t>(sm * std::ssize(kSidesOfGpcs) / sms); }
+
+inline constexpr double kSpeedSpread = 0.02;  // blocks differ in speed by a percent
 
 // How long things take, as far as it decides which block asks first. Coarse on purpose: bytes depend on the order of
 // events, not on their speed.

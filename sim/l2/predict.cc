@@ -79,7 +79,8 @@ Predicted Predict(const Kernel& kernel, const Attention& a, const Tiling& t, con
   Predicted predicted;
   predicted.mode = options.mode;
   if (options.mode == Mode::kClosedForm) {
-    predicted.launches = ClosedForm(kernel, a, t, gpu, count, options.start);
+    predicted.launches = ClosedForm(kernel, a, t, gpu, count, options.start,
+                                    options.rereads ? *options.rereads : RereadsOf(kernel, a, t, gpu, count));
   } else {
     predicted.launches.resize(count.launches.size());
     for (int seed = 1; seed <= std::max(1, options.seeds); ++seed) {

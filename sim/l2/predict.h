@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "sim/count.h"
+#include "sim/l2/drift.h"
 #include "sim/l2/machine.h"
 
 namespace bitflash::sim::l2 {
@@ -74,7 +75,12 @@ struct PredictOptions {
   int seeds = 1;      // exact mode: runs, each with other hashes; the first gives the values, the others also try a
                       // capacity 6 % smaller and larger
   Observer observer;  // exact mode: of the first run
+  const Rereads* rereads = nullptr;  // closed form: RereadsOf the same arguments, where they are known
 };
+
+// Most of the closed form's work, and the same for every Start: for callers that ask for several.
+Rereads RereadsOf(const Kernel& kernel, const Attention& attention, const Tiling& tiling, const data::Gpu& gpu,
+                  const Count& count);
 
 // `count` is CountKernel's answer for the same kernel, problem, tiling and GPU.
 Predicted Predict(const Kernel& kernel, const Attention& attention, const Tiling& tiling, const data::Gpu& gpu,

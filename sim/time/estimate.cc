@@ -154,10 +154,10 @@ LaunchModel ModelOf(const Calibration& c, const Kernel& kernel, const Attention&
 }
 
 std::vector<LaunchModel> ModelsOf(const Kernel& kernel, const Attention& a, const Tiling& t, const Gpu& gpu,
-                                  const Count& count) {
+                                  const Count& count, const l2::Rereads* rereads) {
   std::vector<LaunchModel> models;
   std::vector<LaunchWork> works = WorkOf(kernel, a, t);
-  const std::vector<Traffic> hbm = HbmWhileRunning(kernel, a, t, gpu, count);
+  const std::vector<Traffic> hbm = HbmWhileRunning(kernel, a, t, gpu, count, rereads);
   for (size_t n = 0; n < works.size(); ++n) {
     const LaunchCount& launch = count.launches.at(n);
     models.push_back(ModelOf(CalibrationOf(kernel.name, launch.name, LoadsByTma(launch.name, t)), kernel, a, t, gpu,
@@ -182,12 +182,12 @@ LaunchTime TimeOf(const LaunchModel& model) {
   return time;
 }
 
-TimeEstimate EstimateTime(const Kernel& kernel, const Attention& a, const Tiling& t, const Gpu& gpu,
-                          const Count& count) {
+TimeEstimate EstimateTime(const Kernel& kernel, const Attention& a, const Tiling& t, const Gpu& gpu, const Count& count,
+                          const l2::Rereads* rereads) {
   TimeEstimate estimate;
   estimate.calibrated = data::HasWgmma(gpu);
   std::array<double, kLimitCount> total{};
-  for (const LaunchModel& model : ModelsOf(kernel, a, t, gpu, count)) {
+  for (const LaunchModel& model : ModelsOf(kernel, a, t, gpu, count, rereads)) {
     const LaunchTime& launch = estimate.launches.emplace_back(TimeOf(model));
     estimate.seconds += launch.seconds;
     for (int n = 0; n < kLimitCount; ++n) total[static_cast<size_t>(n)] += launch.part[static_cast<size_t>(n)];

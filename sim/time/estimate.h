@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "sim/count.h"
+#include "sim/l2/drift.h"
 #include "sim/time/calibration.h"
 #include "sim/time/schedule.h"
 
@@ -65,7 +66,7 @@ struct LaunchModel {
   Traffic hbm;  // HbmWhileRunning
 };
 std::vector<LaunchModel> ModelsOf(const Kernel& kernel, const Attention& attention, const Tiling& tiling,
-                                  const Gpu& gpu, const Count& count);
+                                  const Gpu& gpu, const Count& count, const l2::Rereads* rereads = nullptr);
 // The same with given constants: for fitting them.
 LaunchModel ModelOf(const Calibration& calibration, const Kernel& kernel, const Attention& attention,
                     const Tiling& tiling, const Gpu& gpu, const LaunchCount& launch, const Traffic& hbm,
@@ -73,9 +74,9 @@ LaunchModel ModelOf(const Calibration& calibration, const Kernel& kernel, const 
 
 LaunchTime TimeOf(const LaunchModel& model);
 
-// `count` is CountKernel's of the same arguments. Microseconds to milliseconds.
+// `count` is CountKernel's of the same arguments, `rereads` as in l2::PredictOptions. Microseconds to milliseconds.
 TimeEstimate EstimateTime(const Kernel& kernel, const Attention& attention, const Tiling& tiling, const Gpu& gpu,
-                          const Count& count);
+                          const Count& count, const l2::Rereads* rereads = nullptr);
 
 }  // namespace bitflash::sim
 

@@ -5,14 +5,15 @@
 #include <vector>
 
 #include "sim/count.h"
+#include "sim/l2/drift.h"
 
 namespace bitflash::sim {
 
 // Of every launch of `count`, in order: what sim/l2 predicts in closed form for an L2 that is empty when the launch
 // starts, but for the lines that the GPU always finds dirty. Reads that L2 could not keep are in it; of the writes,
-// what L2 still holds at the end is not.
+// what L2 still holds at the end is not. `rereads` as in l2::PredictOptions.
 std::vector<Traffic> HbmWhileRunning(const Kernel& kernel, const Attention& attention, const Tiling& tiling,
-                                     const data::Gpu& gpu, const Count& count);
+                                     const data::Gpu& gpu, const Count& count, const l2::Rereads* rereads = nullptr);
 
 }  // namespace bitflash::sim
 

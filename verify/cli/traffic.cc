@@ -34,8 +34,10 @@ std::vector<TrafficResult> CountAll(const Workload& workload, const L2Choice& l2
       TrafficResult result{kernel, attention, ChooseTiling(workload, *kernel, attention), {}, {}, {}, {}};
       try {
         result.count = sim::CountKernel(*kernel, attention, result.tiling, workload.gpu);
-        result.l2 = PredictL2(l2, sweep, *kernel, attention, result.tiling, workload.gpu, result.count);
-        result.time = sim::EstimateTime(*kernel, attention, result.tiling, workload.gpu, result.count);
+        const sim::l2::Rereads rereads =
+            sim::l2::RereadsOf(*kernel, attention, result.tiling, workload.gpu, result.count);
+        result.l2 = PredictL2(l2, sweep, *kernel, attention, result.tiling, workload.gpu, result.count, &rereads);
+        result.time = sim::EstimateTime(*kernel, attention, result.tiling, workload.gpu, result.count, &rereads);
       } catch (const data::UsageError& error) {
         result.infeasible = error.what();
       }

@@ -42,7 +42,8 @@ L2Choice ParseL2(const std::optional<std::string>& mode, const std::optional<std
 
 std::optional<sim::l2::Predicted> PredictL2(const L2Choice& choice, bool sweep, const sim::Kernel& kernel,
                                             const data::Attention& attention, const sim::Tiling& tiling,
-                                            const data::Gpu& gpu, const sim::Count& count) {
+                                            const data::Gpu& gpu, const sim::Count& count,
+                                            const sim::l2::Rereads* rereads) {
   if (choice.mode == L2Choice::Mode::kOff) return std::nullopt;
   const int64_t cost = sim::l2::ExactCost(count);
   if (choice.mode == L2Choice::Mode::kExact && cost > kMostAtAll) {
@@ -60,6 +61,7 @@ std::optional<sim::l2::Predicted> PredictL2(const L2Choice& choice, bool sweep, 
   options.mode = exact ? sim::l2::Mode::kExact : sim::l2::Mode::kClosedForm;
   options.start = choice.start;
   options.seeds = knee ? 3 : 1;
+  options.rereads = rereads;
   return Predict(kernel, attention, tiling, gpu, count, options);
 }
 

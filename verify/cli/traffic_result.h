@@ -46,7 +46,8 @@ inline int64_t WrittenBehindL2(const sim::l2::Prediction& l2, bool total) {
 // Empty with Mode::kOff. In the knee the exact mode runs three seeds, for the range.
 std::optional<sim::l2::Predicted> PredictL2(const L2Choice& choice, bool sweep, const sim::Kernel& kernel,
                                             const data::Attention& attention, const sim::Tiling& tiling,
-                                            const data::Gpu& gpu, const sim::Count& count);
+                                            const data::Gpu& gpu, const sim::Count& count,
+                                            const sim::l2::Rereads* rereads = nullptr);
 
 // {"hbm": {"read": {"compulsory", "predicted", "requested"}, "write": ...}, "l2_to_sm": ..., "shared": ...,
 // "register": {"read"}, "l2": {...}, "flops": {"matrix"}, "ops": {"special", "fp32"}, "tensors": {"q": ..., ...}}.

@@ -177,10 +177,11 @@ TuneResult Tune(const TuneInput& in, const std::function<void(int64_t, int64_t)>
     try {
       TuneCandidate candidate{.tiling = tiling, .published = published, .reference = is_reference};
       candidate.count = sim::CountKernel(*in.kernel, in.attention, tiling, in.gpu);
-      candidate.time = sim::EstimateTime(*in.kernel, in.attention, tiling, in.gpu, candidate.count);
+      const sim::l2::Rereads rereads = sim::l2::RereadsOf(*in.kernel, in.attention, tiling, in.gpu, candidate.count);
+      candidate.time = sim::EstimateTime(*in.kernel, in.attention, tiling, in.gpu, candidate.count, &rereads);
       candidate.main_launch = MainLaunch(candidate.count);
       candidate.hbm_bytes = sim::l2::Predict(*in.kernel, in.attention, tiling, in.gpu, candidate.count,
-                                             {.mode = sim::l2::Mode::kClosedForm})
+                                             {.mode = sim::l2::Mode::kClosedForm, .rereads = &rereads})
                                 .total.hbm_bytes();
       candidate.requested_bytes = Both(sim::Sum(candidate.count.total.l2_to_sm));
       result.ranked.push_back(std::move(candidate));
