@@ -181,7 +181,7 @@ class Machine::Run {
     }
     const int64_t until = slot.at < moves.size() ? moves[slot.at].flops : slot.program->flops;
     // The ring has room for what is asked for now while the tiles before it are at work.
-    std::ranges::rotate(slot.arrivals, slot.arrivals.begin() + 1);
+    std::rotate(slot.arrivals.begin(), slot.arrivals.begin() + 1, slot.arrivals.end());  // clang 14 lacks ranges::
     slot.arrivals.back() = ready;
     slot.time = std::max(now + Compute(slot, until - flops), slot.arrivals.front());
     return true;
