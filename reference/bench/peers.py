@@ -41,7 +41,34 @@ def parse_arguments():
     parser.add_argument("--cpus", help="processors to stay on, such as 2,4; default: of different cores")
     parser.add_argument("--no-torch", action="store_true", help="leave PyTorch out")
     parser.add_argument("--json", metavar="FILE", help="write every sample here")
-    return parser.parse_args()
+    return checked(parser, parser.parse_args())
+
+
+def checked(parser, arguments):
+    """The arguments, or an error before anything is measured."""
+    if not (os.path.isfile(arguments.program) and os.access(arguments.program, os.X_OK)):
+        parser.error(f"'{arguments.program}' is no executable; this builds it: cmake --preset bench && "
+                     "cmake --build --preset bench --target attention_peers")
+    if arguments.rounds < 1 or min(arguments.threads) < 1:
+        parser.error("--rounds and --threads: expected numbers from 1")
+    allowed = os.sched_getaffinity(0)
+    if max(arguments.threads) > len(allowed):
+        parser.error(f"--threads {max(arguments.threads)}: expected at most {len(allowed)}, the processors there are")
+    if arguments.cpus and arguments.cpus != "auto":
+        words = arguments.cpus.split(",")
+        if not all(word.isdecimal() and int(word) in allowed for word in words):
+            parser.error(f"--cpus {arguments.cpus}: expected numbers such as 0,1 among {sorted(allowed)}")
+    try:
+        re.compile(arguments.filter)
+    except re.error as error:
+        parser.error(f"--filter '{arguments.filter}' is no regular expression: {error}")
+    if arguments.json:
+        folder = os.path.dirname(os.path.abspath(arguments.json))
+        if os.path.isdir(arguments.json) or not (os.path.isdir(folder) and os.access(folder, os.W_OK)):
+            parser.error(f"--json: '{arguments.json}' cannot be written")
+    if not make_cases(arguments):
+        parser.error(f"--filter '{arguments.filter}' leaves no case of {', '.join(arguments.parts)}")
+    return arguments
 
 
 def separate_cores(count):
