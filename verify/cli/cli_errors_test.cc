@@ -101,7 +101,7 @@ constexpr Case kCases[] = {
     {"bitflash traffic " H "--arch sm91", 2, "unknown architecture 'sm91'; did you mean 'sm90'?"},
     {"bitflash traffic " H "--arch sm90 --gpu a100-80gb", 2,
      "--arch sm90 contradicts --gpu a100-80gb: that GPU is sm80"},
-    {"bitflash traffic " H "--gpu t4", 2, "needs sm80 or newer, t4 is sm75"},
+    {"bitflash traffic " H "--gpu t4", 2, "needs sm80 or newer, t4 is sm75: expected one of standard, fa1"},
     // the kernel
     {"bitflash traffic " H "--kernel fa4", 2, "unknown kernel 'fa4'; did you mean 'fa1'?"},
     {"bitflash traffic " H "--kernel ''", 2, "unknown kernel ''"},
