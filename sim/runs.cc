@@ -212,12 +212,6 @@ bool AlikeRuns(const KeyRuns& a, const KeyRuns& b) {
   });
 }
 
-KeyTile KeyTileAt(const Attention& a, const Tiling& t, const QueryTile& queries, int64_t j) {
-  const KeyRuns runs = KeyTiles(a, t, queries, Order::kAscending, {j, 1});
-  assert(runs.tiles() == 1);
-  return runs.begin()->first;
-}
-
 std::vector<SliceRun> Slices(Range whole, int64_t width) {
   std::vector<SliceRun> runs;
   const int64_t full = whole.count / width;

@@ -90,9 +90,6 @@ struct QueryRun {
 std::vector<KeyRun> AllKeyTiles(const Attention& a, const Tiling& t);
 std::vector<QueryRun> QueryTilesOf(const Attention& a, const Tiling& t, const KeyTile& keys);
 
-// The key tile with number j as the query tile sees it.
-KeyTile KeyTileAt(const Attention& a, const Tiling& t, const QueryTile& queries, int64_t j);
-
 // True when both consist of runs of the same kinds of tile in the same order, however many tiles each run has. The cost
 // of a block is linear in the lengths of its runs, so such blocks can be counted together.
 bool AlikeRuns(const KeyRuns& a, const KeyRuns& b);
