@@ -113,13 +113,13 @@ void Skew::Start(int64_t sm, int64_t own, double now) {
     if (next >= static_cast<int64_t>(order_.size())) return;
     // Q and O pass.
     const double units = launch_.stream_bytes / static_cast<double>(blocks_) / unit_;
-    for (int side = 0; side < partitions_; ++side) stacks_.Pass(side, now, side == SideOf(sm) ? units : units / 2);
+    stacks_.Pass(SideOf(sm), now, units);
     const DispatchedBlock& work = order_[static_cast<size_t>(next)];
     const Walk& walk = WalkOf(work.block);
-    const double speed = 1 / (1 + kSpeedSpread * (Uniform(1, static_cast<uint64_t>(started_++)) - 0.5));
+    const double slowness = 1 + kSpeedSpread * (Uniform(1, static_cast<uint64_t>(started_++)) - 0.5);
     if (walk.left() < kTiny) continue;
     On(sm)[on_[static_cast<size_t>(sm)].residents++] = {
-        work.head / group_, walk, now, speed, 0, own + static_cast<int64_t>(residents_.size())};
+        work.head / group_, walk, now, slowness, 0, own + static_cast<int64_t>(residents_.size())};
     return;
   }
 }
@@ -146,12 +146,12 @@ void Skew::Share(int64_t sm, double now) {
   ++busy_;
   double all = 0, weight = 1;
   for (int64_t n = 0; n < on.residents; ++n, weight *= launch_.younger) all += weight;
-  weight = rate_ / all;
-  for (int64_t n = 0; n < on.residents; ++n, weight *= launch_.younger) {
+  double part = all / rate_;  // steps of one block for a slice: its part of the SM, turned over
+  for (int64_t n = 0; n < on.residents; ++n, part /= launch_.younger) {
     Resident& block = On(sm)[n];
-    const double rate = weight * block.speed;
-    if (rate != block.rate) MoveOn(sm, block, now);
-    block.rate = rate;
+    const double pace = part * block.slowness;
+    if (pace != block.pace && block.pace > 0) MoveOn(sm, block, now);
+    block.pace = pace;
     on.due = n == 0 ? block.end() : std::min(on.due, block.end());
   }
   on.due = std::max(on.due, now);
@@ -163,10 +163,10 @@ void Skew::Share(int64_t sm, double now) {
 
 // The block, to where it is now.
 void Skew::MoveOn(int64_t sm, Resident& block, double now) {
-  const double by = std::min(block.walk.left(), (now - block.since) * block.rate);
+  const double by = std::min(block.walk.left(), (now - block.since) / block.pace);
   if (by > 0) {
     const double to = block.walk.end < block.walk.at ? block.walk.at - by : block.walk.at + by;
-    stacks_.Read({block.head, SideOf(sm), block.walk.at, to, block.since, 1 / block.rate});
+    stacks_.Read({block.head, SideOf(sm), block.walk.at, to, block.since, block.pace});
     block.walk.at = to;
   }
   block.since = now;

@@ -48,10 +48,11 @@ class Skew {
   struct Resident {
     int64_t head = 0;  // of K and V
     Walk walk;
-    double since = 0;            // when it was at walk.at
-    double speed = 1, rate = 0;  // of its share of the SM; slices a tick
+    double since = 0;     // when it was at walk.at
+    double slowness = 1;  // on its part of the SM
+    double pace = 0;      // ticks for a slice; 0 before it has a part
     int64_t next_own = 0;
-    double end() const { return since + walk.left() / rate; }
+    double end() const { return since + walk.left() * pace; }
   };
   struct Sm {
     int64_t residents = 0;

@@ -54,23 +54,28 @@ void Stacks::Read(const Stretch& s) {
     first = static_cast<int32_t>(lines_.size());
     lines_.resize(lines_.size() + static_cast<size_t>(2 * slices_));
   }
-  // Middles on the way, `from` included, `to` not.
-  const bool up = s.to > s.from;
-  const double middle = (up ? std::ceil(s.from - 0.5) : std::floor(s.from - 0.5)) + 0.5;
-  const auto count = static_cast<int32_t>(std::ceil(up ? s.to - middle : middle - s.to));
-  if (count <= 0) return;
-  const double begin = kFirstTick + s.begin + std::abs(middle - s.from) * s.pace;
+  // So many middles lie before each of the two places.
+  const auto before_from = static_cast<int32_t>(s.from + 0.5), before_to = static_cast<int32_t>(s.to + 0.5);
+  if (before_from == before_to) return;
+  const bool up = before_to > before_from;
+  const int32_t slice = up ? before_from : before_from - 1;
+  const int32_t count = up ? before_to - before_from : before_from - before_to;
+  const double on_the_way = up ? slice + 0.5 - s.from : s.from - (slice + 0.5);
+  const double begin = kFirstTick + s.begin + on_the_way * s.pace;
   ticks_ = std::max(ticks_, static_cast<size_t>(begin + count * s.pace) + 2);
   reads_ += count;
   rows_.push_back({static_cast<uint64_t>(begin * kFixed), static_cast<uint64_t>(s.pace * kFixed),
-                   static_cast<uint32_t>(first + s.side + 2 * static_cast<int64_t>(middle)), up ? 2 : -2, count});
+                   static_cast<uint32_t>(first + s.side + 2 * slice), up ? 2 : -2, count});
 }
 
 void Stacks::Pass(int side, double time, double units) {
-  std::vector<int32_t>& newest = newest_[static_cast<size_t>(side)];
   const size_t tick = kFirstTick + static_cast<size_t>(time);
-  if (newest.size() <= tick) newest.resize(tick + tick / 2 + 64);
-  newest[tick] += static_cast<int32_t>(units * kUnit);
+  if (newest_[0].size() <= tick) {
+    for (auto& newest : newest_) newest.resize(tick + tick / 2 + 64);
+  }
+  const auto near = static_cast<int32_t>(units * kUnit);
+  newest_[static_cast<size_t>(side)][tick] += near;
+  if (of_copy_ > 0) newest_[static_cast<size_t>(1 - side)][tick] += near / 2;
 }
 
 // The lines that are read, sorted by tick, and where those of each tick end.
