@@ -15,6 +15,8 @@ constexpr double kFixed = int64_t{1} << kFraction;
 
 constexpr int32_t kFirstTick = 8;  // the ticks before, kNever is one of them, are further away than kTogether
 
+constexpr size_t kWidest = 2;  // of kScales: what is found with it is found with all of them
+
 // The share of lines that are out of L2 when `load` of its capacity was touched since they were: a set has room for
 // `granules` of those that hashes send there.
 double Missed(double load, double granules) {
@@ -131,10 +133,13 @@ void Stacks::ComeBack(uint32_t at, int32_t tick) {
   const Line& line = lines_[at];
   const ByScale& home = MissedAt(DepthOf(line.home, tick, side));
   uint8_t& known = known_[at / 2];
+  const bool before = known != 0;
+  known = 1;
   ByScale missed = home;
   if (of_copy_ > 0) {
     // Half of the lines are at home here, of the others there may be a copy.
     const ByScale& copy = line.copy == line.home ? home : MissedAt(DepthOf(line.copy, tick, side));
+    if (copy[kWidest] == 0) return;  // and all the more at home
     Line& there = lines_[at ^ 1];
     const ByScale& found = MissedAt(DepthOf(there.home, tick, 1 - side));
     for (size_t n = 0; n < missed.size(); ++n) missed[n] = (home[n] + copy[n] * found[n]) / 2;
@@ -144,8 +149,8 @@ void Stacks::ComeBack(uint32_t at, int32_t tick) {
       there.home = tick;
     }
   }
-  for (size_t n = 0; n < missed.size() && known; ++n) again_[n] += missed[n];
-  known = 1;
+  if (!before) return;
+  for (size_t n = 0; n < missed.size(); ++n) again_[n] += missed[n];
 }
 
 // How much of the side was touched since `touched`, of what was touched in the same tick the half. kUnit.
