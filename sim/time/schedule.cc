@@ -289,8 +289,8 @@ Schedule Simulate(const LaunchWork& work, const SmModel& model, const std::funct
                      model.block_tiles * static_cast<double>(blocks);
   Schedule schedule;
   schedule.full = all * full_tile;
-  const bool alike = !visit && (!work.fixed_shares || model.tile_cycles.size() == 1) && work.orders.size() == 1 &&
-                     work.orders.front().size() == 1;
+  const bool alike = !visit && model.sms > 1 && (!work.fixed_shares || model.tile_cycles.size() == 1) &&
+                     work.orders.size() == 1 && work.orders.front().size() == 1;
   const int64_t left = blocks > most ? blocks - (blocks - most) / slots * slots : blocks;
   schedule.cycles = skipped + (alike ? simulation.RunAlike(left, WorkOf(model, work.orders.front().front()))
                                      : simulation.Run(start, work.fixed_shares));
