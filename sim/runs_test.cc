@@ -2,9 +2,11 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <random>
 #include <set>
 
+#include "sim/ceil_div.h"
 #include "sim/random_problem.h"
 
 namespace bitflash::sim {
@@ -72,6 +74,41 @@ TEST_CASE("key tiles of random problems: every visible pair once, nothing invisi
     REQUIRE(row == QueryRows(a, t));
   }
   CHECK(tiles_seen > 50000);
+}
+
+TEST_CASE("runs of like blocks stand for the tiles of each of them") {
+  std::mt19937_64 rng(3);
+  int64_t longest = 0;
+  for (int trial = 0; trial < 4000; ++trial) {
+    RandomProblem p = MakeRandomProblem(rng, FindKernel("fa2"), 3000);
+    // Every other one with query tiles of whole key tiles, whose runs grow evenly under a mask.
+    if (trial % 2 == 0) p.tiling.Br = p.tiling.Bc * (1 + trial % 3);
+    const Attention& a = p.attention;
+    const Tiling& t = p.tiling;
+    CAPTURE(data::ToString(a));
+    CAPTURE(ToString(t));
+    const int64_t tiles = CeilDiv(a.seqlen_k, t.Bc);
+    const Range within = trial % 4 == 0 ? Range{tiles / 3, CeilDiv(tiles, 3)} : Range{0, tiles};
+    for (const Order order : {Order::kAscending, Order::kDescending}) {
+      int64_t next = 0;
+      for (const BlockRun& blocks : QueryBlocks(a, t, order, within)) {
+        longest = std::max(longest, blocks.count);
+        std::vector<int64_t> total(4);
+        for (int64_t n = 0; n < blocks.count; ++n) {
+          REQUIRE(blocks.at(n).i == next);
+          const KeyRuns keys = KeyTiles(a, t, QueryTileAt(a, t, next++), order, within);
+          REQUIRE(AlikeRuns(keys, blocks.keys));
+          if (n == 0) REQUIRE(keys.tiles() == blocks.keys.tiles());
+          size_t run = 0;
+          for (const KeyRun& r : keys) total[run++] += r.count;
+        }
+        size_t run = 0;
+        for (const KeyRun& r : blocks.keys) REQUIRE(r.total == total[run++]);
+      }
+      REQUIRE(next == QueryTileCount(a, t));
+    }
+  }
+  CHECK(longest > 20);
 }
 
 TEST_CASE("query tiles of a key tile are those that visit it") {

@@ -13,14 +13,14 @@
 namespace bitflash::sim::l2 {
 namespace {
 
-constexpr double kFarFromFull = 0.4;
+constexpr double kFarFromFull = 0.4;  // of the capacity
 
 // Takes the launches as they come.
 class Launches final : public Stream {
  public:
   Launches(const Kernel& kernel, const Attention& a, const Tiling& t, const data::Gpu& gpu, const Count& count,
-           const std::vector<double>& always_in_use)
-      : kernel_(kernel), a_(a), t_(t), gpu_(gpu), count_(count), always_in_use_(always_in_use) {}
+           const std::vector<double>& always_in_use, ReplayWork* work)
+      : kernel_(kernel), a_(a), t_(t), gpu_(gpu), count_(count), always_in_use_(always_in_use), work_(work) {}
 
   void Launch(const LaunchSpec& spec, const Body&) override { again_.push_back(Of(spec)); }
 
@@ -50,8 +50,11 @@ class Launches final : public Stream {
     const double head = static_cast<double>(a_.seqlen_k) * shared.kv_bytes * cache.partitions;
     if ((shared.regions + 2) * head < kFarFromFull * shared.capacity) return ByScale{};
     const Dispatch dispatch = DispatchOf(kernel_, spec, a_, t_);
-    return dispatch.block_per_tile ? std::nullopt
-                                   : std::optional(Skew(spec, dispatch, a_, t_, gpu_, cache, shared).Replay());
+    if (dispatch.block_per_tile) return std::nullopt;
+    Skew skew(spec, dispatch, a_, t_, gpu_, cache, shared);
+    const ByScale again = skew.Replay();
+    if (work_) work_->reads += skew.reads(), work_->blocks += skew.blocks();
+    return again;
   }
 
   const Kernel& kernel_;
@@ -60,14 +63,15 @@ class Launches final : public Stream {
   const data::Gpu& gpu_;
   const Count& count_;
   const std::vector<double>& always_in_use_;
+  ReplayWork* const work_;
   Rereads again_;
 };
 
 }  // namespace
 
 Rereads ReadAgain(const Kernel& kernel, const Attention& a, const Tiling& t, const data::Gpu& gpu, const Count& count,
-                  const std::vector<double>& always_in_use) {
-  Launches launches(kernel, a, t, gpu, count, always_in_use);
+                  const std::vector<double>& always_in_use, ReplayWork* work) {
+  Launches launches(kernel, a, t, gpu, count, always_in_use, work);
   kernel.Run(launches, a, t, kernel.recipe);
   return std::move(launches.again());
 }

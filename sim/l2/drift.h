@@ -5,6 +5,7 @@
 #define BITFLASH_SIM_L2_DRIFT_H_
 
 #include <array>
+#include <cstdint>
 #include <optional>
 #include <vector>
 
@@ -20,12 +21,18 @@ using ByScale = std::array<double, kScales.size()>;
 // Nothing for launches whose blocks do not loop over keys that others read, too.
 using Rereads = std::vector<std::optional<ByScale>>;
 
+// What an answer took.
+struct ReplayWork {
+  int64_t reads = 0;  // of a slice by a block
+  int64_t blocks = 0;
+};
+
 // `count` is CountKernel's answer for the same arguments; `always_in_use`: bytes of the L2 that each launch has for
-// other things.
+// other things; adds to `work`, if it is given.
 // Costs some ten nanoseconds for each of 6,000 reads of a slice by a block, of 120,000 where the heads are few and
-// long; longer launches repeat themselves.
+// long, and fifty for each block, of which there are at most 50,000; longer launches repeat themselves.
 Rereads ReadAgain(const Kernel& kernel, const Attention& attention, const Tiling& tiling, const data::Gpu& gpu,
-                  const Count& count, const std::vector<double>& always_in_use);
+                  const Count& count, const std::vector<double>& always_in_use, ReplayWork* work = nullptr);
 
 }  // namespace bitflash::sim::l2
 

@@ -12,6 +12,7 @@ namespace {
 // Reads of a slice by a block that are replayed: at least, if there are so many; of so many heads, if those are more;
 // and at most. What is left of a longer launch goes on as the second half of them did.
 constexpr double kLeastReads = 6e3, kHeads = 4, kMostReads = 1.2e5;
+constexpr double kMostBlocks = 48e3;  // where they are shorter than a slice
 
 // Ticks in which all blocks together, each at a place of its own, would ask for as much as a partition holds.
 constexpr double kTicks = 2;
@@ -45,14 +46,15 @@ Skew::Skew(const LaunchSpec& spec, const Dispatch& dispatch, const Attention& a,
       on_(static_cast<size_t>(sms_)) {}
 
 ByScale Skew::Replay() {
-  double of_head = 0;
-  for (const BlockIndex& block : dispatch_.blocks) of_head += walks_.emplace_back(WalkOf(spec_.keys(block))).left();
-  const double most = std::min(std::max(kLeastReads, kHeads * of_head), kMostReads);
+  const double of_head = SlicesOfHead();
   const double all = of_head * static_cast<double>(spec_.heads);
-  blocks_ = static_cast<int64_t>(walks_.size()) * spec_.heads;
+  blocks_ = static_cast<int64_t>(dispatch_.blocks.size()) * spec_.heads;
+  const double of_block = std::max(all, 1.0) / static_cast<double>(blocks_);
+  const double most =
+      std::min({std::max(kLeastReads, kHeads * of_head), kMostReads, kMostBlocks * std::max(of_block, kTiny)});
   // As many blocks as that takes, and those that are at work when it is done.
-  const double share = std::min(1.0, 2 * most / std::max(all, 1.0));
-  order_ = InOrder(dispatch_, spec_, static_cast<size_t>(share * static_cast<double>(blocks_)) + 2 * residents_.size());
+  order_ = InOrder(dispatch_, spec_, static_cast<size_t>(2 * most / of_block) + 2 * residents_.size());
+  walks_.resize(dispatch_.blocks.size());
 
   for (int64_t n = 0; n < static_cast<int64_t>(residents_.size()); ++n) Start(n % sms_, n, 0);
   for (int64_t sm = 0; sm < sms_; ++sm) Share(sm, 0);
@@ -82,12 +84,24 @@ ByScale Skew::Replay() {
   return shares;
 }
 
-Skew::Walk Skew::WalkOf(const KeyRuns& runs) const {
+// All that the blocks of one head ask for.
+double Skew::SlicesOfHead() const {
+  int64_t keys = 0;
+  for (const BlockRun& blocks : spec_.blocks) {
+    for (const KeyRun& run : blocks.keys) keys += run.total * run.first.rows.count;
+  }
+  return static_cast<double>(keys) / keys_per_slice_;
+}
+
+const Skew::Walk& Skew::WalkOf(int32_t block) {
+  std::optional<Walk>& walk = walks_[static_cast<size_t>(block)];
+  if (walk) return *walk;
+  const KeyRuns runs = spec_.keys(dispatch_.blocks[static_cast<size_t>(block)]);
   const Range keys = runs.keys();
   const double first = static_cast<double>(keys.begin) / keys_per_slice_;
   const double last = static_cast<double>(keys.begin + keys.count) / keys_per_slice_;
   const bool down = runs.tiles() > 0 && 2 * runs.begin()->first.j * Bc_ > 2 * keys.begin + keys.count;
-  return down ? Walk{last, first} : Walk{first, last};
+  return walk.emplace(down ? Walk{last, first} : Walk{first, last});
 }
 
 int Skew::SideOf(int64_t sm) const { return partitions_ == 1 ? 0 : kSidesOfGpcs[GpcOf(sm, sms_)]; }
@@ -99,13 +113,13 @@ void Skew::Start(int64_t sm, int64_t own, double now) {
     if (next >= static_cast<int64_t>(order_.size())) return;
     // Q and O pass.
     const double units = launch_.stream_bytes / static_cast<double>(blocks_) / unit_;
-    for (int side = 0; side < partitions_; ++side) stacks_.Pass(side, now, side == SideOf(sm) ? units : units / 2);
+    stacks_.Pass(SideOf(sm), now, units);
     const DispatchedBlock& work = order_[static_cast<size_t>(next)];
-    const Walk& walk = walks_[static_cast<size_t>(work.block)];
-    const double speed = 1 / (1 + kSpeedSpread * (Uniform(1, static_cast<uint64_t>(started_++)) - 0.5));
+    const Walk& walk = WalkOf(work.block);
+    const double slowness = 1 + kSpeedSpread * (Uniform(1, static_cast<uint64_t>(started_++)) - 0.5);
     if (walk.left() < kTiny) continue;
     On(sm)[on_[static_cast<size_t>(sm)].residents++] = {
-        work.head / group_, walk, now, speed, 0, own + static_cast<int64_t>(residents_.size())};
+        work.head / group_, walk, now, slowness, 0, own + static_cast<int64_t>(residents_.size())};
     return;
   }
 }
@@ -132,12 +146,12 @@ void Skew::Share(int64_t sm, double now) {
   ++busy_;
   double all = 0, weight = 1;
   for (int64_t n = 0; n < on.residents; ++n, weight *= launch_.younger) all += weight;
-  weight = rate_ / all;
-  for (int64_t n = 0; n < on.residents; ++n, weight *= launch_.younger) {
+  double part = all / rate_;  // steps of one block for a slice: its part of the SM, turned over
+  for (int64_t n = 0; n < on.residents; ++n, part /= launch_.younger) {
     Resident& block = On(sm)[n];
-    const double rate = weight * block.speed;
-    if (rate != block.rate) MoveOn(sm, block, now);
-    block.rate = rate;
+    const double pace = part * block.slowness;
+    if (pace != block.pace && block.pace > 0) MoveOn(sm, block, now);
+    block.pace = pace;
     on.due = n == 0 ? block.end() : std::min(on.due, block.end());
   }
   on.due = std::max(on.due, now);
@@ -149,10 +163,10 @@ void Skew::Share(int64_t sm, double now) {
 
 // The block, to where it is now.
 void Skew::MoveOn(int64_t sm, Resident& block, double now) {
-  const double by = std::min(block.walk.left(), (now - block.since) * block.rate);
+  const double by = std::min(block.walk.left(), (now - block.since) / block.pace);
   if (by > 0) {
     const double to = block.walk.end < block.walk.at ? block.walk.at - by : block.walk.at + by;
-    stacks_.Read({block.head, SideOf(sm), block.walk.at, to, block.since, 1 / block.rate});
+    stacks_.Read({block.head, SideOf(sm), block.walk.at, to, block.since, block.pace});
     block.walk.at = to;
   }
   block.since = now;

@@ -4,6 +4,7 @@
 #define BITFLASH_SIM_L2_SKEW_H_
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "data/gpu.h"
@@ -34,7 +35,9 @@ class Skew {
   // Of the slices that all blocks ask for, the share that is read from DRAM though it was read before.
   ByScale Replay();
 
+  // What it took.
   int64_t reads() const { return stacks_.reads(); }
+  int64_t blocks() const { return started_; }
 
  private:
   // The keys of a block, in slices, in the order of its visit.
@@ -45,10 +48,11 @@ class Skew {
   struct Resident {
     int64_t head = 0;  // of K and V
     Walk walk;
-    double since = 0;            // when it was at walk.at
-    double speed = 1, rate = 0;  // of its share of the SM; slices a tick
+    double since = 0;     // when it was at walk.at
+    double slowness = 1;  // on its part of the SM
+    double pace = 0;      // ticks for a slice; 0 before it has a part
     int64_t next_own = 0;
-    double end() const { return since + walk.left() / rate; }
+    double end() const { return since + walk.left() * pace; }
   };
   struct Sm {
     int64_t residents = 0;
@@ -56,7 +60,8 @@ class Skew {
     int32_t after = -1;  // the next SM that is due in the same tick
   };
 
-  Walk WalkOf(const KeyRuns& keys) const;
+  double SlicesOfHead() const;
+  const Walk& WalkOf(int32_t block);
   int SideOf(int64_t sm) const;
   Resident* On(int64_t sm) { return &residents_[static_cast<size_t>(sm * launch_.blocks_per_sm)]; }
   void Start(int64_t sm, int64_t own, double now);
@@ -73,7 +78,7 @@ class Skew {
   const double unit_, keys_per_slice_;
   const double rate_;  // slices that an SM gets further in a tick
   Stacks stacks_;
-  std::vector<Walk> walks_;  // by Dispatch::blocks
+  std::vector<std::optional<Walk>> walks_;  // by Dispatch::blocks
   std::vector<DispatchedBlock> order_;
   std::vector<Resident> residents_;  // by SM, the oldest block first
   std::vector<Sm> on_;

@@ -15,6 +15,8 @@ constexpr double kFixed = int64_t{1} << kFraction;
 
 constexpr int32_t kFirstTick = 8;  // the ticks before, kNever is one of them, are further away than kTogether
 
+constexpr size_t kWidest = 2;  // of kScales: what is found with it is found with all of them
+
 // The share of lines that are out of L2 when `load` of its capacity was touched since they were: a set has room for
 // `granules` of those that hashes send there.
 double Missed(double load, double granules) {
@@ -54,23 +56,28 @@ void Stacks::Read(const Stretch& s) {
     first = static_cast<int32_t>(lines_.size());
     lines_.resize(lines_.size() + static_cast<size_t>(2 * slices_));
   }
-  // Middles on the way, `from` included, `to` not.
-  const bool up = s.to > s.from;
-  const double middle = (up ? std::ceil(s.from - 0.5) : std::floor(s.from - 0.5)) + 0.5;
-  const auto count = static_cast<int32_t>(std::ceil(up ? s.to - middle : middle - s.to));
-  if (count <= 0) return;
-  const double begin = kFirstTick + s.begin + std::abs(middle - s.from) * s.pace;
+  // So many middles lie before each of the two places.
+  const auto before_from = static_cast<int32_t>(s.from + 0.5), before_to = static_cast<int32_t>(s.to + 0.5);
+  if (before_from == before_to) return;
+  const bool up = before_to > before_from;
+  const int32_t slice = up ? before_from : before_from - 1;
+  const int32_t count = up ? before_to - before_from : before_from - before_to;
+  const double on_the_way = up ? slice + 0.5 - s.from : s.from - (slice + 0.5);
+  const double begin = kFirstTick + s.begin + on_the_way * s.pace;
   ticks_ = std::max(ticks_, static_cast<size_t>(begin + count * s.pace) + 2);
   reads_ += count;
   rows_.push_back({static_cast<uint64_t>(begin * kFixed), static_cast<uint64_t>(s.pace * kFixed),
-                   static_cast<uint32_t>(first + s.side + 2 * static_cast<int64_t>(middle)), up ? 2 : -2, count});
+                   static_cast<uint32_t>(first + s.side + 2 * slice), up ? 2 : -2, count});
 }
 
 void Stacks::Pass(int side, double time, double units) {
-  std::vector<int32_t>& newest = newest_[static_cast<size_t>(side)];
   const size_t tick = kFirstTick + static_cast<size_t>(time);
-  if (newest.size() <= tick) newest.resize(tick + tick / 2 + 64);
-  newest[tick] += static_cast<int32_t>(units * kUnit);
+  if (newest_[0].size() <= tick) {
+    for (auto& newest : newest_) newest.resize(tick + tick / 2 + 64);
+  }
+  const auto near = static_cast<int32_t>(units * kUnit);
+  newest_[static_cast<size_t>(side)][tick] += near;
+  if (of_copy_ > 0) newest_[static_cast<size_t>(1 - side)][tick] += near / 2;
 }
 
 // The lines that are read, sorted by tick, and where those of each tick end.
@@ -126,10 +133,13 @@ void Stacks::ComeBack(uint32_t at, int32_t tick) {
   const Line& line = lines_[at];
   const ByScale& home = MissedAt(DepthOf(line.home, tick, side));
   uint8_t& known = known_[at / 2];
+  const bool before = known != 0;
+  known = 1;
   ByScale missed = home;
   if (of_copy_ > 0) {
     // Half of the lines are at home here, of the others there may be a copy.
     const ByScale& copy = line.copy == line.home ? home : MissedAt(DepthOf(line.copy, tick, side));
+    if (copy[kWidest] == 0) return;  // and all the more at home
     Line& there = lines_[at ^ 1];
     const ByScale& found = MissedAt(DepthOf(there.home, tick, 1 - side));
     for (size_t n = 0; n < missed.size(); ++n) missed[n] = (home[n] + copy[n] * found[n]) / 2;
@@ -139,8 +149,8 @@ void Stacks::ComeBack(uint32_t at, int32_t tick) {
       there.home = tick;
     }
   }
-  for (size_t n = 0; n < missed.size() && known; ++n) again_[n] += missed[n];
-  known = 1;
+  if (!before) return;
+  for (size_t n = 0; n < missed.size(); ++n) again_[n] += missed[n];
 }
 
 // How much of the side was touched since `touched`, of what was touched in the same tick the half. kUnit.

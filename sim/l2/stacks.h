@@ -31,7 +31,7 @@ class Stacks {
   // Stretches in any order. A slice counts as read when its middle is.
   void Read(const Stretch& stretch);
 
-  // What passes through once and pushes others out.
+  // What passes through once and pushes others out: all of it on the block's side, half of it is at home on the other.
   void Pass(int side, double time, double units);
 
   // Slices that are read from DRAM though they were read before, until `half` and in all. Costs a few nanoseconds for

@@ -80,6 +80,7 @@ struct Resident {
 };
 
 struct Sm {
+  int64_t alike = 1;  // SMs that it stands for
   size_t residents = 0;
   double progress = 0;  // tiles that each resident has advanced, since the start
 };
@@ -128,6 +129,28 @@ class Simulation {
   double Run(const Cursor& start, bool fixed_shares) {
     // With fixed shares every slot has a cursor of its own.
     next_.assign(fixed_shares ? residents_.size() : 1, start);
+    return Run(fixed_shares);
+  }
+
+  // The same for so many blocks with as much work each. SMs then do the same at the same time, and at the end the first
+  // ones have a block more: two of them stand for all.
+  double RunAlike(int64_t blocks, double work) {
+    const int64_t sms = model_.sms, more = blocks % sms;
+    sms_.resize(2);
+    sms_[0].alike = more, sms_[1].alike = sms - more;
+    left_ = {more > 0 ? blocks / sms + 1 : 0, blocks / sms};
+    work_ = work;
+    return Run(false);
+  }
+
+  // Clocks for one tile while every slot is busy, all SMs together.
+  double FullTile() const {
+    const double tiles_per_clock = static_cast<double>(model_.sms) / model_.tile_cycles.back();
+    return Dilation(tiles_per_clock) / tiles_per_clock;
+  }
+
+ private:
+  double Run(bool fixed_shares) {
     // Blocks spread over the SMs before any of them gets a second.
     for (size_t slot = 0; slot < slots_; ++slot) {
       for (size_t sm = 0; sm < sms_.size(); ++sm) {
@@ -136,7 +159,7 @@ class Simulation {
       }
     }
     for (size_t sm = 0; sm < sms_.size(); ++sm) {
-      ++sharing_[sms_[sm].residents];
+      sharing_[sms_[sm].residents] += sms_[sm].alike;
       Enter(sm);
     }
     Dilate();
@@ -148,7 +171,7 @@ class Simulation {
       const size_t before = sms_[sm].residents;
       End(sm);
       if (sms_[sm].residents != before) {
-        --sharing_[before], ++sharing_[sms_[sm].residents];
+        sharing_[before] -= sms_[sm].alike, sharing_[sms_[sm].residents] += sms_[sm].alike;
         Dilate();
       }
       Enter(sm);
@@ -156,23 +179,17 @@ class Simulation {
     return now_;
   }
 
-  // Clocks for one tile while every slot is busy, all SMs together.
-  double FullTile() const {
-    const double tiles_per_clock = static_cast<double>(model_.sms) / model_.tile_cycles.back();
-    return Dilation(tiles_per_clock) / tiles_per_clock;
-  }
-
- private:
   size_t Own(size_t sm, size_t slot) const { return next_.size() == 1 ? 0 : slot * sms_.size() + sm; }
   Resident* On(size_t sm) { return &residents_[sm * slots_]; }
 
   // Gives the slot its next block, if there is one.
   void Start(size_t sm, size_t slot) {
+    if (next_.empty()) {
+      if (left_[sm]-- > 0) Reside(sm, slot, work_);
+      return;
+    }
     Cursor& next = next_[Own(sm, slot)];
     if (next.done()) return;
-    Sm& s = sms_[sm];
-    // The blocks of an SM start one after another and end so: of the next ones, few all go to different SMs.
-    const double lag = kLag * static_cast<double>(slot);
     const BlockGroup& group = next.group();
     if (visit_) {
       placements_[sm * slots_ + slot] = {.block = next.block(),
@@ -183,8 +200,15 @@ class Simulation {
                                          .slot = static_cast<int64_t>(slot),
                                          .begin = now_};
     }
-    On(sm)[s.residents++] = {s.progress + WorkOf(model_, group) * (1 + lag), static_cast<int64_t>(slot)};
+    Reside(sm, slot, WorkOf(model_, group));
     next.Advance(static_cast<int64_t>(next_.size()), model_);
+  }
+
+  void Reside(size_t sm, size_t slot, double work) {
+    Sm& s = sms_[sm];
+    // The blocks of an SM start one after another and end so: of the next ones, few all go to different SMs.
+    const double lag = kLag * static_cast<double>(slot);
+    On(sm)[s.residents++] = {s.progress + work * (1 + lag), static_cast<int64_t>(slot)};
   }
 
   // The first of the SM's blocks ends, and the next one comes.
@@ -237,7 +261,9 @@ class Simulation {
   std::vector<Sm> sms_;
   std::vector<Resident> residents_;    // by SM, in the order in which they came
   std::vector<Placement> placements_;  // by SM and slot, for `visit`
-  std::vector<Cursor> next_;           // one for all slots, or one for each
+  std::vector<Cursor> next_;           // one for all slots, or one for each; none where all blocks are alike
+  std::vector<int64_t> left_;          // by SM: blocks that are alike, ...
+  double work_ = 0;                    // ... and the work of each
   std::vector<int64_t> sharing_;       // how many SMs have so many residents
   Least due_;                          // by SM: undilated clocks of its next event
   double clocks_ = 0;                  // before dilation: the order of events
@@ -263,7 +289,11 @@ Schedule Simulate(const LaunchWork& work, const SmModel& model, const std::funct
                      model.block_tiles * static_cast<double>(blocks);
   Schedule schedule;
   schedule.full = all * full_tile;
-  schedule.cycles = simulation.Run(start, work.fixed_shares) + skipped;
+  const bool alike = !visit && model.sms > 1 && (!work.fixed_shares || model.tile_cycles.size() == 1) &&
+                     work.orders.size() == 1 && work.orders.front().size() == 1;
+  const int64_t left = blocks > most ? blocks - (blocks - most) / slots * slots : blocks;
+  schedule.cycles = skipped + (alike ? simulation.RunAlike(left, WorkOf(model, work.orders.front().front()))
+                                     : simulation.Run(start, work.fixed_shares));
   return schedule;
 }
 

@@ -14,13 +14,10 @@ void Append(std::vector<BlockGroup>& groups, const BlockGroup& group) {
   }
 }
 
-void AppendBlock(std::vector<BlockGroup>& groups, const KeyRuns& keys, bool block_per_tile) {
-  int64_t masked = 0;
-  for (const KeyRun& run : keys) {
-    if (block_per_tile) Append(groups, {1, run.first.masked ? 1 : 0, run.count});
-    masked += run.first.masked ? run.count : 0;
-  }
-  if (!block_per_tile) Append(groups, {keys.tiles(), masked, 1});
+BlockGroup OneBlock(const KeyRuns& keys) {
+  BlockGroup block{keys.tiles(), 0, 1};
+  for (const KeyRun& run : keys) block.masked += run.first.masked ? run.count : 0;
+  return block;
 }
 
 // Takes the launches apart without running a block.
@@ -39,10 +36,28 @@ class WorkStream : public Stream {
     launch.passes = std::move(dispatch.passes);
     launch.heads = dispatch.heads;
     launch.fixed_shares = dispatch.fixed_shares;
+    // Without a mask the blocks of a run have as many tiles as its first one, but for a shorter last part.
+    const bool full = a_.mask.kind == data::Mask::Kind::kFull;
+    std::vector<BlockGroup> blocks;
+    if (!dispatch.block_per_tile) {
+      for (const BlockRun& run : spec.blocks) {
+        const BlockGroup first = OneBlock(run.keys);
+        int64_t total = 0;
+        for (const KeyRun& keys : run.keys) total += keys.total;
+        const bool alike = run.count == 1 || (total == run.count * first.tiles && (full || total == 0));
+        for (int64_t n = 0; n < run.count; ++n) blocks.push_back(alike ? first : OneBlock(spec.keys(run.at(n))));
+      }
+    }
     for (const std::vector<int32_t>& order : dispatch.orders) {
       std::vector<BlockGroup>& groups = launch.orders.emplace_back();
       for (const int32_t block : order) {
-        AppendBlock(groups, spec.keys(dispatch.blocks[static_cast<size_t>(block)]), dispatch.block_per_tile);
+        if (!dispatch.block_per_tile) {
+          Append(groups, blocks[static_cast<size_t>(block)]);
+          continue;
+        }
+        for (const KeyRun& run : spec.keys(dispatch.blocks[static_cast<size_t>(block)])) {
+          Append(groups, {1, run.first.masked ? 1 : 0, run.count});
+        }
       }
     }
   }

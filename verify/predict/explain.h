@@ -14,6 +14,7 @@
 #include "data/gpu.h"
 #include "data/model_config.h"
 #include "sim/count.h"
+#include "sim/l2/drift.h"
 #include "sim/time/estimate.h"
 
 namespace bitflash::verify {
@@ -75,6 +76,8 @@ struct KernelCost {
   double intensity = 0;       // useful FLOP a compulsory HBM byte
   Floors floors;
   Bottleneck bottleneck = Bottleneck::kHbm;
+  // Of the closed form, where it was asked: the time model asks for the same.
+  std::optional<sim::l2::Rereads> rereads;
   // What the time model expects (sim/time): neither floor nor measurement. Of the two explained problems only.
   std::optional<sim::TimeEstimate> time;
 };

@@ -225,8 +225,11 @@ Contrast CountContrast(const Attention& attention, const Gpu& gpu, bool fp32_sco
 
 void PredictHbm(KernelCost& cost, const Attention& attention, const Gpu& gpu, int64_t most_replayed) {
   sim::l2::PredictOptions options;
-  if (sim::l2::ExactCost(cost.count) > most_replayed) options.mode = sim::l2::Mode::kClosedForm;
   const sim::Kernel& kernel = sim::FindKernel(cost.kernel);
+  if (sim::l2::ExactCost(cost.count) > most_replayed) {
+    options.mode = sim::l2::Mode::kClosedForm;
+    options.rereads = &cost.rereads.emplace(sim::l2::RereadsOf(kernel, attention, cost.tiling, gpu, cost.count));
+  }
   const sim::l2::Predicted prediction = Predict(kernel, attention, cost.tiling, gpu, cost.count, options);
   const sim::l2::Prediction& total = prediction.total;
   const auto& compulsory = cost.count.total.hbm_compulsory;
@@ -258,7 +261,8 @@ void PredictHbm(Contrast& contrast, const Gpu& gpu, int64_t most_replayed) {
 
 void EstimateTimes(Contrast& contrast, const Gpu& gpu) {
   for (KernelCost* side : {&contrast.standard, &contrast.flash}) {
-    side->time = sim::EstimateTime(sim::FindKernel(side->kernel), contrast.attention, side->tiling, gpu, side->count);
+    side->time = sim::EstimateTime(sim::FindKernel(side->kernel), contrast.attention, side->tiling, gpu, side->count,
+                                   side->rereads ? &*side->rereads : nullptr);
   }
 }
 

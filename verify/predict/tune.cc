@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <tuple>
+#include <utility>
 
 #include "data/error.h"
 #include "sim/l2/predict.h"
@@ -117,6 +118,33 @@ TunePlace PlaceOf(const TuneResult& result, const Is& is) {
   return place;
 }
 
+// What is read again is the same for any number of stages, as long as as many blocks fit an SM.
+class KnownRereads {
+ public:
+  explicit KnownRereads(const TuneInput& in) : in_(in) {}
+
+  const sim::l2::Rereads& Of(const Tiling& tiling, const sim::Count& count) {
+    Known asked{tiling, {}, {}};
+    asked.tiling.stages = 1;
+    for (const sim::LaunchCount& launch : count.launches) asked.blocks_per_sm.push_back(launch.occupancy.blocks_per_sm);
+    // Tilings that differ in their stages alone are tried one after another, or not far from it.
+    for (auto known = known_.rbegin(); known != known_.rend(); ++known) {
+      if (known->tiling == asked.tiling && known->blocks_per_sm == asked.blocks_per_sm) return known->rereads;
+    }
+    asked.rereads = sim::l2::RereadsOf(*in_.kernel, in_.attention, tiling, in_.gpu, count);
+    return known_.emplace_back(std::move(asked)).rereads;
+  }
+
+ private:
+  struct Known {
+    Tiling tiling;                       // with one stage
+    std::vector<int64_t> blocks_per_sm;  // by launch
+    sim::l2::Rereads rereads;
+  };
+  const TuneInput& in_;
+  std::vector<Known> known_;
+};
+
 }  // namespace
 
 std::string_view Name(TuneVerdict verdict) {
@@ -171,13 +199,14 @@ TuneResult Tune(const TuneInput& in, const std::function<void(int64_t, int64_t)>
   const std::vector<Tiling> grid = TuneGrid(in);
   const std::optional<Tiling> reference = ReferenceTiling(in);
   TuneResult result;
+  KnownRereads known(in);
   int64_t done = 0;
   for (const Tiling& tiling : grid) {
     const bool published = &tiling == &grid.front(), is_reference = tiling == reference;
     try {
       TuneCandidate candidate{.tiling = tiling, .published = published, .reference = is_reference};
       candidate.count = sim::CountKernel(*in.kernel, in.attention, tiling, in.gpu);
-      const sim::l2::Rereads rereads = sim::l2::RereadsOf(*in.kernel, in.attention, tiling, in.gpu, candidate.count);
+      const sim::l2::Rereads& rereads = known.Of(tiling, candidate.count);
       candidate.time = sim::EstimateTime(*in.kernel, in.attention, tiling, in.gpu, candidate.count, &rereads);
       candidate.main_launch = MainLaunch(candidate.count);
       candidate.hbm_bytes = sim::l2::Predict(*in.kernel, in.attention, tiling, in.gpu, candidate.count,
