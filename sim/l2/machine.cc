@@ -24,6 +24,8 @@ double Uniform(uint64_t seed, uint64_t n) {
 
 constexpr int64_t kGpcs = std::ssize(kSidesOfGpcs);  // of GA100, GH100 and GB100: 14 to 20 SMs each
 
+constexpr uint64_t kSmSeed = 77;  // added to that of the blocks: other numbers
+
 constexpr int64_t kMostLocals = 32;  // blocks of an SM: places in local memory
 
 // Recorded programs are kept for the other heads up to this many moves, 32 bytes each.
@@ -42,6 +44,7 @@ class Machine::Run {
         spec_(spec),
         body_(body),
         clock_(ClockOf(machine.gpu_, spec.block.mma)),
+        spread_(SpeedSpreadOf(spec.block.mma)),
         blocks_per_sm_(blocks_per_sm),
         dispatch_(DispatchOf(machine.kernel_, spec, machine.a_, machine.t_)),
         order_(InOrder(dispatch_, spec)),
@@ -145,7 +148,8 @@ class Machine::Run {
     slot.end = slot.program->moves.size();
     if (dispatch_.block_per_tile) std::tie(slot.at, slot.end) = TileMoves(*slot.program, slot.work.tile);
     slot.started = started_++;
-    slot.speed = 1 + kSpeedSpread * (Uniform(m_.options_.seed, static_cast<uint64_t>(slot.started)) - 0.5);
+    slot.speed = 1 + spread_.block * (Uniform(m_.options_.seed, static_cast<uint64_t>(slot.started)) - 0.5) +
+                 spread_.sm * (Uniform(m_.options_.seed + kSmSeed, static_cast<uint64_t>(slot.sm)) - 0.5);
     slot.time = time + clock_.block_seconds * slot.speed;
     resident.push_back(slot.number);
     int64_t& on_this_sm = started_on_[static_cast<size_t>(slot.sm)];
@@ -255,6 +259,7 @@ class Machine::Run {
   const LaunchSpec& spec_;
   const Body& body_;
   const Clock clock_;
+  const SpeedSpread spread_;
   const int64_t blocks_per_sm_;
   const Dispatch dispatch_;
   std::vector<DispatchedBlock> order_;
