@@ -67,7 +67,7 @@ class Machine::Run {
     programs_.resize(dispatch_.blocks.size());
     for (size_t n = 0; n < slots_.size(); ++n) {
       Slot& slot = slots_[n];
-      slot.sm = static_cast<int64_t>(n) % sms;
+      slot.sm = SmOf(static_cast<int64_t>(n));
       slot.number = static_cast<int64_t>(n);
       slot.next_own = static_cast<int64_t>(n);
       slot.arrivals.assign(static_cast<size_t>(std::max<int64_t>(1, 2 * (m_.t_.stages - 1))), 0);
@@ -95,6 +95,14 @@ class Machine::Run {
     std::shared_ptr<const Program> keep;
     std::vector<double> arrivals;  // of the last K and V tiles asked for, as many as may be on their way
   };
+
+  // A grid that leaves slots empty leaves them all over the GPU: of 132 SMs, those that get one of 256 blocks in the
+  // place of two are about every 16th (gpu/probes/sm_sides.cu; the parts of PyTorch's split keys end so, too).
+  int64_t SmOf(int64_t slot) const {
+    const int64_t sms = m_.gpu_.sms, in_round = slot % sms;
+    const int64_t left = std::ssize(order_) - (slot - in_round);
+    return slot >= sms && in_round < left && left < sms ? in_round * sms / left : in_round;
+  }
 
   // Consecutive rows of one head become one block of `together` rows.
   void GroupRows() {
