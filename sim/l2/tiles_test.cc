@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "data/attention_testing.h"
 #include "sim/l2/parameters.h"
 #include "sim/l2/predict.h"
 #include "sim/nsight_csv.h"
@@ -198,6 +199,44 @@ TEST_CASE("the model's tiles end when the recorded ones did, up to the speed of 
     std::printf("  %-52s model and recording differ by %.2f %% of the launch (one sigma)\n", launch.id.c_str(),
                 100 * sigma);
     CHECK(sigma < (launch.kernel->name == "pytorch-fa2" ? 0.03 : 0.01));  // two blocks share an SM
+  }
+}
+
+// How far apart those of 132 SMs stand, in the order in which blocks fill them, that get one block in the place of two.
+std::vector<size_t> GapsOfSingles(const std::vector<int64_t>& sm_of_block) {
+  std::map<int64_t, std::pair<size_t, int>> sms;  // first block, blocks
+  for (size_t n = 0; n < sm_of_block.size(); ++n) ++sms.try_emplace(sm_of_block[n], n, 0).first->second.second;
+  std::vector<size_t> singles;
+  for (const auto& entry : sms) {
+    if (entry.second.second == 1) singles.push_back(entry.second.first);
+  }
+  std::ranges::sort(singles);
+  std::vector<size_t> gaps;
+  for (size_t n = 1; n < singles.size(); ++n) gaps.push_back(singles[n] - singles[n - 1]);
+  return gaps;
+}
+
+TEST_CASE("a grid that leaves slots empty leaves them all over the GPU") {
+  constexpr size_t kBlocks = 256;  // 264 would fill it
+  std::vector<int64_t> recorded, model(kBlocks, -1);
+  for (const NsightRow& row : ReadNsight("l2/h100-80gb-hbm3_placement.csv")) {
+    if (row.at("blocks") == std::to_string(kBlocks)) recorded.push_back(Number(row, "sm"));
+  }
+  const Kernel& kernel = FindKernel("pytorch-fa2");
+  const Attention a = data::PlainAttention(1, 32, 32, 256, 2048, 128);  // 4 query tiles, 2 parts of the keys
+  const Tiling t = ResolveTiling(kernel, a, Gpu(), {});
+  REQUIRE(t.splits == 2);
+  PredictOptions options;
+  options.mode = Mode::kExact;
+  options.observer = [&](const Event& event) {
+    if (event.launch == 0) model.at(static_cast<size_t>(event.slot)) = event.sm;
+  };
+  Predict(kernel, a, t, Gpu(), CountKernel(kernel, a, t, Gpu()), options);
+  for (const std::vector<int64_t>& placed : {recorded, model}) {
+    REQUIRE(placed.size() == kBlocks);
+    const std::vector<size_t> gaps = GapsOfSingles(placed);
+    CHECK(gaps.size() == 7);
+    CHECK(std::ranges::count_if(gaps, [](size_t gap) { return gap >= 14 && gap <= 18; }) >= 5);
   }
 }
 
