@@ -52,18 +52,23 @@ Build BuildOf(const Kernel& kernel, std::string_view launch, const Attention& a,
   return build;
 }
 
-// Of standard attention. Whatever it runs on, the softmax reads what a row has in registers with ld.global.cs
+// Standard attention: whatever it runs on, the softmax reads what a row has in registers with ld.global.cs
 // (gpu/standard_row.cuh; up to 4096 keys) and writes P with st.global.cs (gpu/standard_softmax.cuh). With TMA, the
 // scores load Q and K with evict_last and store S with evict_first (gpu/standard_scores_hopper.cuh); the output loads V
 // with evict_last, and P with evict_first where no second block of columns reads it again
-// (gpu/standard_output_hopper.cuh).
-Hint HintOf(std::string_view launch, TensorId tensor, bool write, const Attention& a, const Tiling& t) {
+// (gpu/standard_output_hopper.cuh). Our fa3 loads K and V with evict_last, Q with evict_first, and stores O so
+// (gpu/fa3_producer.cuh, fa3_consumer.cuh).
+Hint HintOf(const Kernel& kernel, std::string_view launch, TensorId tensor, bool write, const Attention& a,
+            const Tiling& t) {
   constexpr int64_t kHeldKeys = 4096;  // kHeldVectors * 8 * kSoftmaxThreads
   if (launch == "standard_softmax") {
     if (tensor == TensorId::kP && write) return Hint::kEvictFirst;
     if (tensor == TensorId::kS && t.row_on_chip && a.seqlen_k <= kHeldKeys) return Hint::kEvictFirst;
   }
   if (!t.tma) return Hint::kNormal;
+  if (kernel.name == "fa3") {
+    return write || tensor == TensorId::kQ ? Hint::kEvictFirst : Hint::kEvictLast;
+  }
   if (launch == "standard_scores") return write ? Hint::kEvictFirst : Hint::kEvictLast;
   if (launch == "standard_output" && !write) {
     if (tensor != TensorId::kP) return Hint::kEvictLast;

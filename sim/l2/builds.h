@@ -30,7 +30,8 @@ Build BuildOf(const Kernel& kernel, std::string_view launch, const Attention& at
               const Gpu& gpu);
 
 // The eviction priority that the launch asks for when it moves a tile.
-Hint HintOf(std::string_view launch, TensorId tensor, bool write, const Attention& attention, const Tiling& tiling);
+Hint HintOf(const Kernel& kernel, std::string_view launch, TensorId tensor, bool write, const Attention& attention,
+            const Tiling& tiling);
 
 }  // namespace bitflash::sim::l2
 

@@ -204,7 +204,7 @@ class Machine::Run {
     double ready = now;
     Event event;
     const int side = SideOf(slot.sm);
-    const Hint hint = HintOf(spec_.name, move.tensor, move.write, m_.a_, m_.t_);
+    const Hint hint = HintOf(m_.kernel_, spec_.name, move.tensor, move.write, m_.a_, m_.t_);
     const int64_t rows = together_ > 1 && move.rows == 1 ? slot.work.tile : move.rows;
     m_.layout_.ForGranules(
         move.tensor, slot.work.head, move.row, rows, move.col, move.cols, [&](int64_t granule, int64_t bytes) {
