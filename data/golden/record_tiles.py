@@ -4,6 +4,9 @@ Needs PyTorch with CUDA and build/gpu/gpu/libtile_watch.so (gpu/probes/tile_watc
 a minute on an H100. Writes FOLDER/GPU_tiles.csv, one row for each head of a launch: `tile_rows` rows of queries end at
 each of `ends_us`, microseconds after the stream came to the launch. `launch_us` is when the stream had passed it.
 Sizes as in l2_cases.txt; data/golden/l2 holds the recording, sim/l2/tiles_test.cc plays it.
+
+With build/gpu/gpu/libbitflash_gpu_bench.so also GPU_scores.csv: how long the tiles of S take that each persistent block
+of our scores kernel writes, of one query over 131072 keys. S, 8 MiB, is the host's for that.
 """
 
 import argparse
@@ -90,10 +93,34 @@ def record(torch, watch, case):
     return rows
 
 
+def record_scores(torch, watch, library):
+    """Microseconds for each of a block's tiles, by block."""
+    import record_l2
+    case = record_l2.Case("standard", "1 32/8 1x131072 128 bf16 full".split())
+    q, k, v = (torch.randn((1, heads, rows, case.head_dim), device="cuda", dtype=torch.bfloat16)
+               for heads, rows in ((case.heads_q, 1), (case.heads_kv, case.seqlen_k), (case.heads_kv, case.seqlen_k)))
+    # own_call makes its workspace, in which S comes first, in the same way; its size is not known before.
+    watch.size(-1)
+    sizes = []
+    allocate, torch.zeros = torch.zeros, lambda *a, **b: sizes.append(a[0]) or allocate(*a, **b)
+    record_l2.own_call(torch, library, case, q, k, v)
+    watch.size(next(size for size in sizes if isinstance(size, int)))
+    call = record_l2.own_call(torch, library, case, q, k, v)
+    torch.zeros = allocate
+    tiles = case.seqlen_k // TILE_ROWS
+    words = [(head * case.seqlen_k + tile * TILE_ROWS) // 2 for head in range(case.heads_q) for tile in range(tiles)]
+    for run in range(2):  # the first one warms up
+        ends, _ = watch.launch(torch, call, words)
+    blocks = torch.cuda.get_device_properties(0).multi_processor_count
+    rounds = len(words) // blocks
+    return [(ends[(rounds - 1) * blocks + n] - ends[5 * blocks + n]) / (rounds - 6) / 1e3 for n in range(blocks)]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", default=os.path.join(HERE, "l2"), help="folder to write to")
     parser.add_argument("--library", default=os.path.join(ROOT, "build/gpu/gpu/libtile_watch.so"))
+    parser.add_argument("--bench", default=os.path.join(ROOT, "build/gpu/gpu/libbitflash_gpu_bench.so"))
     arguments = parser.parse_args()
     import torch
     watch = Watch(torch, arguments.library)
@@ -106,6 +133,13 @@ def main():
         writer.writerow(["kernel", "case", "batch", "heads_q", "heads_kv", "seqlen_q", "seqlen_k", "head_dim", "dtype",
                          "mask", "tile_rows", "launch_us", "head", "ends_us"])
         writer.writerows(rows)
+    if os.path.exists(arguments.bench):
+        bench = ctypes.CDLL(arguments.bench)
+        bench.bitflash_bench_workspace_bytes.restype = ctypes.c_int64
+        with open(os.path.join(arguments.out, f"{gpu}_scores.csv"), "w", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["block", "us_per_tile"])
+            writer.writerows([n, f"{us:.3f}"] for n, us in enumerate(record_scores(torch, watch, bench)))
     print(f"{len(CASES)} launches, {sum(len(row[-1].split()) for row in rows)} tiles", flush=True)
 
 

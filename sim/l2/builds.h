@@ -22,6 +22,8 @@ struct Build {
   int64_t places = 0;
   // What a block gets of its SM, relative to the one that is resident longer: 1 when the blocks of an SM stay in step.
   double younger = 1;
+  // How much faster an SM is in whose CPC one of three TPCs is missing, relative to the others.
+  double roomy_cpc = 1;
 };
 inline constexpr int64_t kSpillGranules = 8;  // of every block: half for each kind
 

@@ -158,6 +158,7 @@ class Machine::Run {
     slot.started = started_++;
     slot.speed = 1 + spread_.block * (Uniform(m_.options_.seed, static_cast<uint64_t>(slot.started)) - 0.5) +
                  spread_.sm * (Uniform(m_.options_.seed + kSmSeed, static_cast<uint64_t>(slot.sm)) - 0.5);
+    if (IsRoomy(slot.sm)) slot.speed /= build_.roomy_cpc;
     slot.time = time + clock_.block_seconds * slot.speed;
     resident.push_back(slot.number);
     int64_t& on_this_sm = started_on_[static_cast<size_t>(slot.sm)];
@@ -248,6 +249,9 @@ class Machine::Run {
       m_.cache_->Touch(granule, std::min(kGranuleBytes, bytes - done), SideOf(slot.sm), Access::kWrite);
     }
   }
+
+  // Two of every eleven SMs: 24 of 132.
+  static bool IsRoomy(int64_t sm) { return sm % 11 < 2; }
 
   int SideOf(int64_t sm) const { return sides_[GpcOf(sm, m_.gpu_.sms)]; }
 

@@ -6,12 +6,14 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
+#include <iterator>
 #include <map>
 #include <numeric>
 #include <string>
 #include <vector>
 
 #include "data/attention_testing.h"
+#include "sim/l2/builds.h"
 #include "sim/l2/parameters.h"
 #include "sim/l2/predict.h"
 #include "sim/nsight_csv.h"
@@ -238,6 +240,23 @@ TEST_CASE("a grid that leaves slots empty leaves them all over the GPU") {
     CHECK(gaps.size() == 7);
     CHECK(std::ranges::count_if(gaps, [](size_t gap) { return gap >= 14 && gap <= 18; }) >= 5);
   }
+}
+
+TEST_CASE("24 of an H100's 132 SMs are faster where a CPC's share limits: the scores of one query") {
+  std::vector<double> us;
+  for (const NsightRow& row : ReadNsight("l2/h100-80gb-hbm3_scores.csv"))
+    us.push_back(std::stod(row.at("us_per_tile")));
+  REQUIRE(std::ssize(us) == Gpu().sms);
+  const double all = Median(us);
+  std::vector<double> fast;
+  std::ranges::copy_if(us, std::back_inserter(fast), [&](double t) { return t < 0.85 * all; });
+  CHECK(fast.size() == 24);
+  const Attention a = data::PlainAttention(1, 32, 8, 1, 131072, 128);
+  const Kernel& kernel = FindKernel("standard");
+  const Build build = BuildOf(kernel, "standard_scores", a, ResolveTiling(kernel, a, Gpu(), {}), Gpu());
+  std::printf("  24 SMs are %.2f times as fast as the others, in the model %.2f\n", all / Median(fast),
+              build.roomy_cpc);
+  CHECK(std::abs(all / Median(fast) / build.roomy_cpc - 1) < 0.05);
 }
 
 }  // namespace
