@@ -8,7 +8,7 @@ namespace {
 constexpr double kSeenYounger = 0.98;
 
 // When the tiles of S of one query over 131072 keys were written (data/golden/l2/*_scores.csv): 24 of 132 SMs, 12
-// pairs, take 2.55 us for each, all others 3.72. So many would share a CPC with two others, not four, if an H100 has 24
+// pairs, take 2.5 us for each, all others 3.6. So many would share a CPC with two others, not four, if an H100 has 24
 // CPCs of three TPCs, less six TPCs.
 constexpr double kRoomyCpc = 1.46;
 
