@@ -115,9 +115,8 @@ Dispatch DispatchOf(const Kernel& kernel, const LaunchSpec& launch, const Attent
   }
   d.orders.push_back(std::move(order));
   d.passes.push_back({0, heads, false, 0});
-  // cuDNN. Fixed shares without a mask; with one, its blocks are taken to draw the next tile from a counter (fixed
-  // shares would move twenty times the bytes that were counted).
-  if (launch.name == "fa3_forward") d.fixed_shares = !masked;
+  // cuDNN's persistent blocks draw the next tile from a counter, with a mask or without: each tile begins when the next
+  // of all before it ends, not when that of its own share does (data/golden/l2/*_tiles.csv).
   if (launch.name == "standard_scores") {
     // Key tiles fastest (gpu/standard_scores.cuh, standard_scores_hopper.cuh); with TMA one persistent block an SM.
     d.block_per_tile = true;

@@ -34,7 +34,9 @@ struct Phase {
   int shift = 0;
   Priority read = Priority::kPlain, write = Priority::kPlain;
   bool all_read = false;  // every block reads every turn
-  int turn_ns = 0;        // from the start of a block's turn to that of its next; 0: as fast as it can
+  int others = 0;         // so many blocks, the last ones, read from others_begin instead
+  int64_t others_begin = 0;
+  int turn_ns = 0;  // from the start of a block's turn to that of its next; 0: as fast as it can
 };
 
 struct Program {
@@ -89,6 +91,8 @@ __global__ void __launch_bounds__(kL2Threads, 1)
     const int block = (static_cast<int>(blockIdx.x) + p.shift) % static_cast<int>(gridDim.x);
     int64_t r = p.all_read ? 0 : block, w = block;  // turns
     const int64_t read_step = p.all_read ? 1 : gridDim.x;
+    const bool other = static_cast<int>(blockIdx.x) >= static_cast<int>(gridDim.x) - p.others;
+    const int64_t read_begin = other ? p.others_begin : p.read_begin;
     const int64_t last_read = p.read_units / turn, last_write = p.write_units / turn;
     const uint64_t read_policy = PolicyOf(p.read), write_policy = PolicyOf(p.write);
     const unsigned long long start = Nanoseconds();
@@ -98,7 +102,7 @@ __global__ void __launch_bounds__(kL2Threads, 1)
         uint4 x[kUnroll];
 #pragma unroll
         for (int u = 0; u < kUnroll; ++u) {
-          x[u] = LoadAs(p.read, read_policy, buffer + p.read_begin + r * turn + u * kL2Threads + threadIdx.x);
+          x[u] = LoadAs(p.read, read_policy, buffer + read_begin + r * turn + u * kL2Threads + threadIdx.x);
         }
 #pragma unroll
         for (int u = 0; u < kUnroll; ++u) folded ^= Fold(x[u]);
@@ -204,6 +208,67 @@ void AddReplacement(Add add) {
   }
 }
 
+// What all SMs read, as the blocks of an attention kernel read the keys of a head: one set again and again, and two of
+// which the second takes the place of the first, at once or a part of the blocks before the others.
+template <class Add>
+void AddShared(Add add) {
+  constexpr int kTurnNs = 6000;  // 2.9 TB/s
+  const auto all = [](int64_t begin, int64_t mib, int ns) {
+    Phase p = ByAll(Read(begin, mib));
+    p.turn_ns = ns;
+    return p;
+  };
+  for (const int64_t size : {18, 20, 22, 23, 24, 25, 26, 27, 28, 30, 32}) {
+    add("all_" + std::to_string(size), std::vector<Phase>(5, all(0, size, kTurnNs)));
+  }
+  for (const int ns : {kTurnNs, 0}) {
+    for (const int64_t size : {14, 16}) {
+      for (const int others : {0, 28, 66, 104}) {
+        std::vector<Phase> phases(3, all(0, size, ns));
+        Phase both = all(0, size, ns);
+        both.others = others, both.others_begin = Units(128);
+        if (others > 0) phases.push_back(both);
+        phases.insert(phases.end(), 3, all(128, size, ns));
+        add((ns > 0 ? "" : "fast_") + ("switch_" + std::to_string(size)) + "_" + std::to_string(others), phases);
+      }
+    }
+  }
+}
+
+// How long evict_last protects: against how much of what passes, read or written to go first, and for whom; and what
+// it does to passes over more than it protects.
+template <class Add>
+void AddLast(Add add) {
+  constexpr Priority kPlain = Priority::kPlain, kFirst = Priority::kFirst, kLast = Priority::kLast;
+  const auto mib = [](int64_t size) { return std::to_string(size); };
+  for (const int64_t size : {4, 8}) {
+    for (const int64_t passing : {32, 64, 128, 192}) {
+      for (const int shift : {0, 66}) {
+        const std::string to = shift == 0 ? "" : "_moved";
+        add(mib(size) + "_read_" + mib(passing) + to,
+            {With(Read(0, size), kLast, kPlain), Read(128, passing), With(Read(0, size, shift), kLast, kPlain)});
+        add(mib(size) + "_wfirst_" + mib(passing) + to,
+            {With(Read(0, size), kLast, kPlain), With(Write(128, passing), kPlain, kFirst),
+             With(Read(0, size, shift), kLast, kPlain)});
+        add(mib(size) + "_plain_wfirst_" + mib(passing) + to,
+            {Read(0, size), With(Write(128, passing), kPlain, kFirst), Read(0, size, shift)});
+      }
+    }
+  }
+  for (const int64_t size : {20, 24, 28, 32, 36}) {
+    for (const Priority read : {kPlain, kLast}) {
+      for (const bool slow : {false, true}) {
+        std::vector<Phase> passes;
+        for (int pass = 0; pass < 4; ++pass) {
+          passes.push_back(With(Read(0, size, 32 * pass), read, kPlain));
+          if (slow) passes.back() = Slow(passes.back());
+        }
+        add(std::string(slow ? "slow_" : "") + (read == kLast ? "moved_" : "plain_moved_") + mib(size), passes);
+      }
+    }
+  }
+}
+
 std::vector<Launch> Launches() {
   std::vector<Launch> launches;
   const auto add = [&](const std::string& name, std::vector<Phase> phases) {
@@ -264,6 +329,8 @@ std::vector<Launch> Launches() {
       add("rewrite_" + mib(hot) + "_same_" + mib(size), phases);
     }
   }
+  AddShared([&](const std::string& name, std::vector<Phase> phases) { add("shared_" + name, std::move(phases)); });
+  AddLast([&](const std::string& name, std::vector<Phase> phases) { add("last_" + name, std::move(phases)); });
   AddReplacement(
       [&](const std::string& name, std::vector<Phase> phases) { add("replace_" + name, std::move(phases)); });
   return launches;

@@ -3,13 +3,17 @@
 // An atomic operation is done at the home of its line, so its latency says whether the home is on the SM's own side.
 // SMs that agree about all lines are on one side.
 //
-//   sm_sides    prints CSV: for grids of one and two blocks an SM, the SM of every block and that SM's side
+// And which SMs get a block fewer where a grid does not fill all?
+//
+//   sm_sides    prints CSV: for grids of one and two blocks an SM, and such that leave places empty, the SM of every
+//               block and that SM's side
 #include <cuda_runtime.h>
 
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <exception>
+#include <utility>
 #include <vector>
 
 #include "gpu/device.h"
@@ -79,20 +83,20 @@ int Main() {
     for (size_t n = 0; n < kLines; ++n) agree[sm] += (latency[sm][n] < middle) == (latency[0][n] < middle);
     side[sm] = agree[sm] * 2 < kLines;
   }
-  std::printf("blocks_per_sm,block,sm,side,agrees\n");
-  for (const int per_sm : {1, 2}) {
+  std::printf("blocks_per_sm,blocks,block,sm,side,agrees\n");
+  for (const auto& [per_sm, blocks] : {std::pair{1, sms}, {2, 2 * sms}, {2, 2 * sms - 8}, {2, 3 * sms / 2}}) {
     Check(cudaFuncSetAttribute(reinterpret_cast<const void*>(Place), cudaFuncAttributeMaxDynamicSharedMemorySize,
                                static_cast<int>(device.shared_bytes_per_block)),
           "cudaFuncSetAttribute");
     const auto shared = static_cast<size_t>(device.shared_bytes_per_sm / per_sm - 4096);
-    Place<<<per_sm * sms, 128, shared, stream.get()>>>(placed.as<int>(), 50'000);
+    Place<<<blocks, 128, shared, stream.get()>>>(placed.as<int>(), 200'000);
     CheckLaunch("Place");
     stream.Synchronize();
-    std::vector<int> sm(static_cast<size_t>(per_sm * sms));
+    std::vector<int> sm(static_cast<size_t>(blocks));
     stream.ToHost(sm.data(), placed, static_cast<int64_t>(4 * sm.size()));
     for (size_t block = 0; block < sm.size(); ++block) {
       const auto s = static_cast<size_t>(sm[block]);
-      std::printf("%d,%zu,%d,%d,%.2f\n", per_sm, block, sm[block], side[s],
+      std::printf("%d,%d,%zu,%d,%d,%.2f\n", per_sm, blocks, block, sm[block], side[s],
                   std::max(agree[s], kLines - agree[s]) / static_cast<double>(kLines));
     }
   }

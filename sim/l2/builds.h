@@ -22,6 +22,8 @@ struct Build {
   int64_t places = 0;
   // What a block gets of its SM, relative to the one that is resident longer: 1 when the blocks of an SM stay in step.
   double younger = 1;
+  // How much faster an SM is in whose CPC one of three TPCs is missing, relative to the others.
+  double roomy_cpc = 1;
 };
 inline constexpr int64_t kSpillGranules = 8;  // of every block: half for each kind
 
@@ -30,7 +32,8 @@ Build BuildOf(const Kernel& kernel, std::string_view launch, const Attention& at
               const Gpu& gpu);
 
 // The eviction priority that the launch asks for when it moves a tile.
-Hint HintOf(std::string_view launch, TensorId tensor, bool write, const Attention& attention, const Tiling& tiling);
+Hint HintOf(const Kernel& kernel, std::string_view launch, TensorId tensor, bool write, const Attention& attention,
+            const Tiling& tiling);
 
 }  // namespace bitflash::sim::l2
 

@@ -77,7 +77,7 @@ double Footprint(const CacheParameters& cache, const Kernel& kernel, const Atten
   for (int id = 0; id < kTensorCount; ++id) {
     const Traffic& once = launch.ledger.hbm_compulsory[static_cast<size_t>(id)];
     const Traffic& asked = launch.ledger.l2_to_sm[static_cast<size_t>(id)];
-    if (HintOf(launch.name, static_cast<TensorId>(id), false, a, t) != Hint::kEvictFirst)
+    if (HintOf(kernel, launch.name, static_cast<TensorId>(id), false, a, t) != Hint::kEvictFirst)
       bytes += static_cast<double>(once.read) * Copies(cache, asked.read > 2 * once.read);
     bytes += static_cast<double>(once.write) * Copies(cache, false);
   }
@@ -250,7 +250,7 @@ std::vector<Prediction> ClosedForm(const Kernel& kernel, const Attention& a, con
       const double size = static_cast<double>(std::max(once.read, once.write)) * Copies(cache, false);
       const bool touched = once.read + once.write > 0;
       const bool leaves =
-          once.write > 0 && HintOf(launch.name, static_cast<TensorId>(id), true, a, t) == Hint::kEvictFirst;
+          once.write > 0 && HintOf(kernel, launch.name, static_cast<TensorId>(id), true, a, t) == Hint::kEvictFirst;
       const double kept = leaves ? KeptOfLeaving(static_cast<TensorId>(id), static_cast<double>(once.write), cache)
                                  : 1 - MissRate(footprint / capacity);
       double& share = resident[static_cast<size_t>(id)];

@@ -16,6 +16,8 @@ namespace {
 
 constexpr int64_t kGpcs = std::ssize(kSidesOfGpcs);  // of GA100, GH100 and GB100: 14 to 20 SMs each
 
+constexpr uint64_t kSmSeed = 77;  // added to that of the blocks: other numbers
+
 constexpr int64_t kMostLocals = 32;  // blocks of an SM: places in local memory
 
 // Recorded programs are kept for the other heads up to this many moves, 32 bytes each.
@@ -34,6 +36,7 @@ class Machine::Run {
         spec_(spec),
         body_(body),
         clock_(ClockOf(machine.gpu_, spec.block.mma)),
+        spread_(SpeedSpreadOf(spec.block.mma)),
         blocks_per_sm_(blocks_per_sm),
         dispatch_(DispatchOf(machine.kernel_, spec, machine.a_, machine.t_)),
         order_(InOrder(dispatch_, spec)),
@@ -56,7 +59,7 @@ class Machine::Run {
     programs_.resize(dispatch_.blocks.size());
     for (size_t n = 0; n < slots_.size(); ++n) {
       Slot& slot = slots_[n];
-      slot.sm = static_cast<int64_t>(n) % sms;
+      slot.sm = SmOf(static_cast<int64_t>(n));
       slot.number = static_cast<int64_t>(n);
       slot.next_own = static_cast<int64_t>(n);
       slot.arrivals.assign(static_cast<size_t>(std::max<int64_t>(1, 2 * (m_.t_.stages - 1))), 0);
@@ -84,6 +87,14 @@ class Machine::Run {
     std::shared_ptr<const Program> keep;
     std::vector<double> arrivals;  // of the last K and V tiles asked for, as many as may be on their way
   };
+
+  // A grid that leaves slots empty leaves them all over the GPU: of 132 SMs, those that get one of 256 blocks in the
+  // place of two are about every 16th (gpu/probes/sm_sides.cu; the parts of PyTorch's split keys end so, too).
+  int64_t SmOf(int64_t slot) const {
+    const int64_t sms = m_.gpu_.sms, in_round = slot % sms;
+    const int64_t left = std::ssize(order_) - (slot - in_round);
+    return slot >= sms && in_round < left && left < sms ? in_round * sms / left : in_round;
+  }
 
   // Consecutive rows of one head become one block of `together` rows.
   void GroupRows() {
@@ -137,7 +148,9 @@ class Machine::Run {
     slot.end = slot.program->moves.size();
     if (dispatch_.block_per_tile) std::tie(slot.at, slot.end) = TileMoves(*slot.program, slot.work.tile);
     slot.started = started_++;
-    slot.speed = 1 + kSpeedSpread * (Uniform(m_.options_.seed, static_cast<uint64_t>(slot.started)) - 0.5);
+    slot.speed = 1 + spread_.block * (Uniform(m_.options_.seed, static_cast<uint64_t>(slot.started)) - 0.5) +
+                 spread_.sm * (Uniform(m_.options_.seed + kSmSeed, static_cast<uint64_t>(slot.sm)) - 0.5);
+    if (IsRoomy(slot.sm)) slot.speed /= build_.roomy_cpc;
     slot.time = time + clock_.block_seconds * slot.speed;
     resident.push_back(slot.number);
     int64_t& on_this_sm = started_on_[static_cast<size_t>(slot.sm)];
@@ -184,7 +197,7 @@ class Machine::Run {
     double ready = now;
     Event event;
     const int side = SideOf(slot.sm);
-    const Hint hint = HintOf(spec_.name, move.tensor, move.write, m_.a_, m_.t_);
+    const Hint hint = HintOf(m_.kernel_, spec_.name, move.tensor, move.write, m_.a_, m_.t_);
     const int64_t rows = together_ > 1 && move.rows == 1 ? slot.work.tile : move.rows;
     m_.layout_.ForGranules(
         move.tensor, slot.work.head, move.row, rows, move.col, move.cols, [&](int64_t granule, int64_t bytes) {
@@ -229,6 +242,9 @@ class Machine::Run {
     }
   }
 
+  // Two of every eleven SMs: 24 of 132.
+  static bool IsRoomy(int64_t sm) { return sm % 11 < 2; }
+
   int SideOf(int64_t sm) const { return sides_[GpcOf(sm, m_.gpu_.sms)]; }
 
   // Blocks fill one GPC after the other, and all SMs of a GPC are on one side (gpu/probes/sm_sides.cu): what a few
@@ -247,6 +263,7 @@ class Machine::Run {
   const LaunchSpec& spec_;
   const Body& body_;
   const Clock clock_;
+  const SpeedSpread spread_;
   const int64_t blocks_per_sm_;
   const Dispatch dispatch_;
   std::vector<DispatchedBlock> order_;

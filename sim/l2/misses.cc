@@ -48,8 +48,9 @@ std::string ReasonOfRead(const Compared& c) {
   if (c.in_knee) return InKnee(c);
   if (c.launch == "standard_scores") {
     return Text(
-        "K of a head, %.0f MB, is read again by SMs of now one, now the other side of the L2, while S passes: how long "
-        "its home outlives the copies is not known%s",
+        "K of a head, %.0f MB, is read again by SMs of now one, now the other side of the L2, while S passes; streams "
+        "of "
+        "such reads, all SMs in step, keep more of it%s",
         head / 2, Chained(c).c_str());
   }
   if (c.launch == "standard_output") {

@@ -28,6 +28,17 @@ double Uniform(uint64_t seed, uint64_t n);
 
 inline constexpr double kSpeedSpread = 0.02;  // blocks differ in speed by a percent
 
+// From the slowest to the fastest, shares of the mean.
+struct SpeedSpread {
+  double block = 0;  // every block has a speed of its own
+  double sm = 0;     // and every SM: its blocks drift away from those of others, the further the longer a launch takes
+};
+// When cuDNN's tiles end shows that SMs differ by 0.55 to 1 % (one sigma), the tiles of one SM by 0.2. With mma.sync,
+// which asks for half as many bytes a second, SMs differ by 0.2 to 0.45 % (data/golden/l2/*_tiles.csv).
+inline SpeedSpread SpeedSpreadOf(MmaInstruction mma) {
+  return mma == MmaInstruction::kWgmma ? SpeedSpread{0.004, 0.025} : SpeedSpread{kSpeedSpread, 0};
+}
+
 // How long things take, as far as it decides which block asks first. Coarse on purpose: bytes depend on the order of
 // events, not on their speed.
 struct Clock {

@@ -139,7 +139,7 @@ TEST_CASE("exact mode, H200, caches flushed: fa2 and fa3, to which nothing was f
     CHECK(ReadError(some, 0.5) < 0.01);
     CHECK(ReadError(some, 1) < 0.05);
     CHECK(Reads(some) == 1);
-    CHECK(Writes(some) > 0.7);
+    CHECK(Writes(some) == 1);
   }
 }
 
@@ -154,7 +154,8 @@ TEST_CASE("exact mode, H100, caches flushed: DRAM reads and writes of 127 calls"
     const std::vector<Compared> some = Of(all, group);
     CAPTURE(group.name);
     CHECK(ReadError(some, 0.5) < (group.in_knee ? 0.05 : 0.01));
-    if (group.held_out) CHECK(ReadError(some, 0.9) < (group.in_knee ? 0.25 : 0.03));  // in the knee the worst of seven
+    if (group.in_knee) CHECK(ReadError(some, 0.9) < 0.1);  // held out, the worst of seven
+    if (group.held_out && !group.in_knee) CHECK(ReadError(some, 0.9) < 0.02);
     CHECK(Writes(some) > 0.95);
   }
 }
@@ -168,7 +169,7 @@ TEST_CASE("exact mode, H100: in the knee most counts lie in the range that is gi
   }
   std::printf("in the knee: %lld of %lld counts lie in the range\n", static_cast<long long>(in_range),
               static_cast<long long>(launches));
-  CHECK(static_cast<double>(in_range) >= 0.8 * static_cast<double>(launches));
+  CHECK(static_cast<double>(in_range) >= 0.9 * static_cast<double>(launches));
 }
 
 TEST_CASE("exact mode, H100, one launch after the other: what a kernel finds of the one before") {
@@ -177,7 +178,7 @@ TEST_CASE("exact mode, H100, one launch after the other: what a kernel finds of 
   PrintMisses(all);
   // Launches that find nearly everything read a few kilobytes: their relative error says nothing.
   CHECK(ReadError(Reading(all, 2'000'000), 0.5) < 0.01);
-  CHECK(ReadError(Of(Reading(all, 2'000'000), kGroups[2]), 0.9) < 0.15);
+  CHECK(ReadError(Of(Reading(all, 2'000'000), kGroups[2]), 0.9) < 0.12);
   CHECK(Reads(all) > 0.9);
   CHECK(Writes(all) > 0.9);
 }
