@@ -98,9 +98,21 @@ struct Target {
   std::optional<mode_t> mode;
 };
 
+// Follows links to what is not there yet, which canonical paths do not: /dev/stdout of a process without standard
+// output is such a link, and must not be replaced.
+fs::path Followed(fs::path path) {
+  constexpr int kMostLinks = 40;  // as Linux
+  std::error_code ignored;
+  for (int links = 0; fs::is_symlink(path, ignored) && !fs::exists(path, ignored); ++links) {
+    if (links == kMostLinks) Fail(path, ELOOP);
+    path = path.parent_path() / fs::read_symlink(path, ignored);  // an absolute one replaces the folder
+  }
+  return path;
+}
+
 Target TargetOf(const std::string& path) {
   std::error_code error;
-  Target target{fs::weakly_canonical(fs::absolute(path, error), error), {}};
+  Target target{fs::weakly_canonical(Followed(fs::absolute(path, error)), error), {}};
   if (error) Fail(path, error.value());
   struct stat status;
   if (stat(target.path.c_str(), &status) == 0) {

@@ -138,6 +138,23 @@ TEST_CASE("files are replaced whole, keep their permissions, and links stay link
   CHECK(folder.files() == 2);
 }
 
+TEST_CASE("a link to what is not there yet is followed, not replaced") {
+  const TemporaryFolder folder;
+  fs::create_symlink("second", folder / "first");
+  fs::create_symlink(folder / "file", folder / "second");
+  WriteFileAtomically(folder / "first", "new");
+  CHECK(Content(folder / "file") == "new");
+  CHECK(fs::is_symlink(folder / "first"));
+  CHECK(fs::is_symlink(folder / "second"));
+  // As /dev/stdout of a process without standard output.
+  fs::create_symlink(folder / "none/file", folder / "nowhere");
+  CHECK_THROWS_WITH_AS(WriteFileAtomically(folder / "nowhere", "new"), doctest::Contains("cannot be written"),
+                       InputError);
+  CHECK(fs::is_symlink(folder / "nowhere"));
+  fs::create_symlink("loop", folder / "loop");
+  CHECK_THROWS_WITH_AS(WriteFileAtomically(folder / "loop", "new"), doctest::Contains("cannot be written"), InputError);
+}
+
 TEST_CASE("a failed write leaves the old file and nothing else") {
   const TemporaryFolder folder;
   WriteFileAtomically(folder / "a", "old");

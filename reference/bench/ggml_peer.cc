@@ -86,7 +86,7 @@ std::unique_ptr<Peer> GgmlPeer() {
 namespace bitflash::reference {
 
 std::unique_ptr<Peer> GgmlPeer() {
-  std::fputs("ggml is left out: configure with -DBITFLASH_GGML=<where it was installed>\n", stderr);
+  std::fputs("ggml is left out: peers.py --ggml PREFIX builds it in, or -DBITFLASH_GGML=PREFIX\n", stderr);
   return nullptr;
 }
 
