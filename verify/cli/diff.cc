@@ -1,6 +1,8 @@
 // bitflash diff: two tensor files, bit by bit.
 #include <fmt/format.h>
 
+#include <nlohmann/json.hpp>
+
 #include "data/error.h"
 #include "data/tensor_file.h"
 #include "verify/cli/commands.h"

@@ -7,6 +7,7 @@
 
 #include <CLI/Version.hpp>
 #include <exception>
+#include <nlohmann/json.hpp>
 #include <optional>
 
 #include "verify/cli/commands.h"

@@ -1,6 +1,7 @@
 #include "verify/cli/explain_json.h"
 
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "verify/cli/explain_writer.h"
 #include "verify/cli/time_result.h"

@@ -2,6 +2,7 @@
 #ifndef BITFLASH_VERIFY_CLI_FILTER_COMMAND_H_
 #define BITFLASH_VERIFY_CLI_FILTER_COMMAND_H_
 
+#include <nlohmann/json.hpp>  // its callers write one down
 #include <optional>
 #include <string>
 

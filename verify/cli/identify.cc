@@ -4,6 +4,8 @@
 #include <fmt/format.h>
 #include <omp.h>
 
+#include <nlohmann/json.hpp>
+
 #include "data/error.h"
 #include "data/tensor_file.h"
 #include "verify/cli/commands.h"

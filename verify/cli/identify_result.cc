@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "verify/cli/suggest.h"
 #include "verify/cli/table.h"

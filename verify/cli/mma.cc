@@ -1,6 +1,8 @@
 // bitflash mma: the tensor core's dot product on bit patterns.
 #include <fmt/format.h>
 
+#include <nlohmann/json.hpp>
+
 #include "data/error.h"
 #include "data/hash.h"
 #include "data/text.h"

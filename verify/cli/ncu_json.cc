@@ -1,5 +1,6 @@
 // The JSON form of `ncu`.
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "verify/cli/ncu_result.h"
 #include "verify/cli/traffic_result.h"

@@ -3,7 +3,7 @@
 #define BITFLASH_VERIFY_CLI_OUTPUT_H_
 
 #include <cstdint>
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <string_view>

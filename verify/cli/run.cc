@@ -3,6 +3,7 @@
 #include <omp.h>
 
 #include <filesystem>
+#include <nlohmann/json.hpp>
 
 #include "data/error.h"
 #include "data/tensor_file.h"

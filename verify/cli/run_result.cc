@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <nlohmann/json.hpp>
+
 #include "verify/cli/device_flag.h"
 #include "verify/cli/suggest.h"
 #include "verify/cli/table.h"

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <nlohmann/json.hpp>
+
 #include "verify/cli/units.h"
 
 namespace bitflash::verify {

@@ -1,6 +1,8 @@
 // The JSON and CSV forms of `traffic`: exact numbers, never translated.
 #include <fmt/format.h>
 
+#include <nlohmann/json.hpp>
+
 #include "verify/cli/time_result.h"
 #include "verify/cli/traffic_result.h"
 

@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <nlohmann/json.hpp>
+
 #include "data/error.h"
 #include "verify/cli/commands.h"
 #include "verify/cli/numbers.h"

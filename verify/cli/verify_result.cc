@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "verify/cli/device_flag.h"
 #include "verify/cli/difference_text.h"

@@ -195,29 +195,30 @@ FaultMatrix RunFaultMatrix(const FaultMatrixOptions& options) {
   FaultMatrix matrix{.families = options.families, .cells = {}};
   matrix.cells.assign(Faults().size(), std::vector<MatrixCell>(options.families.size()));
   const std::vector<SimulatedKernel> kernels = Kernels(), foreign = ForeignKernels();
-  const auto families = static_cast<int64_t>(options.families.size());
-  int64_t done = 0;
-  // The simulations inside are too small for threads of their own.
+  const auto families = static_cast<int64_t>(options.families.size()), faults = static_cast<int64_t>(Faults().size());
+  std::vector<std::vector<Setting>> settings(families);
 #pragma omp parallel for schedule(dynamic)
   for (int64_t family = 0; family < families; ++family) {
-    for (const FaultCase& c : FaultCases(options.families[family])) {
-      const Setting setting(c.problem);
-      for (const SimulatedKernel& kernel : kernels) {
-        for (size_t n = 0; n < Faults().size(); ++n) {
-          const Fault& fault = Faults()[n];
-          if (!IsChosen(fault, options)) continue;
-          Run(setting, kernel, fault, options, matrix.cells[n][family]);
+    for (const FaultCase& c : FaultCases(options.families[family])) settings[family].emplace_back(c.problem);
+  }
+  // A thread has a whole cell, whose problems come in a fixed order, so the counts do not depend on the threads. The
+  // simulations inside are too small for threads of their own.
+  int64_t done = 0;
+#pragma omp parallel for collapse(2) schedule(dynamic)
+  for (int64_t n = 0; n < faults; ++n) {
+    for (int64_t family = 0; family < families; ++family) {
+      const Fault& fault = Faults()[n];
+      MatrixCell& cell = matrix.cells[n][family];
+      if (IsChosen(fault, options)) {
+        for (const Setting& setting : settings[family]) {
+          for (const SimulatedKernel& kernel : kernels) Run(setting, kernel, fault, options, cell);
+          if (!options.unknown) continue;
+          for (const SimulatedKernel& kernel : foreign) RunForeign(setting, kernel, fault, cell.foreign);
         }
       }
-      if (!options.unknown) continue;
-      for (const SimulatedKernel& kernel : foreign) {
-        for (size_t n = 0; n < Faults().size(); ++n) {
-          if (IsChosen(Faults()[n], options)) RunForeign(setting, kernel, Faults()[n], matrix.cells[n][family].foreign);
-        }
-      }
-    }
 #pragma omp critical
-    if (options.progress) options.progress(static_cast<double>(++done) / static_cast<double>(families));
+      if (options.progress) options.progress(static_cast<double>(++done) / static_cast<double>(faults * families));
+    }
   }
   return matrix;
 }

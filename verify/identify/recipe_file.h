@@ -3,7 +3,7 @@
 #ifndef BITFLASH_VERIFY_IDENTIFY_RECIPE_FILE_H_
 #define BITFLASH_VERIFY_IDENTIFY_RECIPE_FILE_H_
 
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
 
