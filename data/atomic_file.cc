@@ -22,20 +22,22 @@ namespace fs = std::filesystem;
   throw InputError(path + ": cannot be written: " + std::strerror(error));
 }
 
-// A new file beside the target; removed on destruction unless it was renamed to the target.
+constexpr mode_t kMode = 0666;  // the process's umask decides, as for any file that a program writes
+
+// A new file in the target's folder, gone on destruction unless it was renamed to the target. Where the file system
+// can, it has no name until it is complete, so that a process that is interrupted leaves nothing behind.
 class TemporaryFile {
  public:
   explicit TemporaryFile(const fs::path& target) : target_(target) {
-    for (int attempt = 0; descriptor_ < 0; ++attempt) {
-      path_ = target.parent_path() / (".bitflash-" + std::to_string(getpid()) + "-" + std::to_string(attempt) + ".tmp");
-      // 0666: the process's umask decides, as for any file that a program writes.
-      descriptor_ = open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-      if (descriptor_ < 0 && (errno != EEXIST || attempt == 9999)) Fail(target_, errno);
+    if (access("/proc/self/fd", X_OK) == 0) {  // where an open file gets its name from
+      descriptor_ = open(target.parent_path().c_str(), O_WRONLY | O_TMPFILE | O_CLOEXEC, kMode);
     }
+    if (descriptor_ >= 0) return;
+    Name([&] { return descriptor_ = open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, kMode); });
   }
   ~TemporaryFile() {
     if (descriptor_ >= 0) close(descriptor_);
-    if (!renamed_) unlink(path_.c_str());
+    if (!path_.empty() && !renamed_) unlink(path_.c_str());
   }
   TemporaryFile(const TemporaryFile&) = delete;
   TemporaryFile& operator=(const TemporaryFile&) = delete;
@@ -52,14 +54,31 @@ class TemporaryFile {
   void Publish(std::optional<mode_t> mode) {
     if (mode && fchmod(descriptor_, *mode) != 0) Fail(target_, errno);
     if (fsync(descriptor_) != 0) Fail(target_, errno);
+    if (path_.empty()) {
+      const std::string open_file = "/proc/self/fd/" + std::to_string(descriptor_);
+      Name([&] { return linkat(AT_FDCWD, open_file.c_str(), AT_FDCWD, path_.c_str(), AT_SYMLINK_FOLLOW); });
+    }
     if (close(std::exchange(descriptor_, -1)) != 0) Fail(target_, errno);
     if (rename(path_.c_str(), target_.c_str()) != 0) Fail(target_, errno);
     renamed_ = true;
   }
 
  private:
+  // The first name that `create` finds free; it returns a negative number and sets errno where it cannot.
+  template <typename Create>
+  void Name(const Create& create) {
+    const fs::path folder = target_.parent_path();
+    for (int attempt = 0;; ++attempt) {
+      path_ = folder / (".bitflash-" + std::to_string(getpid()) + "-" + std::to_string(attempt) + ".tmp");
+      if (create() >= 0) return;
+      if (errno == EEXIST && attempt < 9999) continue;
+      path_.clear();  // not ours to remove
+      Fail(target_, errno);
+    }
+  }
+
   fs::path target_;
-  fs::path path_;
+  fs::path path_;  // empty: no name yet
   int descriptor_ = -1;
   bool renamed_ = false;
 };

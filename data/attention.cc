@@ -1,6 +1,7 @@
 #include "data/attention.h"
 
 #include <cmath>
+#include <sstream>
 
 #include "data/error.h"
 
@@ -73,7 +74,13 @@ std::string ToString(const Attention& a) {
                      std::to_string(a.heads_kv) + ", seqlen " + std::to_string(a.seqlen_q) + " x " +
                      std::to_string(a.seqlen_k) + ", head_dim " + std::to_string(a.head_dim);
   if (a.head_dim_v != a.head_dim) text.append("/").append(std::to_string(a.head_dim_v));
-  return text + ", " + std::string(Name(a.format)) + ", " + ToString(a.mask);
+  text += ", " + std::string(Name(a.format)) + ", " + ToString(a.mask);
+  if (a.softcap > 0) {
+    std::ostringstream softcap;
+    softcap << ", softcap " << a.softcap;
+    text += softcap.str();
+  }
+  return text;
 }
 
 }  // namespace bitflash::data

@@ -1,7 +1,9 @@
 #include "data/tensor_file.h"
 
+#include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -161,6 +163,28 @@ TEST_CASE("a failed write leaves the old file and nothing else") {
   CHECK(message == folder / "a" + ": cannot be written: File too large");
   CHECK(Content(folder / "a") == "old");
   CHECK(folder.files() == 1);
+}
+
+TEST_CASE("a process that dies while it writes leaves nothing, not even a temporary file") {
+  const TemporaryFolder folder;
+  if (const int probe = open((folder / "").c_str(), O_WRONLY | O_TMPFILE | O_CLOEXEC, 0600); probe >= 0) {
+    close(probe);
+  } else {
+    MESSAGE("skipped: this file system has no files without a name");
+    return;
+  }
+  const pid_t child = fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    AtomicFile file(folder / "a");
+    file.Write("half of it");
+    _exit(7);
+  }
+  int status = 0;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  REQUIRE(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 7);
+  CHECK(folder.files() == 0);
 }
 
 TEST_CASE("a huge declared size in a tiny file is refused without allocating it") {

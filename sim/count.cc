@@ -18,15 +18,27 @@ std::string Joined(const std::vector<Format>& formats) {
 
 int ArchNumber(const Gpu& gpu) { return std::stoi(gpu.arch.substr(2)); }
 
+bool RunsOn(const Kernel& kernel, const Gpu& gpu) {
+  return ArchNumber(gpu) >= kernel.min_arch && (kernel.mma != MmaInstruction::kWgmma || gpu.arch == "sm90");
+}
+
+// "standard, fa1".
+std::string KernelsOf(const Gpu& gpu) {
+  std::string names;
+  for (const Kernel& kernel : Kernels()) {
+    if (RunsOn(kernel, gpu)) names.append(names.empty() ? "" : ", ").append(kernel.name);
+  }
+  return names.empty() ? "none" : names;
+}
+
 // Why the kernel cannot take the problem, whatever the tile.
 std::string Unsupported(const Kernel& kernel, const Attention& a, const Gpu& gpu) {
   const std::string name(kernel.name);
-  if (ArchNumber(gpu) < kernel.min_arch) {
-    return "kernel " + name + " needs sm" + std::to_string(kernel.min_arch) + " or newer, " + gpu.name + " is " +
-           gpu.arch;
-  }
-  if (kernel.mma == MmaInstruction::kWgmma && gpu.arch != "sm90") {
-    return "kernel " + name + " needs wgmma, which only sm90 has; " + gpu.name + " is " + gpu.arch;
+  if (!RunsOn(kernel, gpu)) {
+    const bool old = ArchNumber(gpu) < kernel.min_arch;
+    return "kernel " + name + " needs " +
+           (old ? "sm" + std::to_string(kernel.min_arch) + " or newer, " : "wgmma, which only sm90 has; ") + gpu.name +
+           " is " + gpu.arch + ": expected one of " + KernelsOf(gpu);
   }
   if (std::find(kernel.formats.begin(), kernel.formats.end(), a.format) == kernel.formats.end()) {
     return "kernel " + name + " does not take " + std::string(data::Name(a.format)) + ": expected one of " +

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <array>
-#include <map>
+#include <functional>
 #include <string_view>
 
 #include "sim/ceil_div.h"
@@ -48,14 +48,20 @@ int64_t Coordinate(Axis axis, const BlockIndex& at) {
 std::vector<int32_t> Sorted(const std::vector<BlockIndex>& blocks, const std::vector<Axis>& axes) {
   std::vector<int32_t> order(blocks.size());
   for (size_t n = 0; n < order.size(); ++n) order[n] = static_cast<int32_t>(n);
-  std::ranges::stable_sort(order, [&](int32_t a, int32_t b) {
+  const auto before = [&](int32_t a, int32_t b) {
     for (auto axis = axes.rbegin(); axis != axes.rend(); ++axis) {
       const int64_t x = Coordinate(*axis, blocks[static_cast<size_t>(a)]);
       const int64_t y = Coordinate(*axis, blocks[static_cast<size_t>(b)]);
       if (x != y) return x < y;
     }
     return false;
-  });
+  };
+  // Blocks come with ascending query tiles, so that most orders are there already, or their reverse.
+  if (std::ranges::is_sorted(order, before)) return order;
+  std::ranges::reverse(order);
+  if (std::ranges::adjacent_find(order, std::not_fn(before)) == order.end()) return order;
+  std::ranges::reverse(order);
+  std::ranges::stable_sort(order, before);
   return order;
 }
 

@@ -105,6 +105,37 @@ TEST_CASE("the refusal of a problem that is too large says what would do") {
       std::string::npos);
 }
 
+TEST_CASE("GPUs with hardly any shared memory: every kernel finds a tile or says what does not fit") {
+  int counted = 0, refused = 0;
+  for (const char* name : {"t4", "a100-80gb", "h200"}) {
+    for (const int64_t bytes : {1024, 4096, 16384, 49152}) {
+      data::Gpu gpu = data::LoadGpu(name);
+      gpu.shared_bytes_per_block = gpu.shared_bytes_per_sm = bytes;
+      for (const Kernel& kernel : Kernels()) {
+        for (const data::Format format : {data::Format::kFp16, data::Format::kFp32}) {
+          for (const int64_t head_dim : {16, 128, 512}) {
+            CAPTURE(name);
+            CAPTURE(bytes);
+            CAPTURE(kernel.name);
+            const Attention a{.heads_q = 2,
+                              .heads_kv = 2,
+                              .seqlen_q = 300,
+                              .seqlen_k = 300,
+                              .head_dim = head_dim,
+                              .head_dim_v = head_dim,
+                              .format = format};
+            const std::optional<Count> count = TryCount(kernel, a, kernel.DefaultTiling(a, gpu), gpu);
+            if (count) CheckSound(*count, a);
+            (count ? counted : refused)++;
+          }
+        }
+      }
+    }
+  }
+  CHECK(counted > 50);
+  CHECK(refused > 50);
+}
+
 TEST_CASE("no keys: O and LSE are written, nothing else moves") {
   const data::Gpu h200 = data::LoadGpu("h200");
   for (const Kernel& kernel : Kernels()) {

@@ -38,6 +38,30 @@ Range SeeingTokens(const Attention& a, Range keys) {
   return {first, keys.count > 0 ? std::max<int64_t>(0, last + 1 - first) : 0};
 }
 
+constexpr size_t kMostRuns = 4;  // of KeyRuns
+
+// By how many tiles the runs of the second query tile are longer.
+std::array<int64_t, kMostRuns> Growth(const KeyRuns& first, const KeyRuns& second) {
+  std::array<int64_t, kMostRuns> growth{};
+  size_t n = 0;
+  const KeyRun* run = second.begin();
+  for (const KeyRun& before : first) {
+    if (run == second.end()) break;
+    growth[n++] = (run++)->count - before.count;
+  }
+  return growth;
+}
+
+// True when `later` is `first` with every run grown `times` times.
+bool Grows(const KeyRuns& first, const KeyRuns& later, const std::array<int64_t, kMostRuns>& growth, int64_t times) {
+  if (!AlikeRuns(first, later)) return false;
+  const std::array<int64_t, kMostRuns> grown = Growth(first, later);
+  for (size_t n = 0; n < growth.size(); ++n) {
+    if (grown[n] != growth[n] * times) return false;
+  }
+  return true;
+}
+
 // The query tiles with a row that sees one of the keys.
 Range QueryTileRange(const Attention& a, const Tiling& t, Range keys) {
   const int64_t per_token = t.pack_gqa ? a.group() : 1;
@@ -91,9 +115,9 @@ void KeyRuns::Reverse() {
   }
 }
 
-void KeyRuns::Accumulate(const KeyRuns& other, int64_t blocks) {
-  assert(size_ == other.size_);
-  for (int r = 0; r < size_; ++r) runs_[r].total += other.runs_[r].count * blocks;
+void KeyRuns::Accumulate(const KeyRuns& first, const KeyRuns& last, int64_t blocks) {
+  assert(size_ == first.size_ && size_ == last.size_);
+  for (int r = 0; r < size_; ++r) runs_[r].total += (first.runs_[r].count + last.runs_[r].count) * blocks / 2;
 }
 
 bool KeyRuns::operator==(const KeyRuns& other) const { return std::equal(begin(), end(), other.begin(), other.end()); }
@@ -188,12 +212,6 @@ bool AlikeRuns(const KeyRuns& a, const KeyRuns& b) {
   });
 }
 
-KeyTile KeyTileAt(const Attention& a, const Tiling& t, const QueryTile& queries, int64_t j) {
-  const KeyRuns runs = KeyTiles(a, t, queries, Order::kAscending, {j, 1});
-  assert(runs.tiles() == 1);
-  return runs.begin()->first;
-}
-
 std::vector<SliceRun> Slices(Range whole, int64_t width) {
   std::vector<SliceRun> runs;
   const int64_t full = whole.count / width;
@@ -209,6 +227,11 @@ Range Pages(const Tiling& t, Range keys) {
 
 void AppendBlocks(std::vector<BlockRun>& blocks, const BlockIndex& index, const BlockIndex& step, const KeyRuns& keys,
                   int64_t count) {
+  AppendBlocks(blocks, index, step, keys, keys, count);
+}
+
+void AppendBlocks(std::vector<BlockRun>& blocks, const BlockIndex& index, const BlockIndex& step, const KeyRuns& keys,
+                  const KeyRuns& last_keys, int64_t count) {
   if (count == 0) return;
   if (!blocks.empty()) {
     BlockRun& last = blocks.back();
@@ -216,12 +239,12 @@ void AppendBlocks(std::vector<BlockRun>& blocks, const BlockIndex& index, const 
     const bool follows = next.i == index.i && next.j == index.j && next.split == index.split;
     if (follows && AlikeRuns(last.keys, keys)) {
       last.count += count;
-      last.keys.Accumulate(keys, count);
+      last.keys.Accumulate(keys, last_keys, count);
       return;
     }
   }
   blocks.push_back({index, step, count, keys});
-  blocks.back().keys.Accumulate(keys, count);
+  blocks.back().keys.Accumulate(keys, last_keys, count);
 }
 
 std::vector<BlockRun> QueryBlocks(const Attention& a, const Tiling& t, Order order) {
@@ -248,12 +271,33 @@ std::vector<BlockRun> QueryBlocks(const Attention& a, const Tiling& t, Order ord
   const Range keys{first_key, std::min(a.seqlen_k, within.end() * t.Bc) - first_key};
   const Range seeing = QueryTileRange(a, t, keys);
   const int64_t begin = std::min(seeing.begin, whole), end = std::min(seeing.end(), whole);
+  // From one query tile to the next, each of the four goes on by `further` key tiles where the mask decides it, when
+  // that is a whole number, and by less near the ends of the keys. Those that went on so far, or not at all, over many
+  // query tiles did so at every one of them: then the runs grow evenly, unless they become others.
+  const int64_t tokens_per_tile = t.pack_gqa ? t.Br / a.group() : t.Br;
+  const bool even = tokens_per_tile % t.Bc == 0 && (!t.pack_gqa || t.Br % a.group() == 0);
+  const int64_t further = even ? tokens_per_tile / t.Bc : 0;
+  const auto evenly = [&](const std::array<int64_t, 4>& from, const std::array<int64_t, 4>& to, int64_t tiles) {
+    for (size_t n = 0; n < from.size(); ++n) {
+      if (to[n] != from[n] && to[n] != from[n] + further * tiles) return false;
+    }
+    return true;
+  };
   AppendBlocks(blocks, {}, {.i = 1}, {}, begin);
   for (int64_t i = begin; i < end;) {
-    int64_t count = 1;
     const std::array<int64_t, 4> ends = ends_of(i);
-    while (i + 2 * count <= end && ends_of(i + 2 * count - 1) == ends) count *= 2;
-    AppendBlocks(blocks, {.i = i}, {.i = 1}, keys_of(i), count);
+    const KeyRuns first = keys_of(i);
+    KeyRuns last = first;
+    int64_t count = 1;
+    std::array<int64_t, kMostRuns> step{};
+    while (i + 2 * count <= end && evenly(ends, ends_of(i + 2 * count - 1), 2 * count - 1)) {
+      const KeyRuns next = keys_of(i + 2 * count - 1);
+      if (count == 1) step = Growth(first, next);
+      if (!Grows(first, next, step, 2 * count - 1)) break;
+      last = next;
+      count *= 2;
+    }
+    AppendBlocks(blocks, {.i = i}, {.i = 1}, first, last, count);
     i += count;
   }
   AppendBlocks(blocks, {.i = end}, {.i = 1}, {}, whole - end);

@@ -47,8 +47,9 @@ class KeyRuns {
   void Append(const KeyRun& run);
   void Reverse();
 
-  // Adds the tiles of the like runs of `blocks` other blocks (AlikeRuns) to the totals of this one's.
-  void Accumulate(const KeyRuns& other, int64_t blocks);
+  // Adds the tiles of the like runs of `blocks` other blocks (AlikeRuns) to the totals of this one's. From the first of
+  // them to the last each run grows evenly.
+  void Accumulate(const KeyRuns& first, const KeyRuns& last, int64_t blocks);
 
   int64_t tiles() const;
   bool operator==(const KeyRuns& other) const;  // the same tiles in the same order
@@ -88,9 +89,6 @@ struct QueryRun {
 // tiles that the same query tiles see; and the query tiles with a row that sees the tile, ascending, ragged one last.
 std::vector<KeyRun> AllKeyTiles(const Attention& a, const Tiling& t);
 std::vector<QueryRun> QueryTilesOf(const Attention& a, const Tiling& t, const KeyTile& keys);
-
-// The key tile with number j as the query tile sees it.
-KeyTile KeyTileAt(const Attention& a, const Tiling& t, const QueryTile& queries, int64_t j);
 
 // True when both consist of runs of the same kinds of tile in the same order, however many tiles each run has. The cost
 // of a block is linear in the lengths of its runs, so such blocks can be counted together.
@@ -132,9 +130,11 @@ std::vector<BlockRun> QueryBlocks(const Attention& a, const Tiling& t, Order ord
 std::vector<BlockRun> QueryBlocks(const Attention& a, const Tiling& t, Order order, Range within);
 
 // Appends `count` blocks with the same key tiles to the list: to its last run when both are alike and `step` leads from
-// one to the other.
+// one to the other. Or with like ones that grow evenly from `keys` to `last_keys`.
 void AppendBlocks(std::vector<BlockRun>& blocks, const BlockIndex& index, const BlockIndex& step, const KeyRuns& keys,
                   int64_t count = 1);
+void AppendBlocks(std::vector<BlockRun>& blocks, const BlockIndex& index, const BlockIndex& step, const KeyRuns& keys,
+                  const KeyRuns& last_keys, int64_t count);
 
 // The same when a block's cost depends on its rows only: whole tiles are one run, a ragged last tile another.
 std::vector<BlockRun> WholeRows(const Attention& a, const Tiling& t);

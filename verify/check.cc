@@ -91,7 +91,6 @@ std::string Describe(const Problem& p) {
   std::string text = data::ToString(p.attention);
   if (!p.seqlens_q.empty()) text += ", rows of a sequence " + Span(p.seqlens_q);
   if (!p.seqlens_k.empty()) text += ", keys of a sequence " + Span(p.seqlens_k);
-  if (p.attention.softcap > 0) text += ", softcap";
   if (!p.sinks.empty()) text += ", sinks";
   if (p.q_scale != 1 || p.k_scale != 1 || p.v_scale != 1) text += ", scaled";
   return text;

@@ -10,12 +10,11 @@ measured in the same rounds, of each of our kernels in the table's order; bf16 o
 several threads, "cpu-simd alone" is what as many processes of one thread reach together at the same time, each on its
 own problem of that shape: what the machine gives to threads that share nothing.
 
-    cmake --preset bench && cmake --build --preset bench --target attention_peers
-    reference/bench/peers.py build/bench/reference/attention_peers --json peers.json
+    reference/bench/peers.py --json peers.json
 
 Contestants of the program: cpu-simd and cpu-amx-bf16, ours (packing K and V is timed); Eigen 3.4, not fused; oneDNN 2
 where the build finds it (Debian 12: libdnnl-dev), not fused, no causal mask; ggml where the build is told of an
-installed one (-DBITFLASH_GGML=PREFIX), K and V in fp32, precision F32. PyTorch takes part when this Python can import
+installed one (--ggml PREFIX), K and V in fp32, precision F32. PyTorch takes part when this Python can import
 it: scaled_dot_product_attention on the CPU. What is missing is named and left out.
 """
 import argparse
@@ -36,8 +35,10 @@ BYTES = {"fp32": 4, "bf16": 2}
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("program", help="the executable attention_peers")
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="numbers of threads (default: 1 2)")
+    parser.add_argument("program", nargs="?", help="the executable attention_peers (default: this checkout's, which is "
+                        "built first, with packages installed as ./run.sh does)")
+    parser.add_argument("--ggml", metavar="PREFIX", help="where a static ggml is installed, to be built in")
+    parser.add_argument("--threads", type=int, nargs="+", help="numbers of threads (default: 1 2)")
     parser.add_argument("--rounds", type=int, default=5, help="(default: 5)")
     parser.add_argument("--parts", nargs="+", default=["fp32", "bf16", "decode"], choices=("fp32", "bf16", "decode"))
     parser.add_argument("--filter", default="", help="only cases whose printed name matches this regular expression")
@@ -45,7 +46,55 @@ def parse_arguments():
                         "the least disturbed, which counts in a virtual machine (default: of different cores)")
     parser.add_argument("--no-torch", action="store_true", help="leave PyTorch out")
     parser.add_argument("--json", metavar="FILE", help="write every sample here")
-    return parser.parse_args()
+    return checked(parser, parser.parse_args())
+
+
+def checked(parser, arguments):
+    """The arguments, or an error before anything is built or measured."""
+    if arguments.ggml and not os.path.isdir(arguments.ggml):
+        parser.error(f"--ggml: '{arguments.ggml}' is no folder")
+    if arguments.ggml and arguments.program:
+        parser.error("--ggml contradicts a program that is built: expected one of them")
+    if arguments.program and not (os.path.isfile(arguments.program) and os.access(arguments.program, os.X_OK)):
+        parser.error(f"'{arguments.program}' is no executable: expected attention_peers, or nothing, to have it built")
+    allowed = os.sched_getaffinity(0)
+    arguments.threads = arguments.threads or [n for n in (1, 2) if n <= len(allowed)]
+    if arguments.rounds < 1 or min(arguments.threads) < 1:
+        parser.error("--rounds and --threads: expected numbers from 1")
+    if max(arguments.threads) > len(allowed):
+        parser.error(f"--threads {max(arguments.threads)}: expected at most {len(allowed)}, the processors there are")
+    if arguments.cpus and arguments.cpus != "auto":
+        words = arguments.cpus.split(",")
+        if not all(word.isdecimal() and int(word) in allowed for word in words):
+            parser.error(f"--cpus {arguments.cpus}: expected numbers such as 0,1 among {sorted(allowed)}")
+    try:
+        re.compile(arguments.filter)
+    except re.error as error:
+        parser.error(f"--filter '{arguments.filter}' is no regular expression: {error}")
+    if arguments.json:
+        folder = os.path.dirname(os.path.abspath(arguments.json))
+        if os.path.isdir(arguments.json) or not (os.path.isdir(folder) and os.access(folder, os.W_OK)):
+            parser.error(f"--json: '{arguments.json}' cannot be written")
+    if not make_cases(arguments):
+        parser.error(f"--filter '{arguments.filter}' leaves no case of {', '.join(arguments.parts)}")
+    arguments.program = arguments.program or built(arguments.ggml)
+    return arguments
+
+
+def built(ggml):
+    """The program of this checkout."""
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    script = """set -euo pipefail
+        . cmake/setup.sh
+        prepare
+        require libbenchmark-dev libdnnl-dev
+        mkdir -p build
+        [[ -z $1 ]] || logged build/ggml.log cmake --preset bench -DBITFLASH_GGML="$1"
+        build bench attention_peers"""
+    done = subprocess.run(["bash", "-c", script, "build", os.path.abspath(ggml) if ggml else ""], cwd=root, check=False)
+    if done.returncode != 0:
+        sys.exit("peers.py: attention_peers could not be built")
+    return os.path.join(root, "build/bench/reference/attention_peers")
 
 
 def separate_cores(count):

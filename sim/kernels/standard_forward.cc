@@ -211,7 +211,9 @@ Tiling DefaultTiling(const Attention& a, const Gpu& gpu) {
   const int64_t columns = std::min(kOutputColumns, PaddedDim(a.head_dim_v, a.format));
   const auto shared = [&] { return t.stages * bytes * std::max(t.Bc * (t.Br + columns), (t.Br + t.Bc) * kSlice); };
   if (shared() > gpu.shared_bytes_per_block) t.stages = 1;
-  while (shared() > gpu.shared_bytes_per_block) t.Bc /= 2;  // 4-byte formats on parts with 64 or 99 KiB
+  // 4-byte formats on parts with 64 or 99 KiB; a GPU that has not even room for the smallest is refused with it.
+  while (shared() > gpu.shared_bytes_per_block && t.Bc > 16) t.Bc /= 2;
+  while (shared() > gpu.shared_bytes_per_block && t.Br > 16) t.Br /= 2;
   t.row_on_chip = a.seqlen_k <= kRegisterRow || a.seqlen_k * 4 <= gpu.shared_bytes_per_block;
   return t;
 }

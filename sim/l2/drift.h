@@ -1,5 +1,6 @@
 // Which keys are read from DRAM again by blocks that share them but are at different places: the exact mode's schedule
-// replayed with slices of keys, a fiftieth of the capacity or less, in place of granules. For the closed form.
+// replayed with slices of keys, a twenty-fourth of the capacity or less, in place of granules. For the closed form.
+// skew.h says where the blocks are, stacks.h what the L2 still holds.
 #ifndef BITFLASH_SIM_L2_DRIFT_H_
 #define BITFLASH_SIM_L2_DRIFT_H_
 
@@ -21,8 +22,8 @@ using Rereads = std::vector<std::optional<ByScale>>;
 
 // `count` is CountKernel's answer for the same arguments; `always_in_use`: bytes of the L2 that each launch has for
 // other things.
-// Costs at most about ten nanoseconds for each of 12,000 steps of a block over a slice, of 300,000 where the heads are
-// few and long; longer launches repeat themselves.
+// Costs some ten nanoseconds for each of 6,000 reads of a slice by a block, of 120,000 where the heads are few and
+// long; longer launches repeat themselves.
 Rereads ReadAgain(const Kernel& kernel, const Attention& attention, const Tiling& tiling, const data::Gpu& gpu,
                   const Count& count, const std::vector<double>& always_in_use);
 

@@ -14,14 +14,6 @@
 namespace bitflash::sim::l2 {
 namespace {
 
-// A number in [0, 1) that looks random.
-double Uniform(uint64_t seed, uint64_t n) {
-  uint64_t x = seed * 0x9E3779B97F4A7C15 + n;
-  x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9;
-  x = (x ^ (x >> 27)) * 0x94D049BB133111EB;
-  return static_cast<double>((x ^ (x >> 31)) >> 11) * 0x1p-53;
-}
-
 constexpr int64_t kGpcs = std::ssize(kSidesOfGpcs);  // of GA100, GH100 and GB100: 14 to 20 SMs each
 
 constexpr int64_t kMostLocals = 32;  // blocks of an SM: places in local memory

@@ -26,6 +26,13 @@ CacheParameters ParametersOf(const data::Gpu& gpu) {
   return p;
 }
 
+double Uniform(uint64_t seed, uint64_t n) {
+  uint64_t x = seed * 0x9E3779B97F4A7C15 + n;
+  x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9;
+  x = (x ^ (x >> 27)) * 0x94D049BB133111EB;
+  return static_cast<double>((x ^ (x >> 31)) >> 11) * 0x1p-53;
+}
+
 int64_t OverheadOf(const data::Gpu& gpu) { return gpu.launch_dram_bytes.value_or(0); }
 
 Clock ClockOf(const data::Gpu& gpu, MmaInstruction mma) {

@@ -23,6 +23,9 @@ int64_t OverheadOf(const data::Gpu& gpu);
 inline constexpr std::array<int, 8> kSidesOfGpcs = {0, 1, 1, 1, 0, 0, 0, 1};
 inline size_t GpcOf(int64_t sm, int64_t sms) { return static_cast<size_t>(sm * std::ssize(kSidesOfGpcs) / sms); }
 
+// A number in [0, 1) that looks random.
+double Uniform(uint64_t seed, uint64_t n);
+
 inline constexpr double kSpeedSpread = 0.02;  // blocks differ in speed by a percent
 
 // How long things take, as far as it decides which block asks first. Coarse on purpose: bytes depend on the order of

@@ -1,15 +1,14 @@
 #include "sim/time/schedule.h"
 
 #include <algorithm>
+#include <bit>
 #include <cassert>
 #include <cmath>
-#include <queue>
+#include <limits>
+#include <vector>
 
 namespace bitflash::sim {
 namespace {
-
-// How sharply a shared rate begins to bind: of two equal demands the sum takes 2^(1/4), 19 %, longer than either.
-constexpr double kSharpness = 4;
 
 constexpr double kLag = 1e-4;  // between the blocks of an SM, of their length
 
@@ -77,47 +76,81 @@ class Cursor {
 
 struct Resident {
   double finish = 0;  // of the SM's progress
-  Placement placement;
+  int64_t slot = 0;
 };
 
 struct Sm {
-  std::vector<Resident> residents;
+  size_t residents = 0;
   double progress = 0;  // tiles that each resident has advanced, since the start
-  double since = 0;     // undilated clocks at which `progress` was right
+};
+
+// Which of some numbers is the least, the first of equal ones; any of them may change.
+class Least {
+ public:
+  explicit Least(size_t count) : leaves_(std::bit_ceil(count)), values_(leaves_, kNone), winners_(2 * leaves_) {
+    for (size_t n = 0; n < leaves_; ++n) winners_[leaves_ + n] = static_cast<uint32_t>(n);
+    for (size_t n = leaves_; n-- > 1;) winners_[n] = Better(n);
+  }
+
+  static constexpr double kNone = std::numeric_limits<double>::infinity();
+
+  size_t first() const { return winners_[1]; }
+  double operator[](size_t n) const { return values_[n]; }
+  void Set(size_t n, double value) {
+    values_[n] = value;
+    for (size_t node = (leaves_ + n) / 2; node > 0; node /= 2) winners_[node] = Better(node);
+  }
+
+ private:
+  uint32_t Better(size_t node) const {
+    const uint32_t left = winners_[2 * node], right = winners_[2 * node + 1];
+    return values_[right] < values_[left] ? right : left;
+  }
+
+  const size_t leaves_;
+  std::vector<double> values_;
+  std::vector<uint32_t> winners_;  // of the subtree below each node of a complete binary tree
 };
 
 class Simulation {
  public:
   Simulation(const SmModel& model, const std::function<void(const Placement&)>& visit)
-      : model_(model), visit_(visit), sms_(static_cast<size_t>(model.sms)) {}
+      : model_(model),
+        visit_(visit),
+        slots_(model.tile_cycles.size()),
+        sms_(static_cast<size_t>(model.sms)),
+        residents_(sms_.size() * slots_),
+        placements_(visit ? residents_.size() : 0),
+        sharing_(slots_ + 1),
+        due_(sms_.size()) {}
 
   // Runs what is left behind `start`; returns the clocks that it took.
   double Run(const Cursor& start, bool fixed_shares) {
-    const auto slots = static_cast<int64_t>(model_.tile_cycles.size());
     // With fixed shares every slot has a cursor of its own.
-    next_.assign(fixed_shares ? static_cast<size_t>(slots * model_.sms) : 1, start);
+    next_.assign(fixed_shares ? residents_.size() : 1, start);
     // Blocks spread over the SMs before any of them gets a second.
-    for (int64_t slot = 0; slot < slots; ++slot) {
-      for (int64_t sm = 0; sm < model_.sms; ++sm) {
-        if (fixed_shares) next_[Own(sm, slot)].Advance(slot * model_.sms + sm, model_);
+    for (size_t slot = 0; slot < slots_; ++slot) {
+      for (size_t sm = 0; sm < sms_.size(); ++sm) {
+        if (fixed_shares) next_[Own(sm, slot)].Advance(static_cast<int64_t>(slot * sms_.size() + sm), model_);
         Start(sm, slot);
       }
     }
-    for (int64_t sm = 0; sm < model_.sms; ++sm) Enter(sm);
-    while (!queue_.empty()) {
-      const auto [clocks, sm] = queue_.top();
-      queue_.pop();
-      AdvanceTo(clocks);
-      Sm& s = sms_[static_cast<size_t>(sm)];
-      Leave(s);
-      const auto done =
-          std::ranges::min_element(s.residents, {}, [](const Resident& resident) { return resident.finish; });
-      s.progress = done->finish;
-      done->placement.end = now_;
-      if (visit_) visit_(done->placement);
-      const int64_t slot = done->placement.slot;
-      s.residents.erase(done);
-      Start(sm, slot);
+    for (size_t sm = 0; sm < sms_.size(); ++sm) {
+      ++sharing_[sms_[sm].residents];
+      Enter(sm);
+    }
+    Dilate();
+    for (size_t sm = due_.first(); due_[sm] < Least::kNone; sm = due_.first()) {
+      if (const double clocks = due_[sm]; clocks > clocks_) {
+        now_ += (clocks - clocks_) * dilation_;
+        clocks_ = clocks;
+      }
+      const size_t before = sms_[sm].residents;
+      End(sm);
+      if (sms_[sm].residents != before) {
+        --sharing_[before], ++sharing_[sms_[sm].residents];
+        Dilate();
+      }
       Enter(sm);
     }
     return now_;
@@ -130,77 +163,86 @@ class Simulation {
   }
 
  private:
-  size_t Own(int64_t sm, int64_t slot) const {
-    return next_.size() == 1 ? 0 : static_cast<size_t>(slot * model_.sms + sm);
-  }
+  size_t Own(size_t sm, size_t slot) const { return next_.size() == 1 ? 0 : slot * sms_.size() + sm; }
+  Resident* On(size_t sm) { return &residents_[sm * slots_]; }
 
   // Gives the slot its next block, if there is one.
-  void Start(int64_t sm, int64_t slot) {
+  void Start(size_t sm, size_t slot) {
     Cursor& next = next_[Own(sm, slot)];
     if (next.done()) return;
-    Sm& s = sms_[static_cast<size_t>(sm)];
+    Sm& s = sms_[sm];
     // The blocks of an SM start one after another and end so: of the next ones, few all go to different SMs.
     const double lag = kLag * static_cast<double>(slot);
     const BlockGroup& group = next.group();
-    Placement placement{.block = next.block(), .tiles = group.tiles, .sm = sm, .slot = slot, .begin = now_};
-    if (visit_) placement.head = next.head(), placement.of_head = next.of_head();
-    s.residents.push_back({s.progress + WorkOf(model_, group) * (1 + lag), placement});
+    if (visit_) {
+      placements_[sm * slots_ + slot] = {.block = next.block(),
+                                         .head = next.head(),
+                                         .of_head = next.of_head(),
+                                         .tiles = group.tiles,
+                                         .sm = static_cast<int64_t>(sm),
+                                         .slot = static_cast<int64_t>(slot),
+                                         .begin = now_};
+    }
+    On(sm)[s.residents++] = {s.progress + WorkOf(model_, group) * (1 + lag), static_cast<int64_t>(slot)};
     next.Advance(static_cast<int64_t>(next_.size()), model_);
   }
 
-  // Tiles that one resident of the SM advances by in a clock, before dilation.
-  double Rate(const Sm& s) const {
-    const size_t r = s.residents.size();
-    return 1 / (static_cast<double>(r) * model_.tile_cycles[r - 1]);
-  }
-
-  // The SM's tiles count towards the demand from here on, and its next event is in the queue.
-  void Enter(int64_t sm) {
-    Sm& s = sms_[static_cast<size_t>(sm)];
-    if (s.residents.empty()) return;
-    s.since = clocks_;
-    tiles_per_clock_ += 1 / model_.tile_cycles[s.residents.size() - 1];
-    double finish = s.residents.front().finish;
-    for (const Resident& resident : s.residents) finish = std::min(finish, resident.finish);
-    queue_.push({clocks_ + std::max(0.0, finish - s.progress) / Rate(s), sm});
-  }
-  void Leave(Sm& s) {
-    s.progress += (clocks_ - s.since) * Rate(s);
-    tiles_per_clock_ -= 1 / model_.tile_cycles[s.residents.size() - 1];
-  }
-
-  // By how much the memory stretches clocks while this many tiles a clock are asked for.
-  double Dilation(double tiles_per_clock) const {
-    const auto power = [](double x) { return std::pow(x, kSharpness); };
-    return std::pow(1 + power(tiles_per_clock * model_.l2_cycles) + power(tiles_per_clock * model_.hbm_cycles),
-                    1 / kSharpness);
-  }
-
-  void AdvanceTo(double clocks) {
-    if (clocks <= clocks_) return;
-    if (tiles_per_clock_ != dilated_for_) {
-      dilated_for_ = tiles_per_clock_;
-      dilation_ = Dilation(tiles_per_clock_);
+  // The first of the SM's blocks ends, and the next one comes.
+  void End(size_t sm) {
+    Sm& s = sms_[sm];
+    Resident* const first = On(sm);
+    Resident* const done = std::min_element(first, first + s.residents,
+                                            [](const Resident& a, const Resident& b) { return a.finish < b.finish; });
+    s.progress = done->finish;
+    const auto slot = static_cast<size_t>(done->slot);
+    if (visit_) {
+      Placement& placement = placements_[sm * slots_ + slot];
+      placement.end = now_;
+      visit_(placement);
     }
-    now_ += (clocks - clocks_) * dilation_;
-    clocks_ = clocks;
+    std::copy(done + 1, first + s.residents, done);
+    --s.residents;
+    Start(sm, slot);
   }
 
-  struct Event {
-    double clocks = 0;
-    int64_t sm = 0;
-    bool operator>(const Event& other) const { return clocks != other.clocks ? clocks > other.clocks : sm > other.sm; }
-  };
+  // From here on the SM's next event is known.
+  void Enter(size_t sm) {
+    Sm& s = sms_[sm];
+    if (s.residents == 0) return due_.Set(sm, Least::kNone);
+    double finish = On(sm)->finish;
+    for (size_t n = 1; n < s.residents; ++n) finish = std::min(finish, On(sm)[n].finish);
+    const double cycles = static_cast<double>(s.residents) * model_.tile_cycles[s.residents - 1];
+    due_.Set(sm, clocks_ + std::max(0.0, finish - s.progress) * cycles);
+  }
+
+  // By how much the memory stretches clocks while this many tiles a clock are asked for. The fourth power is how
+  // sharply a shared rate begins to bind: of two equal demands the sum takes 2^(1/4), 19 %, longer than either.
+  double Dilation(double tiles_per_clock) const {
+    const auto fourth = [](double x) { return x * x * (x * x); };
+    return std::sqrt(
+        std::sqrt(1 + fourth(tiles_per_clock * model_.l2_cycles) + fourth(tiles_per_clock * model_.hbm_cycles)));
+  }
+
+  void Dilate() {
+    double tiles_per_clock = 0;
+    for (size_t r = 1; r <= slots_; ++r) {
+      tiles_per_clock += static_cast<double>(sharing_[r]) / model_.tile_cycles[r - 1];
+    }
+    dilation_ = Dilation(tiles_per_clock);
+  }
 
   const SmModel& model_;
   const std::function<void(const Placement&)>& visit_;
+  const size_t slots_;  // of an SM
   std::vector<Sm> sms_;
-  std::vector<Cursor> next_;                                              // one for all slots, or one for each
-  std::priority_queue<Event, std::vector<Event>, std::greater<>> queue_;  // every SM with residents once
-  double clocks_ = 0;                                                     // before dilation: the order of events
-  double now_ = 0;                                                        // after it
-  double tiles_per_clock_ = 0;
-  double dilated_for_ = -1, dilation_ = 1;
+  std::vector<Resident> residents_;    // by SM, in the order in which they came
+  std::vector<Placement> placements_;  // by SM and slot, for `visit`
+  std::vector<Cursor> next_;           // one for all slots, or one for each
+  std::vector<int64_t> sharing_;       // how many SMs have so many residents
+  Least due_;                          // by SM: undilated clocks of its next event
+  double clocks_ = 0;                  // before dilation: the order of events
+  double now_ = 0;                     // after it
+  double dilation_ = 1;
 };
 
 }  // namespace

@@ -38,6 +38,7 @@ WorkloadFlags WithProblem(WorkloadFlags flags, const Attention& a) {
   }
   if (!flags.causal) Fill(flags.mask, ToString(a.mask));
   Fill(flags.softmax_scale, fmt::format("{:.17g}", a.scale()));
+  if (a.softcap > 0) Fill(flags.softcap, fmt::format("{:.17g}", a.softcap));
   Fill(flags.dtype, std::string(data::Name(a.format)));
   return flags;
 }
@@ -55,7 +56,7 @@ CaseHints HintsOf(const VerifyFlags& flags) {
     return ParsePositive(name, *text);
   };
   hints.softmax_scale = number("--softmax-scale", flags.workload.softmax_scale);
-  hints.softcap = number("--softcap", flags.softcap);
+  hints.softcap = number("--softcap", flags.workload.softcap);
   hints.q_scale = number("--q-scale", flags.q_scale);
   hints.k_scale = number("--k-scale", flags.k_scale);
   hints.v_scale = number("--v-scale", flags.v_scale);
@@ -67,6 +68,7 @@ CheckOptions CheckOptionsOf(const VerifyFlags& flags) {
   CheckOptions options;
   if (flags.pairs) {
     options.judge.most_pairs = *flags.pairs == "all" ? 0 : ParseCount("--pairs", *flags.pairs, 1, int64_t{1} << 50);
+    options.judge.most_pairs_beside_witness = options.judge.most_pairs;
   }
   if (flags.witness) options.judge.witness = ParseWitness(*flags.witness);
   if (options.judge.witness == WitnessChoice::kSimd && options.judge.most_pairs == 0) {
@@ -100,6 +102,37 @@ void RefuseProblemFlags(const VerifyFlags& flags) {
       {"--cases", flags.cases.has_value()}};
   for (const auto& [flag, given] : idle) {
     if (given) throw data::UsageError(fmt::format("{} contradicts tensors from files: they hold the problem", flag));
+  }
+}
+
+void RefuseIdleFlags(const VerifyFlags& flags, bool generated) {
+  const WorkloadFlags& w = flags.workload;
+  const std::pair<const char*, bool> of_tensors[] = {{"--layout", flags.layout.has_value()},
+                                                     {"--kv-layout", flags.kv_layout.has_value()},
+                                                     {"--v-in-k", flags.v_in_k.has_value()},
+                                                     {"--q-scale", flags.q_scale.has_value()},
+                                                     {"--k-scale", flags.k_scale.has_value()},
+                                                     {"--v-scale", flags.v_scale.has_value()},
+                                                     {"--output-dtype", flags.output_dtype && !flags.plugin}};
+  for (const auto& [flag, given] : of_tensors) {
+    if (given)
+      throw data::UsageError(fmt::format("{} needs tensors from files (--in, --q, --k and --v, --case)", flag));
+  }
+  if (!generated) return;
+  const std::pair<const char*, bool> of_shape[] = {{"--layers", w.layers.has_value()},
+                                                   {"--heads-kv", w.heads_kv.has_value()},
+                                                   {"--head-dim-v", w.head_dim_v.has_value()},
+                                                   {"--batch", w.batch.has_value()},
+                                                   {"--phase", w.phase.has_value()},
+                                                   {"--causal", w.causal},
+                                                   {"--mask", w.mask.has_value()},
+                                                   {"--softmax-scale", w.softmax_scale.has_value()},
+                                                   {"--softcap", w.softcap.has_value()},
+                                                   {"--distribution", flags.inputs.distribution.has_value()}};
+  for (const auto& [flag, given] : of_shape) {
+    if (!given) continue;
+    throw data::UsageError(fmt::format(
+        "{} needs a shape (--model, or --heads-q, --head-dim and --seqlen): generated cases choose their own", flag));
   }
 }
 

@@ -28,6 +28,10 @@ std::vector<NamedFile> FilesOf(const VerifyFlags& flags);
 // Throws UsageError for flags that make problems: files hold them.
 void RefuseProblemFlags(const VerifyFlags& flags);
 
+// Throws UsageError for a flag about tensors from files where there are none, and, where cases are generated
+// (`generated`), for a flag that describes the one problem of a shape.
+void RefuseIdleFlags(const VerifyFlags& flags, bool generated);
+
 // Throws UsageError for a flag of the shape that the tensors contradict.
 void RequireSameShape(const WorkloadFlags& flags, const data::Attention& attention);
 

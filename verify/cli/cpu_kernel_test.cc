@@ -45,6 +45,38 @@ TEST_CASE("run --kernel cpu-simd: bits do not depend on threads nor on heads; fi
   const std::string text = Shell("bitflash run --kernel cpu-simd --heads-q 1 --head-dim 16 --seqlen 8", folder).out;
   CHECK(text.find("on the CPU of this machine, not simulated") != std::string::npos);
   CHECK(text.find("GFLOP/s") != std::string::npos);
+  CHECK(text.find("K and V") == std::string::npos);
+}
+
+TEST_CASE("run --kernel cpu-simd: decode says how fast it reads K and V") {
+  const TemporaryFolder folder;
+  const std::string decode =
+      "bitflash run --kernel cpu-simd --heads-q 4 --heads-kv 2 --head-dim 32 --seqlens-k 100,28 --seqlen-q 1";
+  const Finished text = Shell(decode, folder);
+  CAPTURE(text.err);
+  CHECK(text.out.find("K and V, 32.0 KiB, once in that time: ") != std::string::npos);  // 2 x 128 x 64 x 2 bytes
+  CHECK(Json::parse(Shell(decode + " --json", folder).out)["kv_bytes"] == 32768);
+}
+
+TEST_CASE("--softcap: by run, verify and gen as by a model; a file of gen keeps it") {
+  const TemporaryFolder folder;
+  const std::string shape = " --heads-q 2 --head-dim 16 --seqlen 24 --causal --dtype fp32";
+  const auto json = [&](const std::string& command) {
+    const Finished finished = Shell("bitflash " + command + " --json", folder);
+    CAPTURE(finished.err);
+    REQUIRE(finished.exit_code == 0);
+    return Json::parse(finished.out);
+  };
+  const std::string run = "run --kernel cpu-simd";
+  const Json capped = json(run + shape + " --softcap 0.5 --out o.npy --lse lse.npy");
+  CHECK(capped["problem"]["softcap"] == 0.5);
+  CHECK(capped["hashes"] != json(run + shape)["hashes"]);
+  json("gen" + shape + " --softcap 0.5 -o capped.safetensors");
+  CHECK(json(run + " --in capped.safetensors")["hashes"] == capped["hashes"]);
+  CHECK(Shell("bitflash verify --in capped.safetensors --o o.npy --lse lse.npy", folder).exit_code == 0);
+  CHECK(Shell("bitflash verify --in capped.safetensors --o o.npy --lse lse.npy --softcap 40", folder).exit_code == 1);
+  CHECK(Shell("bitflash verify --kernel cpu-simd --softcap 0.5" + shape, folder).out.find("softcap 0.5: bounded") !=
+        std::string::npos);
 }
 
 TEST_CASE("kernels of the CPU: what they cannot honour is refused with what is accepted") {

@@ -65,10 +65,13 @@ data::TensorFile GenerateAll(const Workload& workload, data::Distribution distri
 // Strings only; what is needed to make the file again and to know what it is for.
 std::map<std::string, std::string> Metadata(const Workload& workload, data::Distribution distribution) {
   const data::Attention& a = workload.attention();
-  return {
+  std::map<std::string, std::string> metadata = {
       {"producer", "bitflash " BITFLASH_VERSION}, {"version", "1"},   {"distribution", std::string(Name(distribution))},
       {"seed", fmt::format("{}", workload.seed)}, {"layout", "bhsd"}, {"mask", data::ToString(a.mask)},
       {"scale", fmt::format("{:a}", a.scale())}};
+  if (a.softcap != 0) metadata["softcap"] = fmt::format("{:a}", a.softcap);
+  if (a.v_is_in_k) metadata["v_in_k"] = fmt::format("{}", a.head_dim_v);
+  return metadata;
 }
 
 // Returns the files written. A failure to write is not an invalid input.

@@ -59,9 +59,11 @@ int64_t At(const std::vector<int64_t>& lengths, int64_t sequence, int64_t of_all
 }  // namespace
 
 void AddLengthFlags(CommandLine& line, LengthFlags& flags) {
+  line.Group("Attention");
   line.AddOption("--seqlens-q", flags.q, "N,N,...",
                  "Query rows of each sequence, for sequences of several lengths (says --batch and --seqlen-q)");
   line.AddOption("--seqlens-k", flags.k, "N,N,...", "Keys of each sequence (says --batch and --seqlen-k)");
+  line.Group("Output");
 }
 
 Lengths ParseLengths(const LengthFlags& flags, WorkloadFlags& workload) {

@@ -186,7 +186,7 @@ ExitCode Run(const Arguments& arguments) {
                  "cuda: the kernel of gpu/ on the GPU in this machine (default: cpu)");
   line.Group("Output");
   line.AddOption("-o,--out", paths.o, "FILE.npy",
-                 "O, raw 16-bit patterns, fp32 of --dtype fp32 (default: only hashes)");
+                 "O: raw 16-bit patterns, or fp32 with --dtype fp32 (default: only hashes)");
   line.AddOption("--lse", paths.lse, "FILE.npy", "LSE, fp32");
   line.AddOption("--heads", heads_text, "A:B", "Only query heads A to B - 1 of every sequence (default: all)");
   AddOutputFlags(line, output_flags);

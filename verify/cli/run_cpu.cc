@@ -50,10 +50,13 @@ void RunOnCpu(CpuRunResult& r, const KernelInputs& inputs) {
   r.hashes = HashHeads(r.o, r.lse, r.heads.begin);
   // As simulated kernels write it: patterns.
   if (r.o.type().bytes() == 2) r.o = r.o.View(data::ElementType::Unsigned(2));
-  r.multiply_adds = 0;
-  for (int64_t b = 0; b < problem.attention.batch; ++b) {
-    r.multiply_adds += VisiblePairs(SequenceOf(problem.attention, r.lengths, b)) *
-                       (problem.attention.head_dim + problem.attention.head_dim_v);
+  const data::Attention& whole = problem.attention;
+  const int64_t kv_columns = whole.head_dim + (whole.v_is_in_k ? 0 : whole.head_dim_v);
+  r.multiply_adds = r.kv_bytes = 0;
+  for (int64_t b = 0; b < whole.batch; ++b) {
+    const data::Attention one = SequenceOf(whole, r.lengths, b);
+    r.multiply_adds += VisiblePairs(one) * (whole.head_dim + whole.head_dim_v);
+    r.kv_bytes += one.heads_kv * one.seqlen_k * kv_columns * data::StorageBytes(whole.format);
   }
 }
 
@@ -81,6 +84,7 @@ Json RunJson(const CpuRunResult& r) {
                {"heads", {{"begin", r.heads.begin}, {"end", r.heads.end}}},
                {"hashes", HashesJson(r.hashes, true)},
                {"multiply_adds", r.multiply_adds},
+               {"kv_bytes", r.kv_bytes},
                {"seconds", r.seconds},
                {"multiply_adds_per_second", PerSecond(r)},
                {"threads", r.threads},
@@ -100,6 +104,11 @@ std::string RunText(const CpuRunResult& r, bool color) {
       fmt::format("{} multiply-adds (visible pairs) in {}: {:.2f} billion per second, {:.1f} GFLOP/s, on {} thread{}\n",
                   Prefixed(static_cast<double>(r.multiply_adds)), Seconds(r.seconds), PerSecond(r) / 1e9,
                   2 * PerSecond(r) / 1e9, r.threads, r.threads == 1 ? "" : "s");
+  // Decode is bound by what it reads.
+  if (r.workload.attention().seqlen_q <= reference::kDecodeQueries && r.seconds > 0) {
+    text += fmt::format("K and V, {}, once in that time: {}\n", Bytes(r.kv_bytes),
+                        BytesPerSecond(static_cast<double>(r.kv_bytes) / r.seconds));
+  }
   return text + FilesText(r.files);
 }
 

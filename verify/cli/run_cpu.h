@@ -23,6 +23,7 @@ struct CpuRunResult {
   data::Tensor o, lse;  // of the heads: 16-bit patterns or fp32 [batch, heads, seqlen_q, head_dim_v], fp32
   std::vector<HeadHash> hashes;
   int64_t multiply_adds = 0;  // of the pairs that the mask leaves, of the whole groups of heads
+  int64_t kv_bytes = 0;       // K and V, each read once
   double seconds = 0;         // of the fastest run
   std::vector<WrittenFile> files;
 };

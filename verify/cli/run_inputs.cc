@@ -57,9 +57,11 @@ void UseMetadata(const std::map<std::string, std::string>& metadata, FileInputs&
   }
   if (const std::string* mask = value("mask"); mask && !workload.causal) Fill(workload.mask, *mask);
   // Hexadecimal in the file: 17 digits are the same double.
-  if (const std::string* scale = value("scale")) {
-    Fill(workload.softmax_scale, fmt::format("{:.17g}", std::strtod(scale->c_str(), nullptr)));
-  }
+  const auto number = [&](const char* key, std::optional<std::string>& flag) {
+    if (const std::string* text = value(key)) Fill(flag, fmt::format("{:.17g}", std::strtod(text->c_str(), nullptr)));
+  };
+  number("scale", workload.softmax_scale);
+  number("softcap", workload.softcap);
 }
 
 Tensor AsFormat(const Tensor& tensor, data::Format format, std::string_view name) {

@@ -83,6 +83,11 @@ bool ClosesAPhrase(uint32_t code) {
   return std::find(std::begin(kClosing), std::end(kClosing), code) != std::end(kClosing);
 }
 
+bool OpensAPhrase(uint32_t code) {
+  constexpr uint32_t kOpening[] = {0x3008, 0x300A, 0x300C, 0x300E, 0x3010, 0xFF08, 0x201C, 0x2018};
+  return std::find(std::begin(kOpening), std::end(kOpening), code) != std::end(kOpening);
+}
+
 // Pieces of a paragraph between which a line may end. A piece that follows a blank says so.
 struct Piece {
   std::string text;
@@ -92,7 +97,7 @@ struct Piece {
 
 std::vector<Piece> Pieces(std::string_view paragraph) {
   std::vector<Piece> pieces;
-  bool blank = false, join = false;
+  bool blank = false, join = false, opened = false;
   while (!paragraph.empty()) {
     const Glyph glyph = NextGlyph(paragraph);
     paragraph.remove_prefix(glyph.bytes.size());
@@ -102,7 +107,7 @@ std::vector<Piece> Pieces(std::string_view paragraph) {
       continue;
     }
     const bool wide = glyph.width == 2;
-    const bool sticks = glyph.width == 0 || ClosesAPhrase(glyph.code);
+    const bool sticks = glyph.width == 0 || ClosesAPhrase(glyph.code) || opened;
     if (!pieces.empty() && !blank && ((join && !wide) || sticks)) {
       pieces.back().text += glyph.bytes;
       pieces.back().width += glyph.width;
@@ -110,6 +115,7 @@ std::vector<Piece> Pieces(std::string_view paragraph) {
       pieces.push_back({std::string(glyph.bytes), glyph.width, blank});
     }
     join = !wide;  // a narrow character continues a word; a wide one may be followed by a line break
+    opened = OpensAPhrase(glyph.code);
     blank = false;
   }
   return pieces;

@@ -54,6 +54,8 @@ TEST_CASE("wrapping breaks at spaces and between wide characters, never before c
   CHECK(Wrap("unbreakable word", 4) == "unbreakable\nword\n");
   CHECK(Wrap("中间结果不写回显存", 8) == "中间结果\n不写回显\n存\n");
   CHECK(Wrap("中间结果，不写", 8) == "中间结\n果，不写\n");
+  CHECK(Wrap("只读一次（每个头）", 10) == "只读一次\n（每个头）\n");
+  CHECK(Wrap("只读一次“每个头”", 10).find("“\n") == std::string::npos);
   CHECK(Wrap("使用HBM带宽", 6) == "使用\nHBM带\n宽\n");
   CHECK(Wrap("", 8) == "\n");
 }

@@ -114,8 +114,14 @@ void WriteTraceFile(const TraceFlags& flags, const Workload& workload, const std
   const TrafficResult& result = results.front();
   TraceLimits limits;
   if (flags.sms) limits.sms = ParseCount("--trace-sms", *flags.sms, 1, 100'000);
-  const TraceSummary summary =
-      WriteTrace(*flags.path, *result.kernel, result.attention, result.tiling, workload.gpu, result.count, limits);
+  const TraceSummary summary = [&] {
+    try {
+      return WriteTrace(*flags.path, *result.kernel, result.attention, result.tiling, workload.gpu, result.count,
+                        limits);
+    } catch (const data::InputError& error) {
+      throw OutputError(error.what());
+    }
+  }();
   output.Note(fmt::format("{}: {}, {} of {} blocks{}; open it at ui.perfetto.dev", *flags.path, Bytes(summary.bytes),
                           Grouped(summary.drawn_blocks), Grouped(summary.blocks),
                           summary.tiles_left_out ? " without their tiles" : ""));

@@ -77,10 +77,8 @@ std::string LedgerTable(const Ledger& ledger, const sim::l2::Prediction* l2, boo
       cells.push_back(Cell(Sum(*row.traffic).*row.side));
     } else if (l2 == nullptr) {
       cells.push_back("-");
-    } else if (&row == &rows[1]) {
-      cells.push_back(Cell(l2->dram_read.value));
-    } else {
-      cells.push_back(Cell(WrittenBehindL2(*l2, total)));
+    } else {  // "0 B" where nothing reaches HBM: a dash says that nobody predicted it
+      cells.push_back(Bytes(&row == &rows[1] ? l2->dram_read.value : WrittenBehindL2(*l2, total)));
     }
     table.Row(cells);
   }

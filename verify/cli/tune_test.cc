@@ -99,7 +99,7 @@ TEST_CASE("traffic --trace writes a trace and says so") {
   CHECK(Shell(command + "--kernel fa2,fa3", folder).exit_code == 2);
   CHECK(Shell("bitflash traffic --heads-q 8 --head-dim 128 --seqlen 512,1024 --trace t.json", folder).exit_code == 2);
   CHECK(Shell("bitflash traffic --heads-q 8 --head-dim 128 --seqlen 512 --trace-sms 4", folder).exit_code == 2);
-  CHECK(Shell("bitflash traffic --heads-q 8 --head-dim 128 --seqlen 512 --trace none/t.json", folder).exit_code == 3);
+  CHECK(Shell("bitflash traffic --heads-q 8 --head-dim 128 --seqlen 512 --trace none/t.json", folder).exit_code == 6);
 }
 
 TEST_CASE("traffic says how long it takes") {

@@ -51,7 +51,6 @@ VerifyFlags ParseVerifyFlags(const Arguments& arguments) {
   line.AddOption("--kv-layout", flags.kv_layout, "bhsd|bshd|thd", "Of k and v, or of a page of them");
   line.AddOption("--output-dtype", flags.output_dtype, "FORMAT", "Of o, where the file holds bit patterns");
   line.AddOption("--v-in-k", flags.v_in_k, "N", "V is the first N columns of K (latent attention)");
-  line.AddOption("--softcap", flags.softcap, "X", "Scores are X tanh(score / X)");
   line.AddOption("--q-scale", flags.q_scale, "X", "The value of an element of Q is X times its bits (fp8)");
   line.AddOption("--k-scale", flags.k_scale, "X", "Likewise of K");
   line.AddOption("--v-scale", flags.v_scale, "X", "Likewise of V");
@@ -62,7 +61,8 @@ VerifyFlags ParseVerifyFlags(const Arguments& arguments) {
                  "Generated cases, when no shape is given (default: 64), or the one of this name");
   line.Group("Judgement");
   line.AddOption("--pairs", flags.pairs, "N|all",
-                 "Query-key pairs for fp64: of larger problems a sample of every head (default: 1073741824)");
+                 "Query-key pairs for fp64: of larger problems a sample of every head (default: 1073741824; beside a "
+                 "second witness 134217728)");
   line.AddOption("--witness", flags.witness, "auto|fp64|simd",
                  "Of the rows that fp64 leaves: auto: the CPU kernel judges them; fp64: nobody; simd: the CPU kernel, "
                  "and fp64 only what checks it (default: auto)");

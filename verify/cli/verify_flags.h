@@ -23,7 +23,7 @@ struct VerifyFlags {
   OutputFlags output;
   std::optional<std::string> device, plugin, fault, case_file, recipe;         // what is judged
   std::optional<std::string> o, lse, layout, kv_layout, output_dtype, v_in_k;  // tensors
-  std::optional<std::string> softcap, q_scale, k_scale, v_scale;
+  std::optional<std::string> q_scale, k_scale, v_scale;
   std::optional<std::string> init, timeout, cases;  // plug-ins
   std::optional<std::string> heads, runs;           // --device cuda
   std::optional<std::string> pairs, witness, save, junit;

@@ -73,6 +73,7 @@ std::vector<NamedProblem> Problems(const VerifyFlags& flags, std::vector<std::st
     const std::string& path = files.front().path;
     return {{path, MinimalName(path), [problem = input.saved.problem] { return problem; }}};
   }
+  RefuseIdleFlags(flags, !GivesShape(flags.workload));
   if (!GivesShape(flags.workload)) {
     std::vector<NamedProblem> problems;
     for (const CaseSpec& spec : Specs(flags)) {
@@ -128,6 +129,10 @@ std::unique_ptr<Subject> SimulatedWith(const Fault& fault, const WorkloadFlags& 
   if (chosen) {
     return std::make_unique<SimulatedSubject>(
         [flags](const data::Attention& a) { return KernelOf(flags, a, std::nullopt); }, &fault);
+  }
+  if (const CpuKernel* kernel = NamedCpuKernel(flags)) {
+    throw UsageError(
+        fmt::format("--fault contradicts --kernel {}: a fault is put into a simulated kernel", kernel->name));
   }
   const sim::Kernel& kernel = sim::FindKernel(flags.kernel.value_or("fa2"));
   return std::make_unique<SimulatedSubject>(PublishedTilings(kernel, data::LoadGpu(flags.gpu.value_or("h200"))),

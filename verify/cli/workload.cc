@@ -285,6 +285,7 @@ class Resolver {
     if (f_.mask) a.mask = data::ParseMask(*f_.mask);
     if (f_.causal) a.mask = data::Mask::Causal();
     if (f_.softmax_scale) a.softmax_scale = ParsePositive("--softmax-scale", *f_.softmax_scale);
+    if (f_.softcap) a.softcap = ParsePositive("--softcap", *f_.softcap);
   }
 
   Attention Point(const Attention& shape, int64_t batch, int64_t seqlen_q, int64_t seqlen_k) {
@@ -306,6 +307,7 @@ class Resolver {
       if (f_.dtype) a.format = shape.format;
       if (f_.mask || f_.causal) a.mask = shape.mask;
       if (f_.softmax_scale) a.softmax_scale = shape.softmax_scale;
+      if (f_.softcap) a.softcap = shape.softcap;
     }
     a.batch = batch;
     a.seqlen_q = seqlen_q;

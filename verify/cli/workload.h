@@ -20,7 +20,7 @@ namespace bitflash::verify {
 struct WorkloadFlags {
   std::optional<std::string> model, layers, heads_q, heads_kv, head_dim, head_dim_v;
   std::optional<std::string> batch, seqlen_q, seqlen_k, phase, seqlen;
-  std::optional<std::string> mask, softmax_scale, dtype;
+  std::optional<std::string> mask, softmax_scale, softcap, dtype;
   bool causal = false;
   std::optional<std::string> gpu, arch;
   std::optional<std::string> kernel, tile, warps, stages, splits, chunk, page_size;

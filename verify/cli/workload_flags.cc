@@ -20,6 +20,7 @@ void AddWorkloadFlags(CommandLine& line, WorkloadFlags& flags, const WorkloadFea
   line.AddFlag("--causal", flags.causal, "Short for --mask causal");
   line.AddOption("--mask", flags.mask, "MASK", "full, causal, causal-top-left, window(LEFT,RIGHT)");
   line.AddOption("--softmax-scale", flags.softmax_scale, "X", "Factor of the scores (default: 1/sqrt(head_dim))");
+  line.AddOption("--softcap", flags.softcap, "X", "Scores are X tanh(score / X) (default: the model's, else none)");
   line.AddOption("--dtype", flags.dtype, "FORMAT", "Of Q, K, V and O (default: the model's, else bf16)");
   if (features.gpu) {
     line.Group("GPU");

@@ -113,22 +113,6 @@ CriterionResult Nmse(std::span<const double> out, std::span<const double> expect
   return result;
 }
 
-CriterionResult Cosine(std::span<const double> out, std::span<const double> expected, double least) {
-  CriterionResult result{.limit = least};
-  double product = 0, out_norm = 0, norm = 0;
-  for (size_t i = 0; i < out.size(); ++i) {
-    if (!std::isfinite(Distance(out[i], expected[i]))) ++result.failures;
-    if (!std::isfinite(expected[i]) && out[i] == expected[i]) continue;
-    product += out[i] * expected[i];
-    out_norm += out[i] * out[i];
-    norm += expected[i] * expected[i];
-  }
-  // Two zero vectors agree; a zero vector has no angle to any other.
-  result.measured = out_norm == 0 && norm == 0 ? 1 : product / std::sqrt(out_norm * norm);
-  result.passes = result.failures == 0 && result.measured >= least;
-  return result;
-}
-
 bool HasFlashAttentionRule(const Problem& p) {
   const Format format = p.attention.format;
   return (format == Format::kBf16 || format == Format::kFp16) && p.sinks.empty() && p.q_scale == 1 && p.k_scale == 1 &&

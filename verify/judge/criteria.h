@@ -16,8 +16,8 @@ namespace bitflash::verify {
 // and `measured` is then NaN.
 struct CriterionResult {
   bool passes = false;
-  double measured = 0;   // what the criterion computes: the largest excess, a ratio, a cosine
-  double limit = 0;      // what it may be at most, of a cosine at least
+  double measured = 0;   // what the criterion computes: the largest excess, a ratio
+  double limit = 0;      // what it may be at most
   int64_t failures = 0;  // elements that fail by themselves; criteria of the whole tensor count those not finite
 };
 
@@ -30,9 +30,6 @@ CriterionResult MaxAbs(std::span<const double> out, std::span<const double> expe
 
 // sum (out - expected)^2 / sum expected^2: llama.cpp's test of FLASH_ATTN_EXT allows 5e-4.
 CriterionResult Nmse(std::span<const double> out, std::span<const double> expected, double limit = 5e-4);
-
-// The cosine of the angle between the two as vectors.
-CriterionResult Cosine(std::span<const double> out, std::span<const double> expected, double least);
 
 // FlashAttention's tests (tests/test_flash_attn.py): max |out - ref| <= 2 max |pt - ref|, where ref is attention in
 // fp32 rounded to the type of the inputs and pt the same in that type throughout. FlashAttention-3's (hopper/

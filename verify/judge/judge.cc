@@ -161,7 +161,8 @@ class Judging {
     if (!TooLarge(budget)) return budget;
     j_.witness.emplace().kernel = kernel_.name;
     j_.witness->reason = WhyNoWitness(kernel_, p_);
-    return j_.witness->reason.empty() ? budget : options_.most_pairs;
+    if (!j_.witness->reason.empty()) return options_.most_pairs;
+    return std::min(budget, options_.most_pairs_beside_witness);
   }
 
   void AddStrays() {

@@ -76,6 +76,8 @@ struct JudgeOptions {
   // Query-key pairs that fp64 may judge: of a larger problem it sees a sample, every head of it, in rows spread over
   // the sequence. 0: everything. About 3e7 a second on two cores.
   int64_t most_pairs = int64_t{1} << 30;
+  // The same where the witness sees the rest: what fp64 adds there is a tighter bound, at ten times the cost or more.
+  int64_t most_pairs_beside_witness = int64_t{1} << 27;
   // Who judges the rows that fp64 does not reach. kSimd: fp64 sees no more than kWitnessCheckPairs, where it applies.
   WitnessChoice witness = WitnessChoice::kAuto;
   const CpuKernel* witness_kernel = nullptr;  // null: cpu-simd

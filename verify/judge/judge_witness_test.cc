@@ -33,6 +33,24 @@ JudgeOptions Sampled(WitnessChoice choice = WitnessChoice::kAuto, const CpuKerne
   return {.variant_work = 0, .most_pairs = 4 * 40 * 300, .witness = choice, .witness_kernel = kernel};
 }
 
+TEST_CASE("judge: beside a witness fp64 sees a smaller sample, without one all that it may") {
+  const Problem p = GenerateProblem(Large(Format::kBf16), data::Distribution::kHashNormal, 1);
+  const Outputs outputs = PlainKernel(p, Format::kBf16);
+  JudgeOptions options = Sampled();
+  options.most_pairs_beside_witness = options.most_pairs / 4;
+  const Judgement both = Judge(p, outputs, options);
+  CHECK(both.rung == Rung::kBounded);
+  REQUIRE(both.witness);
+  CHECK(both.fp64_rows + both.witness->rows == 4 * 300);
+  options.witness = WitnessChoice::kFp64;
+  CHECK(Judge(p, outputs, options).fp64_rows >= 2 * both.fp64_rows);
+  options.most_pairs = 4 * 300 * 300;  // all of it: nobody is asked to help
+  options.witness = WitnessChoice::kAuto;
+  const Judgement whole = Judge(p, outputs, options);
+  CHECK(!whole.sampled);
+  CHECK(!whole.witness);
+}
+
 // A row that fp64 does not see with these options.
 int64_t UnseenRow(const Problem& p, const Outputs& outputs) {
   const Judgement j = Judge(p, outputs, Sampled(WitnessChoice::kFp64));
