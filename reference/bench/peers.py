@@ -134,7 +134,7 @@ def quietest_cores(path, count):
             chosen.append(cpu)
     for program in programs:
         program.stop()
-    return chosen
+    return chosen + [cpu for cpu in ranking if cpu not in chosen][:count - len(chosen)]
 
 
 def processor():
