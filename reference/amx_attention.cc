@@ -219,8 +219,8 @@ void CheckFormats(const CpuJob& job) {
 
 int64_t AmxScratchBytes(int64_t head_dim, int64_t head_dim_v) {
   const int64_t q = RoundUp(head_dim, kAmxColumns), v = RoundUp(head_dim_v, kAmxColumns);
-  const int64_t scores = kAmxScoreBlocks * kAmxBlockUnits * kAmxUnitKeys * kAmxLanes;  // as Scratch of amx_kernel-inl.h
-  return (scores + kAmxLanes * v) * 4 + (kAmxLanes * q + kAmxBlockUnits * kAmxUnitKeys * v) * 2;
+  const int64_t scores = 2 * kAmxBlockUnits * kAmxUnitKeys * kAmxLanes;  // as Scratch of amx_tile_work-inl.h
+  return scores * (4 + 2) + kAmxLanes * v * 4 + (kAmxLanes * q + kAmxBlockUnits * kAmxUnitKeys * v) * 2;
 }
 
 void RunAmxAttention(const AmxSteps& steps, const data::Attention& attention, const CpuAttentionInputs& inputs,

@@ -171,6 +171,26 @@ TEST_CASE("amx: bits do not depend on the number of threads") {
   }
 }
 
+TEST_CASE("amx: groups that follow without a pause have the bits of groups alone") {
+  for (const data::Mask& mask : {data::Mask::Full(), data::Mask::Causal(), data::Mask::Window(20, 0)}) {
+    for (const int64_t seqlen_k : {50, 200, 400}) {  // of 280 causal rows the first ones see nothing, or all something
+      CAPTURE(seqlen_k);
+      const data::Attention a = {.heads_q = 2,
+                                 .heads_kv = 2,
+                                 .seqlen_q = 280,
+                                 .seqlen_k = seqlen_k,
+                                 .head_dim = 32,
+                                 .head_dim_v = 160,
+                                 .mask = mask};
+      CpuProblem p = Bf16Problem(a, 9);
+      p.V.row(0, 1, 45)[7] = kNan;
+      p.V.Encode();
+      Check(p);
+      CHECK(SameBits(RunModel(p, {.threads = 1}), RunModel(p, {.threads = 9})));  // tasks of four groups and of one
+    }
+  }
+}
+
 TEST_CASE("amx: a maximum that keeps growing, and one that lags") {
   const data::Attention a = {.seqlen_q = 33, .seqlen_k = 700, .head_dim = 32, .head_dim_v = 32, .softmax_scale = 1};
   for (const double slope : {0.0, 0.01, 0.08, 0.5, -0.08}) {  // per key

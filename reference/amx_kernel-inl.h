@@ -28,6 +28,9 @@ AMX_INLINE float* ScoreRow(float* S, int64_t tile, int64_t key) {
   return S + (key / 16) * 2 * kTileFloats + tile * kTileFloats + key % 16 * 16;
 }
 
+// Weights of tile `tile` of a unit: pairs of keys of 16 rows.
+AMX_INLINE uint16_t* PairsOf(uint16_t* P, int64_t unit, int64_t tile) { return P + (unit * 2 + tile) * kTileBf16; }
+
 // Caps and hides scores in memory, where a tile of 16 keys needs it.
 void PrepareScores(const ScoreRule& rule, const RowTile& rows, int64_t tile, Block block, float* S) {
   const int32_t begin = static_cast<int32_t>(block.first_unit * kAmxUnitKeys);
@@ -48,19 +51,19 @@ void PrepareScores(const ScoreRule& rule, const RowTile& rows, int64_t tile, Blo
 // Scores of one tile of rows and one block become weights; returns their sum. `far`: m c is so large that its rounding
 // would count, and s - m comes first; otherwise one operation gives the exponent.
 template <bool far>
-AMX_INLINE F Weights(int64_t tile, int64_t units, F m, F c, float* S, TileWork& work, int64_t portions) {
+AMX_INLINE F Weights(int64_t tile, int64_t units, F m, F c, float* S, uint16_t* P, TileWork& work, int64_t portions) {
   const F minus = Sub(Set(0.0f), Mul(m, c));
   const auto weight = [&](const float* s) { return Exp2(far ? Mul(Sub(Load(s), m), c) : MulAdd(Load(s), c, minus)); };
   F sum = Set(0.0f), sum1 = sum;
   for (int64_t unit = 0; unit < units; ++unit) {
-    uint16_t* P = reinterpret_cast<uint16_t*>(S + unit * kUnitFloats + tile * kTileFloats);
+    uint16_t* to = PairsOf(P, unit, tile);
     for (int64_t part = 0; part < 4; ++part) {
       const float* from = ScoreRow(S, tile, unit * kAmxUnitKeys + part * 8);
       for (int64_t row = 0; row < 8; row += 2) {
         const F p = weight(from + row * 16), p1 = weight(from + row * 16 + 16);
         sum = Add(sum, p);
         sum1 = Add(sum1, p1);
-        StorePairs(p, p1, P + (part * 4 + row / 2) * 32);  // these rows of scores have been read
+        StorePairs(p, p1, to + (part * 4 + row / 2) * 32);
       }
       work.Advance(portions);
     }
@@ -69,23 +72,25 @@ AMX_INLINE F Weights(int64_t tile, int64_t units, F m, F c, float* S, TileWork& 
 }
 
 // The online softmax of one tile of rows and one block; `portions` are those of the whole block.
-AMX_INLINE void Softmax(const ScoreRule& rule, int64_t tile, Block block, float* S, RowTile& rows, TileWork& work,
-                        int64_t portions) {
+AMX_INLINE void Softmax(const ScoreRule& rule, int64_t tile, Block block, float* S, uint16_t* P, RowTile& rows,
+                        TileWork& work, int64_t portions) {
   const int64_t first_key = block.first_unit * kAmxUnitKeys, keys = block.units * kAmxUnitKeys;
   const bool edge = first_key < rows.begin_most || first_key + keys > rows.end_least;
   if (edge || rule.softcap > 0) PrepareScores(rule, rows, tile, block, S);
 
   const F c = Set(rule.exponent_factor);
-  F most = Set(kMinusInfinity), most1 = most;
+  F most = Set(kMinusInfinity), most1 = most, most2 = most, most3 = most;
   for (int64_t key = 0; key < keys; key += 16) {
     const float* at = ScoreRow(S, tile, key);
-    for (int64_t row = 0; row < 16; row += 2) {
+    for (int64_t row = 0; row < 16; row += 4) {
       most = Max(Load(at + row * 16), most);
       most1 = Max(Load(at + row * 16 + 16), most1);
+      most2 = Max(Load(at + row * 16 + 32), most2);
+      most3 = Max(Load(at + row * 16 + 48), most3);
     }
     if (key % 32 == 16) work.Advance(portions);
   }
-  most = Max(most, most1);
+  most = Max(Max(most, most1), Max(most2, most3));
   F m = Load(rows.m), l = Load(rows.l);
   const Lanes grown = Greater(Mul(Sub(most, m), c), Set(static_cast<float>(kAmxLag)));  // inf - inf is not
   rows.rescale = Any(grown);
@@ -98,8 +103,8 @@ AMX_INLINE void Softmax(const ScoreRule& rule, int64_t tile, Block block, float*
   }
   const F reference = Select(Greater(m, Set(kMinusInfinity)), m, Set(0.0f));  // no key so far: P = 0, not NaN
   const bool far = Any(Greater(Abs(Mul(reference, c)), Set(0x1p15f)));
-  const F sum = far ? Weights<true>(tile, block.units, reference, c, S, work, portions)
-                    : Weights<false>(tile, block.units, reference, c, S, work, portions);
+  const F sum = far ? Weights<true>(tile, block.units, reference, c, S, P, work, portions)
+                    : Weights<false>(tile, block.units, reference, c, S, P, work, portions);
   Store(Add(l, sum), rows.l);
 }
 
@@ -116,7 +121,7 @@ void Rescale(int64_t columns, int64_t tile, const RowTile& rows, float* O) {
 
 // A weight of 0 times an invisible NaN would be NaN. Units of V with such elements, in a block that an edge crosses,
 // are replaced by a copy without them, whose products with the weights of the rows that do see them are added here.
-void CleanValues(const AmxGroup& g, Block block, float* P, const Scratch& scratch, const uint16_t** V) {
+void CleanValues(const AmxGroup& g, Block block, uint16_t* P, const Scratch& scratch, const uint16_t** V) {
   const int64_t columns = RoundUp(g.head_dim_v, kAmxColumns);
   for (int64_t unit = 0; unit < block.units; ++unit) {
     if (g.finite[block.first_unit + unit] != 0) continue;
@@ -131,7 +136,7 @@ void CleanValues(const AmxGroup& g, Block block, float* P, const Scratch& scratc
         const int64_t number = (block.first_unit + unit) * kAmxUnitKeys + key;
         for (int64_t lane = 0; lane < kAmxLanes; ++lane) {
           if (number < g.begin[lane] || number >= g.end[lane]) continue;
-          const uint16_t* weights = reinterpret_cast<uint16_t*>(P + unit * kUnitFloats + lane / 16 * kTileFloats);
+          const uint16_t* weights = PairsOf(P, unit, lane / 16);
           ScoreRow(scratch.O, lane / 16, column)[lane % 16] +=
               Widen(weights[key / 2 * 32 + lane % 16 * 2 + key % 2]) * Widen(from[at]);
         }
@@ -235,11 +240,11 @@ void RunGroup(const AmxGroup& g) {
     work.Finish();
     for (int64_t number = 0; number < blocks; ++number) {
       const Block block = block_at(number);
-      const auto S_at = [&](int64_t turn) { return scratch.S[(turn + kAmxScoreBlocks) % kAmxScoreBlocks]; };
-      float* S = S_at(number);
-      work.Start(block_at(number - 1), S_at(number - 1), V, block_at(number + 1), S_at(number + 1), fresh);
+      const int64_t turn = number % 2;
+      uint16_t* P = scratch.P[turn];
+      work.Start(block_at(number - 1), scratch.P[1 - turn], V, block_at(number + 1), scratch.S[1 - turn], fresh);
       for (int64_t tile = 0; tile < 2; ++tile) {
-        Softmax(g.rule, tile, block, S, rows[tile], work, kPortionsPerUnit * block.units);
+        Softmax(g.rule, tile, block, scratch.S[turn], P, rows[tile], work, kPortionsPerUnit * block.units);
       }
       work.Finish();
       if (number > 0) fresh = false;
@@ -257,9 +262,9 @@ void RunGroup(const AmxGroup& g) {
       if (!edge || finite) continue;
       if (fresh) clear();
       fresh = false;
-      CleanValues(g, block, S, scratch, V);
+      CleanValues(g, block, P, scratch, V);
     }
-    work.Start(block_at(blocks - 1), scratch.S[(blocks - 1) % kAmxScoreBlocks], V, {}, nullptr, fresh);
+    work.Start(block_at(blocks - 1), scratch.P[(blocks - 1) % 2], V, {}, nullptr, fresh);
     work.Finish();
   }
   StoreOutputs(g, rows, scratch.O);

@@ -16,12 +16,11 @@
 
 namespace bitflash::reference {
 
-inline constexpr int64_t kAmxLanes = 32;       // query rows of a group: two tiles wide
-inline constexpr int64_t kAmxUnitKeys = 32;    // two tiles of scores, one of weights
-inline constexpr int64_t kAmxBlockUnits = 2;   // units between two looks at the row maximum
-inline constexpr int64_t kAmxScoreBlocks = 3;  // that are under way: products, softmax, products
-inline constexpr int64_t kAmxColumns = 32;     // head dimensions are padded to its multiple
-inline constexpr int64_t kAmxLag = 8;          // log2 units by which the reference may lag behind the maximum
+inline constexpr int64_t kAmxLanes = 32;      // query rows of a group: two tiles wide
+inline constexpr int64_t kAmxUnitKeys = 32;   // two tiles of scores, one of weights
+inline constexpr int64_t kAmxBlockUnits = 2;  // units between two looks at the row maximum
+inline constexpr int64_t kAmxColumns = 32;    // head dimensions are padded to its multiple
+inline constexpr int64_t kAmxLag = 8;         // log2 units by which the reference may lag behind the maximum
 
 // Elements of one unit of K or V: [2][columns / 32] tiles of 16 keys by 32 columns of K; [columns / 16] tiles of 16
 // columns by 32 keys of V^T.

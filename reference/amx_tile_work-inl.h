@@ -7,15 +7,18 @@ constexpr int64_t kTileFloats = 256, kTileBf16 = 512, kUnitFloats = 4 * kTileFlo
 
 // Where the parts of a group lie in its scratch memory.
 struct Scratch {
-  float* S[kAmxScoreBlocks];  // [unit][2 tiles of keys][2 tiles of rows]; weights replace the first tiles of keys
-  float* O;                   // O^T: [columns / 32][2 tiles of columns][2 tiles of rows]
-  uint16_t* Q;                // Q^T in pairs of columns: [columns / 32][2 tiles of rows]
-  uint16_t* V;                // units of V cleaned of infinity and NaN
+  float* S[2];     // of a block: [unit][2 tiles of keys][2 tiles of rows]; one is written while the other is read
+  uint16_t* P[2];  // of a block: [unit][2 tiles of rows] in pairs of keys; as S
+  float* O;        // O^T: [columns / 32][2 tiles of columns][2 tiles of rows]
+  uint16_t* Q;     // Q^T in pairs of columns: [columns / 32][2 tiles of rows]
+  uint16_t* V;     // units of V cleaned of infinity and NaN
 
   Scratch(void* memory, int64_t head_dim, int64_t head_dim_v) {
     S[0] = static_cast<float*>(memory);
-    for (int64_t i = 1; i < kAmxScoreBlocks; ++i) S[i] = S[i - 1] + kAmxBlockUnits * kUnitFloats;
-    O = S[kAmxScoreBlocks - 1] + kAmxBlockUnits * kUnitFloats;
+    S[1] = S[0] + kAmxBlockUnits * kUnitFloats;
+    P[0] = reinterpret_cast<uint16_t*>(S[1] + kAmxBlockUnits * kUnitFloats);
+    P[1] = P[0] + kAmxBlockUnits * 2 * kTileBf16;
+    O = reinterpret_cast<float*>(P[1] + kAmxBlockUnits * 2 * kTileBf16);
     Q = reinterpret_cast<uint16_t*>(O + kAmxLanes * RoundUp(head_dim_v, kAmxColumns));
     V = Q + kAmxLanes * RoundUp(head_dim, kAmxColumns);
   }
@@ -38,7 +41,7 @@ class TileWork {
 
   // V: the units of `weights`.
   // `fresh`: O is 0, whatever it holds.
-  void Start(Block weights, const float* P, const uint16_t* const* V, Block scores, float* S, bool fresh = false) {
+  void Start(Block weights, const uint16_t* P, const uint16_t* const* V, Block scores, float* S, bool fresh = false) {
     fresh_ = fresh;
     weights_ = weights;
     scores_ = scores;
@@ -82,11 +85,11 @@ class TileWork {
       tiles_.Load<3>(O + 3 * kTileFloats);
     }
     const uint16_t* V = V_[unit_] + 2 * chunk_ * kTileBf16;
-    const float* P = P_ + unit_ * kUnitFloats;
+    const uint16_t* P = P_ + unit_ * 2 * kTileBf16;
     tiles_.Load<4>(V);
     tiles_.Load<6>(P);
     tiles_.Multiply<0, 4, 6>();
-    tiles_.Load<7>(P + kTileFloats);
+    tiles_.Load<7>(P + kTileBf16);
     tiles_.Multiply<1, 4, 7>();
     tiles_.Load<5>(V + kTileBf16);
     tiles_.Multiply<2, 5, 6>();
@@ -136,7 +139,7 @@ class TileWork {
   float* O_;
   int64_t k_chunks_, v_chunks_;
   Block weights_, scores_;
-  const float* P_ = nullptr;
+  const uint16_t* P_ = nullptr;
   const uint16_t* const* V_ = nullptr;
   float* S_ = nullptr;
   int64_t unit_ = 0, chunk_ = 0, steps_ = 0, left_ = 0, credit_ = 0;

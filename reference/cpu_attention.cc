@@ -224,7 +224,7 @@ Arithmetic CpuAttentionArithmetic(const data::Attention& a, data::Format output)
   r.rescales = tiles + 1 + (a.seqlen_k + kDecodePartKeys - 1) / kDecodePartKeys;
   r.keys_per_sum = tiles * (tile / kPartialSums + 1) + 4;
   r.score_roundings = a.softcap > 0 ? 5 : 3;
-  r.exponential_error = 1.2 * 0x1p-23;
+  r.exponential_error = 1.4 * 0x1p-23;
   r.tanh_unit = 0x1p-22;
   r.SetOutput(output);
   return r;

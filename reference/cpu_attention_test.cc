@@ -93,6 +93,7 @@ TEST_CASE("bits depend neither on the number of threads nor on the width of the 
   std::vector<CpuProblem> problems;
   for (uint64_t seed = 200; seed < 230; ++seed) problems.push_back(RandomCpuProblem(seed));
   problems.push_back(ShapedProblem({.batch = 2, .heads_q = 6, .heads_kv = 2, .seqlen_q = 130, .seqlen_k = 300}, 1));
+  problems.push_back(ShapedProblem({.batch = 3, .heads_q = 7, .heads_kv = 7, .seqlen_q = 40, .seqlen_k = 270}, 3));
   problems.push_back(ShapedProblem({.heads_q = 4, .heads_kv = 2, .seqlen_k = 5 * kDecodePartKeys + 3}, 2));
   problems.push_back(TiledProblem(data::Mask::Window(400, 30), 1, 1, 1));
   for (const int64_t group : {2, 3, 4, 5}) {  // scores with keys as lanes

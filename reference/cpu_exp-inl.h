@@ -6,6 +6,10 @@
 #define BITFLASH_REFERENCE_CPU_EXP_INL_H_
 #endif
 
+#include <array>
+#include <bit>
+#include <cstdint>
+
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -13,131 +17,136 @@ namespace bitflash::reference {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
+// 2^x is T 2^f 2^n: n whole, T a power of 2^(1/8), |f| <= 1/16. f (c0 + f (c1 + f c2)) is 2^f - 1 of least relative
+// error (2.6e-8, Lawson's iteration), so that 2^0 is exactly 1. With the roundings of T and of the result 1.16 ulp,
+// 1.34 where multiply-add is not fused.
+inline constexpr float kExp2Factors[3] = {0x1.62e432p-1f, 0x1.ec0c22p-3f, 0x1.c690d4p-5f};
+HWY_ALIGN inline constexpr float kEighths[16] = {
+    1.0f, 0x1.172b84p0f, 0x1.306fep0f, 0x1.4bfdaep0f, 0x1.6a09e6p0f, 0x1.8ace54p0f, 0x1.ae89fap0f, 0x1.d5818ep0f,
+    1.0f, 0x1.172b84p0f, 0x1.306fep0f, 0x1.4bfdaep0f, 0x1.6a09e6p0f, 0x1.8ace54p0f, 0x1.ae89fap0f, 0x1.d5818ep0f};
+// Adding it rounds to eighths, which then stand in the low bits as an integer i.
+inline constexpr float kEighthsShift = 0x1.8p20f;
+// With (i << 20), which is (i / 8 << 23) + (i % 8 << 20), the bits of T 2^n.
+HWY_ALIGN inline constexpr std::array<int32_t, 8> kEighthBits = [] {
+  std::array<int32_t, 8> bits{};
+  for (int i = 0; i < 8; ++i) bits[i] = std::bit_cast<int32_t>(kEighths[i]) - (i << 20);
+  return bits;
+}();
+
 #if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
 inline constexpr bool kMaskedLanesAreFree = true;  // instructions with a mask do nothing in the lanes it leaves out
+// Whether T comes from 16 lanes and p 2^n is one instruction, which Highway has no name for.
+template <class D>
+inline constexpr bool kScales = hn::MaxLanes(D()) == 16;
 #else
 inline constexpr bool kMaskedLanesAreFree = false;
-#endif
-
-// 2^f for f in [-0.5, 0.5] by a polynomial of least relative error (2.0e-9, Lawson's iteration) whose constant term is
-// exactly 1.
-inline constexpr float kExp2Factors[7] = {1.0f,           0x1.62e430p-1f,  0x1.ebfbdcp-3f, 0x1.c6aee8p-5f,
-                                          0x1.3b2d4cp-7f, 0x1.5f3e52p-10f, 0x1.41fbbcp-13f};
-
-// p power, and 0 where x < least.
-template <class D, class V = hn::Vec<D>>
-HWY_INLINE V MulOrZero([[maybe_unused]] D d, V x, V least, V p, V power) {
-#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
-  if constexpr (hn::MaxLanes(D()) == 16) {  // one comparison and no more, which Highway has no name for
-    return V{_mm512_maskz_mul_ps(_mm512_cmp_ps_mask(x.raw, least.raw, _CMP_NLT_UQ), p.raw, power.raw)};
-  }
-#endif
-  return hn::IfThenZeroElse(hn::Lt(x, least), hn::Mul(p, power));
-}
-
-// 2^(x factor) for x <= 0: 0 where x < least, which is -125 / factor; NaN for NaN, 1 for 0. The product is exact where
-// multiply-add is fused. No operation here has a subnormal operand or result, at least none that costs.
-// x factor = n + f with n the nearest integer.
-template <class D, class V = hn::Vec<D>>
-HWY_INLINE V Exp2(D d, V x, V factor, V least) {
-  const hn::RebindToUnsigned<D> du;
-  V f = x;
-  if constexpr (!kMaskedLanesAreFree) f = hn::IfThenZeroElse(hn::Lt(x, least), x);
-  // Adding 1.5 2^23 rounds to an integer, which then stands in the low bits; 127 more makes it an exponent field.
-  const V shift = hn::Set(d, 0x1.8p23f + 127);
-  const V shifted = hn::MulAdd(f, factor, shift);
-  f = hn::MulSub(f, factor, hn::Sub(shifted, shift));
-  V p = hn::Set(d, kExp2Factors[6]);
-  for (int i = 5; i >= 0; --i) p = hn::MulAdd(p, f, hn::Set(d, kExp2Factors[i]));
-  // A product, not an addition to the exponent field: a NaN stays one.
-  return MulOrZero(d, x, least, p, hn::BitCast(d, hn::ShiftLeft<23>(hn::BitCast(du, shifted))));
-}
-
-// Exp2 of four vectors in step: so many independent chains are near enough for the processor to see them.
-template <class D, class V = hn::Vec<D>>
-HWY_INLINE void Exp2OfFour(D d, V factor, V least, V& x0, V& x1, V& x2, V& x3) {
-  const hn::RebindToUnsigned<D> du;
-  V f0 = x0, f1 = x1, f2 = x2, f3 = x3;
-  if constexpr (!kMaskedLanesAreFree) {
-    f0 = hn::IfThenZeroElse(hn::Lt(x0, least), x0), f1 = hn::IfThenZeroElse(hn::Lt(x1, least), x1);
-    f2 = hn::IfThenZeroElse(hn::Lt(x2, least), x2), f3 = hn::IfThenZeroElse(hn::Lt(x3, least), x3);
-  }
-  const V shift = hn::Set(d, 0x1.8p23f + 127);
-  const V n0 = hn::MulAdd(f0, factor, shift), n1 = hn::MulAdd(f1, factor, shift);
-  const V n2 = hn::MulAdd(f2, factor, shift), n3 = hn::MulAdd(f3, factor, shift);
-  f0 = hn::MulSub(f0, factor, hn::Sub(n0, shift)), f1 = hn::MulSub(f1, factor, hn::Sub(n1, shift));
-  f2 = hn::MulSub(f2, factor, hn::Sub(n2, shift)), f3 = hn::MulSub(f3, factor, hn::Sub(n3, shift));
-  const V c6 = hn::Set(d, kExp2Factors[6]);
-  V p0 = c6, p1 = c6, p2 = c6, p3 = c6;
-  for (int i = 5; i >= 0; --i) {
-    const V ci = hn::Set(d, kExp2Factors[i]);
-    p0 = hn::MulAdd(p0, f0, ci), p1 = hn::MulAdd(p1, f1, ci), p2 = hn::MulAdd(p2, f2, ci), p3 = hn::MulAdd(p3, f3, ci);
-  }
-  const auto finish = [&](V x, V n, V p) HWY_ATTR {
-    return MulOrZero(d, x, least, p, hn::BitCast(d, hn::ShiftLeft<23>(hn::BitCast(du, n))));
-  };
-  x0 = finish(x0, n0, p0), x1 = finish(x1, n1, p1), x2 = finish(x2, n2, p2), x3 = finish(x3, n3, p3);
-}
-
-// 2^(s factor - M) for an integer M, where no result leaves the normal range. n is the integer nearest to s factor, f
-// the rest, whatever M is: the exponent's only rounding is that of f, 2^-26 at most.
 template <class D>
-struct BoundedExponent {
-  HWY_INLINE BoundedExponent(D d, float s_factor, float M)
-      : factor(hn::Set(d, s_factor)), shift(hn::Set(d, 0x1.8p23f - M)) {}
+inline constexpr bool kScales = false;
+#endif
+
+// What 2^(x factor - M) takes for all x, M whole and such that 2^-M is normal.
+template <class D>
+struct Exponent {
+  HWY_INLINE Exponent(D d, hn::Vec<D> x_factor, float M = 0)
+      : factor(x_factor), shift(hn::Set(d, kEighthsShift - M)), powers(hn::Zero(d)) {
+    if constexpr (kScales<D>) {
+      const float below = std::bit_cast<float>((127 - static_cast<int32_t>(M)) << 23);
+      powers = hn::Mul(hn::Load(d, kEighths), hn::Set(d, below));
+    }
+  }
   hn::Vec<D> factor, shift;
+  hn::Vec<D> powers;  // T 2^-M, where kScales
 };
 
-// p 2^n with n in the low bits: added to the exponent field, which is no work for the units of multiply-adds. kMasked:
-// 0 for -inf.
-template <bool kMasked, class D, class V = hn::Vec<D>>
-HWY_INLINE V ScaleBounded(D d, [[maybe_unused]] V s, V p, V n) {
-  const hn::RebindToUnsigned<D> du;
-  const V scaled = hn::BitCast(d, hn::Add(hn::BitCast(du, p), hn::ShiftLeft<23>(hn::BitCast(du, n))));
-  if constexpr (!kMasked) {
-    return scaled;
-  } else {
-    return hn::IfThenZeroElse(hn::Lt(s, hn::Set(d, -0x1.fffffep127f)), scaled);
-  }
+// x factor = n + f with n the nearest eighth, whatever M is; the only rounding is that of f, 2^-28 at most, where
+// multiply-add is fused.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE void Split(const Exponent<D>& e, V x, V& shifted, V& n, V& f) {
+  shifted = hn::MulAdd(x, e.factor, e.shift);
+  n = hn::Sub(shifted, e.shift);
+  f = hn::MulSub(x, e.factor, n);
 }
 
-// What BoundedExp2 computes with in the place of s: 0 for what is hidden, if -inf costs time.
-template <bool kMasked, class D, class V = hn::Vec<D>>
-HWY_INLINE V TameScore([[maybe_unused]] D d, V s) {
-  if constexpr (!kMasked || kMaskedLanesAreFree) {
-    return s;
-  } else {
-    return hn::IfThenZeroElse(hn::Lt(s, hn::Set(d, -0x1.fffffep127f)), s);
-  }
+// 2^f - 1.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V PowerMinus1(D d, V f) {
+  const V c = hn::MulAdd(hn::Set(d, kExp2Factors[2]), f, hn::Set(d, kExp2Factors[1]));
+  return hn::Mul(hn::MulAdd(c, f, hn::Set(d, kExp2Factors[0])), f);
 }
 
+// kEighthBits at the low three bits of every lane.
+template <class DI, class VI = hn::Vec<DI>>
+HWY_INLINE VI EighthBitsAt(DI di, VI i) {
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+  const __m256i table = _mm256_load_si256(reinterpret_cast<const __m256i*>(kEighthBits.data()));
+  if constexpr (hn::MaxLanes(DI()) == 8) {
+    return VI{_mm256_permutevar8x32_epi32(table, i.raw)};
+  } else if constexpr (hn::MaxLanes(DI()) < 8) {
+    return VI{_mm256_castsi256_si128(_mm256_permutevar8x32_epi32(table, _mm256_castsi128_si256(i.raw)))};
+  }
+#endif
+  return hn::GatherIndex(di, kEighthBits.data(), hn::And(i, hn::Set(di, 7)));
+}
+
+// T (1 + q) 2^(n - M), and if kMasked 0 where x < least.
 template <bool kMasked, class D, class V = hn::Vec<D>>
-HWY_INLINE V BoundedExp2(const BoundedExponent<D>& e, V s) {
+HWY_INLINE V Scale([[maybe_unused]] const Exponent<D>& e, [[maybe_unused]] V x, [[maybe_unused]] V least, V shifted,
+                   [[maybe_unused]] V n, V q) {
   const D d;
-  V f = TameScore<kMasked>(d, s);
-  const V n = hn::MulAdd(f, e.factor, e.shift);
-  f = hn::MulSub(f, e.factor, hn::Sub(n, e.shift));
-  V p = hn::Set(d, kExp2Factors[6]);
-  for (int i = 5; i >= 0; --i) p = hn::MulAdd(p, f, hn::Set(d, kExp2Factors[i]));
-  return ScaleBounded<kMasked>(d, s, p, n);
-}
-
-// Two vectors in step: with four, 16 registers do not hold them and the factors.
-template <bool kMasked, class D, class V = hn::Vec<D>>
-HWY_INLINE void BoundedExp2OfTwo(const BoundedExponent<D>& e, V& s0, V& s1) {
-  const D d;
-  V f0 = TameScore<kMasked>(d, s0), f1 = TameScore<kMasked>(d, s1);
-  const V n0 = hn::MulAdd(f0, e.factor, e.shift), n1 = hn::MulAdd(f1, e.factor, e.shift);
-  f0 = hn::MulSub(f0, e.factor, hn::Sub(n0, e.shift)), f1 = hn::MulSub(f1, e.factor, hn::Sub(n1, e.shift));
-  const V c6 = hn::Set(d, kExp2Factors[6]);
-  V p0 = c6, p1 = c6;
-  for (int i = 5; i >= 0; --i) {
-    const V ci = hn::Set(d, kExp2Factors[i]);
-    p0 = hn::MulAdd(p0, f0, ci), p1 = hn::MulAdd(p1, f1, ci);
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+  if constexpr (kScales<D>) {
+    const V T{_mm512_permutexvar_ps(_mm512_castps_si512(shifted.raw), e.powers.raw)};
+    const V p = hn::MulAdd(T, q, T);
+    if constexpr (!kMasked) return V{_mm512_scalef_ps(p.raw, n.raw)};
+    return V{_mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(x.raw, least.raw, _CMP_NLT_UQ), p.raw, n.raw)};
   }
-  s0 = ScaleBounded<kMasked>(d, s0, p0, n0), s1 = ScaleBounded<kMasked>(d, s1, p1, n1);
+#endif
+  const hn::RebindToSigned<D> di;
+  const auto i = hn::BitCast(di, shifted);
+  const V T = hn::BitCast(d, hn::Add(EighthBitsAt(di, i), hn::ShiftLeft<20>(i)));
+  const V p = hn::MulAdd(T, q, T);  // also NaN, if q is
+  if constexpr (!kMasked) return p;
+  return hn::IfThenZeroElse(hn::Lt(x, least), p);
 }
 
+// What is computed with in the place of x: 0 where x < least, if a result below the normal range, or -inf, costs time.
+template <bool kMasked, class D, class V = hn::Vec<D>>
+HWY_INLINE V Tame([[maybe_unused]] D d, V x, [[maybe_unused]] V least) {
+  if constexpr (!kMasked || kScales<D>) {
+    return x;
+  } else {
+    return hn::IfThenZeroElse(hn::Lt(x, least), x);
+  }
+}
+
+// 2^(x factor - M), at least 2^-125; if kMasked 0 where x < least. NaN for NaN. No operation here has a subnormal
+// operand or result, at least none that costs.
+template <bool kMasked, class D, class V = hn::Vec<D>>
+HWY_INLINE V Exp2(const Exponent<D>& e, V least, V x) {
+  const D d;
+  V shifted, n, f;
+  Split(e, Tame<kMasked>(d, x, least), shifted, n, f);
+  return Scale<kMasked>(e, x, least, shifted, n, PowerMinus1(d, f));
+}
+
+// Of two vectors in step: with four, 16 registers do not hold them and the factors.
+template <bool kMasked, class D, class V = hn::Vec<D>>
+HWY_INLINE void Exp2OfTwo(const Exponent<D>& e, V least, V& x0, V& x1) {
+  const D d;
+  V shifted0, shifted1, n0, n1, f0, f1;
+  Split(e, Tame<kMasked>(d, x0, least), shifted0, n0, f0), Split(e, Tame<kMasked>(d, x1, least), shifted1, n1, f1);
+  const V c1 = hn::Set(d, kExp2Factors[1]), c2 = hn::Set(d, kExp2Factors[2]), c0 = hn::Set(d, kExp2Factors[0]);
+  V q0 = hn::MulAdd(c2, f0, c1), q1 = hn::MulAdd(c2, f1, c1);
+  q0 = hn::MulAdd(q0, f0, c0), q1 = hn::MulAdd(q1, f1, c0);
+  q0 = hn::Mul(q0, f0), q1 = hn::Mul(q1, f1);
+  x0 = Scale<kMasked>(e, x0, least, shifted0, n0, q0), x1 = Scale<kMasked>(e, x1, least, shifted1, n1, q1);
+}
+
+// 2^(x factor) for x <= 0; 0 where x < least, which is -125 / factor.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V Exp2(D d, V x, V factor, V least) {
+  return Exp2<true>(Exponent<D>(d, factor), least, x);
+}
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V Exp2(D d, V x) {
   return Exp2(d, x, hn::Set(d, 1.0f), hn::Set(d, -125.0f));

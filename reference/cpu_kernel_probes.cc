@@ -37,7 +37,7 @@ HWY_INLINE void WeighAll(const Weights& weights, std::span<const float> x, std::
     float* to = y.data() + i;
     V x0 = hn::LoadU(d, from), x1 = hn::LoadU(d, from + kLanes);
     V x2 = hn::LoadU(d, from + 2 * kLanes), x3 = hn::LoadU(d, from + 3 * kLanes);
-    weights.Four(x0, x1, x2, x3);
+    weights.Two(x0, x1), weights.Two(x2, x3);
     hn::StoreU(x0, d, to), hn::StoreU(x1, d, to + kLanes);
     hn::StoreU(x2, d, to + 2 * kLanes), hn::StoreU(x3, d, to + 3 * kLanes);
   }

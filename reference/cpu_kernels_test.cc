@@ -43,14 +43,14 @@ double WorstExp2(float from, uint32_t step) {
   return worst;
 }
 
-TEST_CASE("2^x is within 1.2 ulp, 1 with fused multiply-add, exactly 1 at 0, 0 below -125, NaN at NaN") {
+TEST_CASE("2^x is within 1.2 ulp, 1.4 without fused multiply-add, exactly 1 at 0, 0 below -125, NaN at NaN") {
   for (const int64_t target : data::UsableTargets()) {
     const data::UseTarget use(target);
     CAPTURE(std::string(hwy::TargetName(target)));
     const double worst = WorstExp2(0x1p-30f, 97);
     MESSAGE(std::string(hwy::TargetName(target)) << ": largest error of 2^x " << worst << " ulp");
     const bool fused = (target & (HWY_AVX2 | HWY_AVX3 | HWY_AVX3_DL)) != 0;
-    CHECK(worst < (fused ? 1.0 : 1.2));
+    CHECK(worst < (fused ? 1.2 : 1.4));
     CHECK(worst > 0.4);  // a smaller error than rounding's would be a mistake of this test
     const float nan = std::bit_cast<float>(0x7FFFFFFFu);  // what GPUs return: all bits set
     const std::vector<float> special = {
@@ -69,7 +69,9 @@ TEST_CASE("2^x is within 1.2 ulp, 1 with fused multiply-add, exactly 1 at 0, 0 b
   }
 }
 
-TEST_CASE("2^(x - M) with an integer M is within 1.2 ulp, masked or not; masked, it is 0 at -inf") {
+TEST_CASE(
+    "2^(x - M) with an integer M is within 1.2 ulp, 1.4 without fused multiply-add, masked or not; masked, it is 0 at "
+    "-inf") {
   for (const int64_t target : data::UsableTargets()) {
     const data::UseTarget use(target);
     CAPTURE(std::string(hwy::TargetName(target)));
@@ -84,7 +86,7 @@ TEST_CASE("2^(x - M) with an integer M is within 1.2 ulp, masked or not; masked,
             worst = std::max(worst, std::abs(y - exact) / UlpOf(exact));
           });
         }
-        CHECK(worst < (fused ? 1.0 : 1.2));
+        CHECK(worst < (fused ? 1.2 : 1.4));
         CHECK(worst > 0.4);
       }
     }

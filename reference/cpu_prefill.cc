@@ -77,15 +77,32 @@ int64_t RowsPerTask(const CpuJob& job) {
   return RoundUp((a.seqlen_q + tasks_per_head - 1) / tasks_per_head, kStripRows);
 }
 
+// KV heads whose packed K and V take more floats than that, 2 MiB, do not stay in a core's second-level cache, and a
+// thread gains nothing by having them for itself.
+constexpr int64_t kOwnFloats = int64_t{1} << 19;
+
+// How many KV heads one thread each packs and reads, with all their tasks. The rest, at least as many as there are
+// threads, is shared, so that all threads end at the same time. Bits do not depend on it.
+int64_t WholeHeads(const CpuJob& job) {
+  const data::Attention& a = job.a;
+  const int64_t heads = a.batch * a.heads_kv, threads = job.threads;
+  if (threads == 1) return heads;
+  const int64_t tiles = (a.seqlen_k + kTileKeys - 1) / kTileKeys;
+  if (tiles * (PackedKeyFloats(a.head_dim) + PackedValueFloats(a.head_dim_v)) > kOwnFloats) return 0;
+  return std::max<int64_t>(heads / threads - 1, 0) * threads;
+}
+
 // Steps in the order in which threads take them. A KV head's tiles are packed, its tasks run, then the next one's
 // follow: what was packed is still near.
 struct Plan {
   std::vector<Head> heads;
   std::vector<Step> steps;
+  std::vector<int64_t> turns;  // the first step of each, and the number of steps
+  int64_t whole_heads = 0;     // each is one turn, and they come first; then every step is
   int64_t most_tiles = 0, most_tasks = 1;
   bool packs_values = false;  // of some head
 
-  Plan(const CpuJob& job, int64_t rows_per_task) {
+  Plan(const CpuJob& job, int64_t rows_per_task) : whole_heads(WholeHeads(job)) {
     const data::Attention& a = job.a;
     for (int64_t n = 0; n < a.batch; ++n) {
       const KeyRange seen = job.VisibleToAll(n);
@@ -98,6 +115,7 @@ struct Plan {
         const int64_t head = static_cast<int64_t>(heads.size());
         heads.push_back({n, h_kv, first, tiles, tasks, PackedValues(job, n, h_kv, first * kTileKeys)});
         packs_values = packs_values || heads.back().V == nullptr;
+        const int64_t first_step = static_cast<int64_t>(steps.size());
         for (int64_t tile = 0; tile < tiles; ++tile) steps.push_back({.head = head, .tile = tile});
         // The last rows see the most keys under causal masks: long tasks first.
         for (int64_t task = tasks - 1; task >= 0; --task) {
@@ -105,8 +123,11 @@ struct Plan {
           steps.push_back(
               {.head = head, .tile = -1, .first_row = row, .rows = std::min(rows_per_task, job.queries(n) - row)});
         }
+        const int64_t end = head < whole_heads ? first_step + 1 : static_cast<int64_t>(steps.size());
+        for (int64_t step = first_step; step < end; ++step) turns.push_back(step);
       }
     }
+    turns.push_back(static_cast<int64_t>(steps.size()));
   }
 };
 
@@ -249,12 +270,16 @@ class Progress {
 void RunPrefillJob(const CpuJob& job) {
   const int64_t rows_per_task = RowsPerTask(job);
   const Plan plan(job, rows_per_task);
-  const int64_t steps = static_cast<int64_t>(plan.steps.size()), heads = static_cast<int64_t>(plan.heads.size());
-  const int threads = static_cast<int>(std::min(int64_t{job.threads}, std::max<int64_t>(steps, 1)));
-  // Packed heads at a time: one in use, and as many as the threads may run ahead into.
-  const int64_t slots = std::min(heads, 1 + (2 * int64_t{threads} - 2 + plan.most_tasks - 1) / plan.most_tasks);
+  const int64_t turns = static_cast<int64_t>(plan.turns.size()) - 1, heads = static_cast<int64_t>(plan.heads.size());
+  const int threads = static_cast<int>(std::min(int64_t{job.threads}, std::max<int64_t>(turns, 1)));
+  // Packed heads at a time: each thread's own, and of those whose steps are taken one by one the one in use, and as
+  // many as the threads may run ahead into.
+  const int64_t own = plan.whole_heads > 0 ? threads : 0;
+  const int64_t shared =
+      std::min(heads - plan.whole_heads, 1 + (2 * int64_t{threads} - 2 + plan.most_tasks - 1) / plan.most_tasks);
   const int64_t k_floats = plan.most_tiles * PackedKeyFloats(job.a.head_dim);
   const int64_t v_floats = plan.packs_values ? plan.most_tiles * PackedValueFloats(job.a.head_dim_v) : 0;
+  const int64_t slots = own + shared;
   const AlignedFloats K(slots * k_floats), V(slots * v_floats), limits(2 * slots * plan.most_tiles);
   std::vector<Workspace> workspaces;  // allocated here: an exception must not leave a parallel region
   workspaces.reserve(threads);
@@ -264,21 +289,26 @@ void RunPrefillJob(const CpuJob& job) {
 #pragma omp parallel num_threads(threads)
   {
     Workspace& w = workspaces[omp_get_thread_num()];
-    for (int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < steps;) {
-      const Step& step = plan.steps[i];
+    const auto run = [&](const Step& step) {
       const Head& head = plan.heads[step.head];
-      const int64_t at = step.head % slots;
+      const bool whole = step.head < plan.whole_heads;
+      const int64_t at = whole ? omp_get_thread_num() : own + (step.head - plan.whole_heads) % shared;
       const Slot slot = {K.get() + at * k_floats, V.get() + at * v_floats, limits.get() + 2 * at * plan.most_tiles,
                          limits.get() + (2 * at + 1) * plan.most_tiles};
       if (step.tile >= 0) {
-        if (step.head >= slots) progress.AwaitDone(step.head - slots, plan.heads[step.head - slots].tasks);
+        const int64_t before = step.head - shared;  // that was packed here
+        if (!whole && before >= plan.whole_heads) progress.AwaitDone(before, plan.heads[before].tasks);
         Pack(job, head, step.tile, slot, w);
         progress.Packed(step.head);
       } else {
         progress.AwaitPacked(step.head, head.tiles);
-        Run(job, head, step, slot, step.head + 1 < heads ? &plan.heads[step.head + 1] : nullptr, w);
+        const int64_t later = step.head + (whole ? threads : 1);
+        Run(job, head, step, slot, later < heads ? &plan.heads[later] : nullptr, w);
         progress.Done(step.head);
       }
+    };
+    for (int64_t turn; (turn = next.fetch_add(1, std::memory_order_relaxed)) < turns;) {
+      for (int64_t i = plan.turns[turn]; i < plan.turns[turn + 1]; ++i) run(plan.steps[i]);
     }
   }
 }

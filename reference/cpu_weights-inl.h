@@ -8,6 +8,7 @@
 #endif
 
 #include <algorithm>
+#include <limits>
 
 #include "hwy/highway.h"
 #include "reference/cpu_exp-inl.h"
@@ -24,30 +25,32 @@ class WeightsBelow {
  public:
   HWY_INLINE WeightsBelow(const ScoreRule& rule, float m)
       : m_(hn::Set(D(), m == kMinusInfinity ? 0.0f : m)),  // no key so far: P is 0, not NaN
-        factor_(hn::Set(D(), rule.exponent_factor)),
-        least_(hn::Set(D(), rule.least_difference)) {}
-  HWY_INLINE void Four(V& s0, V& s1, V& s2, V& s3) const {
-    s0 = hn::Sub(s0, m_), s1 = hn::Sub(s1, m_), s2 = hn::Sub(s2, m_), s3 = hn::Sub(s3, m_);
-    Exp2OfFour(D(), factor_, least_, s0, s1, s2, s3);
+        least_(hn::Set(D(), rule.least_difference)),
+        exponent_(D(), hn::Set(D(), rule.exponent_factor)) {}
+  HWY_INLINE void Two(V& s0, V& s1) const {
+    s0 = hn::Sub(s0, m_), s1 = hn::Sub(s1, m_);
+    Exp2OfTwo<true>(exponent_, least_, s0, s1);
   }
-  HWY_INLINE V One(V s) const { return Exp2(D(), hn::Sub(s, m_), factor_, least_); }
+  HWY_INLINE V One(V s) const { return Exp2<true>(exponent_, least_, hn::Sub(s, m_)); }
 
  private:
-  V m_, factor_, least_;
+  V m_, least_;
+  Exponent<D> exponent_;
 };
 
 // Weights 2^(s exponent_factor - M) with an integer M, where none leaves the normal range. kMasked: -inf has weight 0.
 template <bool kMasked>
 class BoundedWeights {
  public:
-  HWY_INLINE BoundedWeights(const ScoreRule& rule, float M) : exponent_(D(), rule.exponent_factor, M) {}
-  HWY_INLINE void Four(V& s0, V& s1, V& s2, V& s3) const {
-    BoundedExp2OfTwo<kMasked>(exponent_, s0, s1), BoundedExp2OfTwo<kMasked>(exponent_, s2, s3);
-  }
-  HWY_INLINE V One(V s) const { return BoundedExp2<kMasked>(exponent_, s); }
+  HWY_INLINE BoundedWeights(const ScoreRule& rule, float M)
+      : least_(hn::Set(D(), std::numeric_limits<float>::lowest())),
+        exponent_(D(), hn::Set(D(), rule.exponent_factor), M) {}
+  HWY_INLINE void Two(V& s0, V& s1) const { Exp2OfTwo<kMasked>(exponent_, least_, s0, s1); }
+  HWY_INLINE V One(V s) const { return Exp2<kMasked>(exponent_, least_, s); }
 
  private:
-  BoundedExponent<D> exponent_;
+  V least_;
+  Exponent<D> exponent_;
 };
 
 // Turns the columns of one row of S into weights, and the row's sums l into factor l + what they add up to.
@@ -66,7 +69,7 @@ HWY_INLINE void WeighRow(const Weights& weights, Columns columns, float* HWY_RES
       for (; j + 4 * kLanes <= end; j += 4 * kLanes) {
         V x0 = hn::Load(d, row + j), x1 = hn::Load(d, row + j + kLanes);
         V x2 = hn::Load(d, row + j + 2 * kLanes), x3 = hn::Load(d, row + j + 3 * kLanes);
-        weights.Four(x0, x1, x2, x3);
+        weights.Two(x0, x1), weights.Two(x2, x3);
         hn::Store(x0, d, row + j), hn::Store(x1, d, row + j + kLanes);
         hn::Store(x2, d, row + j + 2 * kLanes), hn::Store(x3, d, row + j + 3 * kLanes);
         if constexpr (kVectorsPerSum == 1) {

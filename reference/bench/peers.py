@@ -6,7 +6,9 @@ them. A cell shows the median over the rounds, in brackets the best, and the lar
 against fp64. GFLOP/s count 4 heads seqlen_q seqlen_k head_dim, half of it under a causal mask, for everybody, also for
 those that compute the hidden half; decode shows GB/s, each byte of K and V counted once. "of peak" is bitflash's median
 share of the fp32 multiply-add peak (prefill) or of the fastest of some loops that only read the same bytes (decode),
-measured in the same rounds, of each of our kernels in the table's order; bf16 on the tile unit can exceed 1.
+measured in the same rounds, of each of our kernels in the table's order; bf16 on the tile unit can exceed 1. With
+several threads, "cpu-simd alone" is what as many processes of one thread reach together at the same time, each on its
+own problem of that shape: what the machine gives to threads that share nothing.
 
     reference/bench/peers.py --json peers.json
 
@@ -27,6 +29,7 @@ import sys
 import time
 
 OURS = ("cpu-simd", "cpu-amx-bf16")
+ALONE = "cpu-simd alone"
 BYTES = {"fp32": 4, "bf16": 2}
 
 
@@ -39,7 +42,8 @@ def parse_arguments():
     parser.add_argument("--rounds", type=int, default=5, help="(default: 5)")
     parser.add_argument("--parts", nargs="+", default=["fp32", "bf16", "decode"], choices=("fp32", "bf16", "decode"))
     parser.add_argument("--filter", default="", help="only cases whose printed name matches this regular expression")
-    parser.add_argument("--cpus", help="processors to stay on, such as 2,4; default: of different cores")
+    parser.add_argument("--cpus", help="processors to stay on, such as 2,4, or 'auto': those whose multiply-adds are "
+                        "the least disturbed, which counts in a virtual machine (default: of different cores)")
     parser.add_argument("--no-torch", action="store_true", help="leave PyTorch out")
     parser.add_argument("--json", metavar="FILE", help="write every sample here")
     return checked(parser, parser.parse_args())
@@ -106,6 +110,33 @@ def separate_cores(count):
     return chosen[:count]
 
 
+def quietest_cores(path, count):
+    """The processors with the highest peak of multiply-adds, medians of some turns, that keep it while those already
+    chosen compute too: threads of one core, which a virtual machine may hide, do not."""
+    programs = [Program(path) for _ in range(count)]
+
+    def peaks(cpus, turns=5):
+        samples = []
+        for program, cpu in zip(programs, cpus):
+            os.sched_setaffinity(program.process.pid, {cpu})
+        for _ in range(turns):
+            for program in programs[:len(cpus)]:
+                program.tell("peak 1")
+            samples.append([float(program.answer("rate")[0]) for program in programs[:len(cpus)]])
+        return [statistics.median(column) for column in zip(*samples)]
+
+    alone = {cpu: peaks([cpu])[0] for cpu in sorted(os.sched_getaffinity(0))}
+    ranking = sorted(alone, key=lambda cpu: -alone[cpu])
+    print("fp32 multiply-adds, GFLOP/s on processor: " + ", ".join(f"{cpu}: {alone[cpu]:.0f}" for cpu in ranking))
+    chosen = ranking[:1]
+    for cpu in ranking[1:]:
+        if len(chosen) < count and min(peaks([*chosen, cpu])) > 0.8 * alone[cpu]:
+            chosen.append(cpu)
+    for program in programs:
+        program.stop()
+    return chosen + [cpu for cpu in ranking if cpu not in chosen][:count - len(chosen)]
+
+
 def processor():
     text = open("/proc/cpuinfo", encoding="utf-8").read()
     name = re.search(r"model name\s*: (.*)", text)
@@ -145,13 +176,24 @@ class Program:
     def __init__(self, path):
         self.process = subprocess.Popen([path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def ask(self, line, answer):
+    def tell(self, line):
+        self.line = line
         self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
+
+    def answer(self, answer):
         words = self.process.stdout.readline().split()
         if not words or words[0] != answer:
-            sys.exit(f"attention_peers answered '{' '.join(words)}' to '{line}'")
+            sys.exit(f"attention_peers answered '{' '.join(words)}' to '{self.line}'")
         return words[1:]
+
+    def ask(self, line, answer):
+        self.tell(line)
+        return self.answer(answer)
+
+    def stop(self):
+        self.process.stdin.close()
+        self.process.wait()
 
 
 class Torch:
@@ -209,10 +251,14 @@ def rate(case, milliseconds):
     return 4.0 * elements * (0.5 if case["mask"] == "causal" else 1) / milliseconds * 1e-6
 
 
-def measure(case, program, torch, rounds):
-    """The case with the rates and errors of every contestant, and the limit's rates."""
-    ready = program.ask("case {type} {heads_q} {heads_kv} {seqlen_q} {seqlen_k} {head_dim} {mask} {threads}"
-                        .format(**case), "ready")
+def measure(case, program, loners, torch, rounds):
+    """The case with the rates and errors of every contestant, and the limit's rates. `loners`: programs that each stay
+    on a processor of their own."""
+    line = "case {type} {heads_q} {heads_kv} {seqlen_q} {seqlen_k} {head_dim} {mask} "
+    ready = program.ask((line + "{threads}").format(**case), "ready")
+    loners = loners[:case["threads"]] if case["threads"] > 1 and case["part"] == "fp32" else []
+    for loner in loners:
+        loner.ask((line + "1").format(**case), "ready")
     if torch:
         torch.prepare(case)
     limit = f"read {bytes_read(case)} {case['threads']}" if case["part"] == "decode" else f"peak {case['threads']}"
@@ -220,13 +266,18 @@ def measure(case, program, torch, rounds):
 
     def settle():
         # OpenMP's idle threads spin for some 10 ms, of one process on the processors of the other.
-        time.sleep(0.04 if torch and case["threads"] > 1 else 0)
+        time.sleep(0.04 if (torch or loners) and case["threads"] > 1 else 0)
 
     for _ in range(rounds):
         settle()
         limits.append(float(program.ask(limit, "rate")[0]))
         for name in ready:
             rates.setdefault(name, []).append(rate(case, float(program.ask(f"run {name}", "ms")[0])))
+        if loners:
+            settle()
+            for loner in loners:
+                loner.tell(f"run {OURS[0]}")
+            rates.setdefault(ALONE, []).append(sum(rate(case, float(loner.answer("ms")[0])) for loner in loners))
         if torch:
             settle()
             rates.setdefault(torch.name, []).append(rate(case, torch.milliseconds()))
@@ -244,8 +295,8 @@ def table(part, results, contestants):
         cells = [r["name"]]
         for name in shown:
             rates = r["rates"].get(name)
-            cells.append(f"{statistics.median(rates):.0f} ({max(rates):.0f}) {r['errors'][name]:.0e}"
-                         if rates else "-")
+            error = f" {r['errors'][name]:.0e}" if name in r["errors"] else ""
+            cells.append(f"{statistics.median(rates):.0f} ({max(rates):.0f}){error}" if rates else "-")
         shares = [f"{statistics.median(a / b for a, b in zip(r['rates'][name], r['limit'])):.2f}"
                   for name in OURS if name in r["rates"]]
         rows.append([*cells, f"{statistics.median(r['limit']):.0f}", " ".join(shares)])
@@ -257,8 +308,11 @@ def table(part, results, contestants):
 
 def main():
     arguments = parse_arguments()
-    cpus = ([int(cpu) for cpu in arguments.cpus.split(",")] if arguments.cpus
-            else separate_cores(max(arguments.threads)))
+    if arguments.cpus == "auto":
+        cpus = quietest_cores(arguments.program, max(arguments.threads))
+    else:
+        cpus = ([int(cpu) for cpu in arguments.cpus.split(",")] if arguments.cpus
+                else separate_cores(max(arguments.threads)))
     os.sched_setaffinity(0, cpus)
     torch = None
     if not arguments.no_torch:
@@ -268,7 +322,10 @@ def main():
         except (ImportError, AttributeError):
             print("PyTorch is left out: this Python cannot import it", file=sys.stderr)
     program = Program(arguments.program)
-    contestants = program.ask("peers", "peers") + ([torch.name] if torch else [])
+    loners = [Program(arguments.program) for _ in cpus if max(arguments.threads) > 1]
+    for loner, cpu in zip(loners, cpus):
+        os.sched_setaffinity(loner.process.pid, {cpu})
+    contestants = program.ask("peers", "peers") + ([torch.name] if torch else []) + ([ALONE] if loners else [])
     print(f"{processor()}; on processors {','.join(map(str, cpus))}; {arguments.rounds} rounds; load "
           f"{os.getloadavg()[0]:.1f}")
     peaks = {n: max(float(program.ask(f"peak {n}", "rate")[0]) for _ in range(3)) for n in arguments.threads}
@@ -279,7 +336,7 @@ def main():
         results = []
         for case in make_cases(arguments):
             if case["part"] == part:
-                results.append(measure(case, program, torch, arguments.rounds))
+                results.append(measure(case, program, loners, torch, arguments.rounds))
         if results:
             table(part, results, contestants)
         everything += results
