@@ -39,8 +39,8 @@ class Checks {
     constexpr void (Checks::*kMethods[])(MetamorphicResult&) = {
         &Checks::ConstantV, &Checks::ShiftedLogits, &Checks::PermutedKeys,    &Checks::Neighbours,
         &Checks::Linearity, &Checks::MergedParts,   &Checks::PoisonedPadding, &Checks::Repeated};
-    // Not in one expression: g++ 13's bounds sanitizer then tests an index that it has not yet read (`->*` uses the
-    // pointer twice).
+    // Not in one expression: there g++ 13's bounds sanitizer reports an index of garbage; here it tests the same index
+    // and finds nothing.
     const auto method = kMethods[check];
     try {
       (this->*method)(result);
