@@ -37,10 +37,10 @@ struct Row {
   std::vector<double> outside, inside, time;
 };
 
-using Rows = std::map<std::string, Row>;  // by "gpu | kernel | fitted or held out"
+using Rows = std::map<std::string, Row>;  // by "gpu | kernel | fit half or held out", the half that fits may see
 
 std::string Key(const std::string& gpu, std::string_view kernel, bool held_out) {
-  return gpu + " | " + std::string(kernel) + " | " + (held_out ? "held out" : "fitted");
+  return gpu + " | " + std::string(kernel) + " | " + (held_out ? "held out" : "fit half");
 }
 
 std::vector<Compared> AddBytes(Rows& rows, const std::vector<l2::RecordedCall>& calls, l2::Mode mode) {
