@@ -45,8 +45,8 @@ class DecodeTiles {
         block_(transposed_ || (kCrosswise && kMostBlockKeys * RowBytes(part.K, part.head_dim) <= kPageBytes)
                    ? kMostBlockKeys
                    : kBlockKeys),
-        k_ahead_(AheadOf(part.K, part.head_dim, rows_)),
-        v_ahead_(AheadOf(part.V, part.head_dim_v, rows_)),
+        k_ahead_(AheadOf(part.K, part.head_dim, rows_, block_)),
+        v_ahead_(AheadOf(part.V, part.head_dim_v, rows_, block_)),
         k_format_(Readable(part.K.format, part.head_dim, rows_ <= kScoreRows || transposed_)),
         v_format_(Readable(part.V.format, part.head_dim_v, part.heads <= 4 && part.queries == 1)),
         S_(part.scratch),
@@ -67,12 +67,12 @@ class DecodeTiles {
       seen = {std::min(seen.begin, by_row.begin), std::max(seen.end, by_row.end)};
     }
     if (seen.begin >= seen.end) return;
+    begin_ = begin;
     for (int64_t j = 0; j < std::max(end - begin, v_keys_); j += block_) {
       ListRows(p_.V, v_begin_ + j, v_begin_ + v_keys_, v_rows_);
       ListRows(p_.K, begin + j, p_.keys, k_rows_);
-      if constexpr (!kCrosswise) ListAhead(p_.K, begin + j, k_ahead_);
       AllScores(j, std::max(seen.begin / 4 * 4, j), std::min(seen.end, j + block_));
-      if constexpr (kCrosswise) ListRows(p_.K, begin + j + block_, p_.keys, near_);
+      if constexpr (kCrosswise) ListRows(p_.K, begin + j + block_, p_.keys, next_);
       AllValues(j);
     }
     v_begin_ = begin, v_keys_ = end - begin;
@@ -83,7 +83,7 @@ class DecodeTiles {
   void Finish() {
     for (int64_t j = 0; j < v_keys_; j += block_) {
       ListRows(p_.V, v_begin_ + j, v_begin_ + v_keys_, v_rows_);
-      if constexpr (kCrosswise) ListRows(p_.V, v_begin_ + j + block_, v_begin_ + v_keys_, near_);
+      if constexpr (kCrosswise) ListRows(p_.V, v_begin_ + j + block_, v_begin_ + v_keys_, next_);
       AllValues(j);
     }
     if (v_format_ != Format::kBf16) return;
@@ -113,34 +113,32 @@ class DecodeTiles {
 
   static int64_t RowBytes(const KeyRows& in, int64_t columns) { return columns * data::StorageBytes(in.format); }
 
-  // Keys that lie about kBytesNear and kBytesFar ahead of a key. One query row computes so little with long rows that
-  // to ask twice costs 5 %, where it gains 2 to 15 % otherwise.
+  // Keys that lie about kBytesNear and kBytesFar ahead of a key; in pages whole blocks. far 0: not asked for. One query
+  // row computes so little with long rows one behind the other that to ask twice costs 5 %, where it gains 2 to 15 %
+  // otherwise.
   struct Ahead {
     int64_t near, far;
   };
-  static Ahead AheadOf(const KeyRows& in, int64_t columns, int64_t query_rows) {
+  static Ahead AheadOf(const KeyRows& in, int64_t columns, int64_t query_rows, int64_t block) {
     const int64_t bytes = RowBytes(in, columns);
+    const bool paged = in.table != nullptr;
     const auto keys = [&](int64_t ahead) {
-      return std::clamp<int64_t>(ahead / bytes, 1, kDecodeKeysAhead - kMostBlockKeys);
+      const int64_t n = std::clamp<int64_t>(ahead / bytes, 1, kDecodeKeysAhead);
+      return paged ? RoundUp(n, block) : n;
     };
-    const bool once = query_rows == 1 && bytes >= 512;
-    return {keys(kBytesNear), keys(once ? kBytesNear : kBytesFar)};
+    return {keys(kBytesNear), query_rows == 1 && bytes >= 512 && !paged ? 0 : keys(kBytesFar)};
   }
-  // Where rows ahead of [j, j + block_) lie, behind the part's end too.
-  HWY_INLINE void ListAhead(const KeyRows& in, int64_t j, Ahead ahead) {
-    for (const auto [rows, first] : {std::pair(near_, j + ahead.near), std::pair(far_, j + ahead.far)}) {
-      if (in.table == nullptr) {
-        const std::byte* row = in.first + first * in.step;
-        for (int64_t n = 0; n < block_; ++n, row += in.step) rows[n] = row;
-      } else {
-        for (int64_t n = 0; n < block_; ++n) rows[n] = in.Row(std::min(first + n, in.listed - 1));
-      }
-    }
+  // Bytes from key j's row to the one `ahead` keys behind; in pages that of all rows of the block that j begins, where
+  // pages hold whole blocks.
+  static HWY_INLINE int64_t Distance(const KeyRows& in, int64_t j, int64_t ahead) {
+    if (in.table == nullptr) return ahead * in.step;
+    const void *from = in.Row(std::min(j, in.listed - 1)), *to = in.Row(std::min(j + ahead, in.listed - 1));
+    return static_cast<const std::byte*>(to) - static_cast<const std::byte*>(from);
   }
-
-  // Crosswise for the rows `crosswise` of `in`, else for those of ListAhead.
-  HWY_INLINE Asker AskerFor(const KeyRows& in, int64_t columns, const void* const* crosswise) const {
-    return Asker(kCrosswise ? crosswise : near_, far_, block_, RowBytes(in, columns));
+  // While the block of `in` that key j begins is read; crosswise, for the rows `other` of `bytes` bytes.
+  HWY_INLINE Asker AskerFor(const KeyRows& in, int64_t j, Ahead ahead, const void* const* other, int64_t bytes) const {
+    if constexpr (kCrosswise) return Asker(other, block_, bytes, 0, 0);
+    return Asker(other, block_, bytes, Distance(in, j, ahead.near), Distance(in, j, ahead.far));
   }
 
   // The keys of a tile that query i sees.
@@ -166,43 +164,42 @@ class DecodeTiles {
 
   template <Format kFormat, bool kCopied>
   BITFLASH_LOOP_PART void Scores(int64_t block, int64_t j, int64_t end) {
-    Asker asker = AskerFor(p_.V, p_.head_dim_v, v_rows_);
+    Asker asker = AskerFor(p_.K, begin_ + block, k_ahead_, v_rows_, RowBytes(p_.V, p_.head_dim_v));
     if constexpr (kTransposes && kFormat == Format::kBf16) {
       if (transposed_) {  // and the whole block: what is behind its end, or before, is hidden below
         for (int64_t n = 0; n < block_; n += kLanes) {
-          ScoreTransposed(q_packed_, rows_, q_columns_, k_rows_, n, asker, reinterpret_cast<uint32_t*>(k_copy_),
+          ScoreTransposed(q_packed_, rows_, q_columns_, k_rows_ + n, asker, reinterpret_cast<uint32_t*>(k_copy_),
                           S_ + block + n);
         }
         return;
       }
     }
-    Asker none = Asker::ForNothing(k_rows_);
+    Asker none;
     for (; j < end; j += 4) {
-      const int64_t first = j - block;  // behind the end, scores of other keys, hidden below
-      const void* const* k = k_rows_;
-      const void* copies[kMostBlockKeys];
+      const void* const* k = k_rows_ + (j - block);  // behind the end, scores of other keys, hidden below
+      const void* copies[4];
       if constexpr (kCopied) {
         for (int64_t n = 0; n < 4; ++n) {
-          ConvertRow(p_.K.format, k_rows_[first + n], first + n, p_.head_dim, asker, k_copy_ + n * q_columns_);
-          copies[first + n] = k_copy_ + n * q_columns_;
+          ConvertRow(p_.K.format, k[n], p_.head_dim, asker, k_copy_ + n * q_columns_);
+          copies[n] = k_copy_ + n * q_columns_;
         }
         k = copies;
       }
       int64_t row = 0;
       const auto ask = [&]() HWY_ATTR -> Asker& { return kCopied || row > 0 ? none : asker; };  // once is enough
       if constexpr (kScoreRows == 4) {
-        for (; row + 4 <= rows_; row += 4) ScoreRows<kFormat, 4>(k, first, j, row, ask());
+        for (; row + 4 <= rows_; row += 4) ScoreRows<kFormat, 4>(k, j, row, ask());
       }
       if constexpr (kScoreRows >= 2) {
-        for (; row + 2 <= rows_; row += 2) ScoreRows<kFormat, 2>(k, first, j, row, ask());
+        for (; row + 2 <= rows_; row += 2) ScoreRows<kFormat, 2>(k, j, row, ask());
       }
-      for (; row < rows_; ++row) ScoreRows<kFormat, 1>(k, first, j, row, ask());
+      for (; row < rows_; ++row) ScoreRows<kFormat, 1>(k, j, row, ask());
     }
   }
 
   template <Format kFormat, int kRows>
-  BITFLASH_LOOP_PART void ScoreRows(const void* const* k, int64_t first, int64_t j, int64_t row, Asker& asker) {
-    ScoreFourKeys<kFormat, kRows>(p_.Q + row * q_columns_, q_columns_, k, first, asker, S_ + row * kDecodeTileKeys + j);
+  BITFLASH_LOOP_PART void ScoreRows(const void* const* k, int64_t j, int64_t row, Asker& asker) {
+    ScoreFourKeys<kFormat, kRows>(p_.Q + row * q_columns_, q_columns_, k, asker, S_ + row * kDecodeTileKeys + j);
   }
 
   // Scores of query i become weights.
@@ -229,15 +226,14 @@ class DecodeTiles {
     const int64_t end = std::min(j + block_, v_keys_);
     const void* copies[kMostBlockKeys];
     const void* const* v = v_rows_;
-    if constexpr (!kCrosswise) ListAhead(p_.V, v_begin_ + j, v_ahead_);
-    Asker asker = AskerFor(p_.K, p_.head_dim, near_);
+    Asker asker = AskerFor(p_.V, v_begin_ + j, v_ahead_, next_, RowBytes(p_.K, p_.head_dim));
     if (v_format_ == Format::kFp64) {
       for (int64_t k = 0; k < end - j; ++k) {
-        ConvertRow(p_.V.format, v_rows_[k], k, p_.head_dim_v, asker, v_copy_ + k * columns_);
+        ConvertRow(p_.V.format, v_rows_[k], p_.head_dim_v, asker, v_copy_ + k * columns_);
         copies[k] = v_copy_ + k * columns_;
       }
       v = copies;
-      asker = Asker::ForNothing(v);
+      asker = {};
     }
     for (int64_t i = 0; i < p_.queries; ++i) {
       const KeyRange seen = Seen(i, v_begin_, v_keys_);
@@ -274,7 +270,7 @@ class DecodeTiles {
       const int64_t row = row0 + h;
       AddAllColumns<kFormat, kRows, kVectors>(P_ + row * kDecodeTileKeys + j, v, block.begin, block.end, columns_,
                                               asker, r_ + row, p_.state.O + row * columns_);
-      asker = Asker::ForNothing(v);  // once is enough
+      asker = {};  // once is enough
     }
   }
 
@@ -286,10 +282,11 @@ class DecodeTiles {
   Format k_format_, v_format_;
   float *S_, *P_, *r_;                   // S of this tile, P of the one before
   float *k_copy_, *v_copy_, *q_packed_;  // k_copy_: or words of ScoreTransposed, which reads q_packed_
+  int64_t begin_ = 0;                    // of this tile
   int64_t v_begin_ = 0, v_keys_ = 0;     // of the tile before
-  // Of a block: rows of K and V, and rows to ask for.
+  // Of a block, and of the next one.
   const void *k_rows_[kMostBlockKeys], *v_rows_[kMostBlockKeys];
-  const void *near_[kMostBlockKeys], *far_[kMostBlockKeys];
+  const void* next_[kMostBlockKeys];
 };
 
 inline void Decode(const DecodePart& p) {

@@ -35,23 +35,22 @@ inline constexpr bool kConvertsFp16 = false;
 class CrosswiseAsker {
  public:
   // For `count` rows of `bytes` bytes.
-  CrosswiseAsker(const void* const* rows, const void* const*, int64_t count, int64_t bytes)
+  CrosswiseAsker(const void* const* rows, int64_t count, int64_t bytes, int64_t, int64_t)
       : on_(true), next_(rows), last_(rows + count), bytes_(bytes) {
     NextRow();
   }
-  // For nothing, where rows are read once more.
-  static CrosswiseAsker ForNothing(const void* const*) { return {}; }
+  CrosswiseAsker() = default;  // for nothing, where rows are read once more
 
-  // Columns [c, c + count) of row n of the block are read.
+  // Columns [c, c + count) of a row are read.
   template <data::Format kFormat>
-  HWY_INLINE void Read(int64_t n, int64_t c, int64_t count) {
+  HWY_INLINE void Read(const void* row, int64_t c, int64_t count) {
     constexpr int64_t kBytes = kFormat == data::Format::kFp32 ? 4 : 2;
     if (c * kBytes % kLine != 0) return;
-    for (int64_t byte = 0; byte < count * kBytes; byte += kLine) ReadLine(n, byte);
+    for (int64_t byte = 0; byte < count * kBytes; byte += kLine) ReadLine(row, byte);
   }
-  HWY_INLINE void ReadLine(int64_t, int64_t) {
+  HWY_INLINE void ReadLine(const void*, int64_t) {
     if (!on_) return;
-    hwy::Prefetch(at_);
+    hwy::Prefetch(reinterpret_cast<const char*>(at_));
     at_ += kLine;
     if (HWY_UNLIKELY(at_ >= end_)) NextRow();
   }
@@ -59,46 +58,46 @@ class CrosswiseAsker {
  private:
   static constexpr int64_t kLine = 64;
 
-  CrosswiseAsker() = default;
-
   HWY_INLINE void NextRow() {
-    if (next_ == last_) {
-      on_ = false;
+    if (next_ == last_) {  // on, behind the last row: a flag that changed would have to be looked at
+      end_ = ~uintptr_t{0};
       return;
     }
-    at_ = static_cast<const char*>(*next_++);
-    end_ = at_ + bytes_;
+    at_ = reinterpret_cast<uintptr_t>(*next_++);
+    end_ = at_ + static_cast<uintptr_t>(bytes_);
   }
 
   bool on_ = false;
   const void *const *next_ = nullptr, *const *last_ = nullptr;
   int64_t bytes_ = 0;
-  const char *at_ = nullptr, *end_ = nullptr;
+  uintptr_t at_ = 0, end_ = 0;
 };
 
-// With 512-bit vectors in the order of reading, at the cost of two instructions a line: for rows some way behind,
-// twice, from memory for the second-level cache and later from there for the first (Sapphire Rapids).
+// With 512-bit vectors in the order of reading: for what lies `near` and `far` bytes behind, first from memory for the
+// second-level cache, later from there for the first (Sapphire Rapids).
 class AheadAsker {
  public:
-  AheadAsker(const void* const* near, const void* const* far, int64_t, int64_t) : near_(near), far_(far) {}
-  // Asks for what is there: less work than to ask whether to.
-  static AheadAsker ForNothing(const void* const* rows) { return {rows, rows, 0, 0}; }
+  // far 0: only near.
+  AheadAsker(const void* const*, int64_t, int64_t, int64_t near, int64_t far) : near_(near), far_(far) {}
+  AheadAsker() = default;  // for what is there: less work than to ask whether to
 
   template <data::Format kFormat>
-  HWY_INLINE void Read(int64_t n, int64_t c, int64_t count) {
+  HWY_INLINE void Read(const void* row, int64_t c, int64_t count) {
     constexpr int64_t kBytes = kFormat == data::Format::kFp32 ? 4 : 2;
     if (count * kBytes < kLine && c * kBytes % kLine != 0) return;
-    for (int64_t byte = 0; byte < count * kBytes; byte += kLine) ReadLine(n, c * kBytes + byte);
+    for (int64_t byte = 0; byte < count * kBytes; byte += kLine) ReadLine(row, c * kBytes + byte);
   }
-  HWY_INLINE void ReadLine(int64_t n, int64_t byte) {  // the rows may end before: to ask is no access
-    hwy::Prefetch(static_cast<const char*>(near_[n]) + byte);
-    __builtin_prefetch(static_cast<const char*>(far_[n]) + byte, 0, 2);
+  // A row may end before what is asked for, and its array: to ask is no access.
+  HWY_INLINE void ReadLine(const void* row, int64_t byte) {
+    const uintptr_t line = reinterpret_cast<uintptr_t>(row) + static_cast<uintptr_t>(byte);
+    hwy::Prefetch(reinterpret_cast<const char*>(line + static_cast<uintptr_t>(near_)));
+    if (far_ != 0) __builtin_prefetch(reinterpret_cast<const char*>(line + static_cast<uintptr_t>(far_)), 0, 2);
   }
 
  private:
   static constexpr int64_t kLine = 64;
 
-  const void *const *near_, *const *far_;
+  int64_t near_ = 0, far_ = 0;
 };
 
 inline constexpr bool kCrosswise = kVectorsPerSum > 1;
@@ -150,22 +149,22 @@ inline void RestoreBlockOrder(int64_t columns, float* HWY_RESTRICT x) {
 }
 
 template <data::Format kFormat>
-HWY_INLINE void ConvertWhole(const void* row, int64_t n, int64_t columns, Asker& asker, float* HWY_RESTRICT out) {
+HWY_INLINE void ConvertWhole(const void* row, int64_t columns, Asker& asker, float* HWY_RESTRICT out) {
   const D d;
   for (int64_t c = 0; c < columns; c += kPartialSums) {
-    asker.Read<kFormat>(n, c, kPartialSums);
+    asker.Read<kFormat>(row, c, kPartialSums);
     for (int64_t i = 0; i < kPartialSums; i += kLanes) hn::Store(LoadRow<kFormat>(row, c + i), d, out + c + i);
   }
 }
 
-// Row n of a block as fp32, padded with zeros to a multiple of kRowPadding.
-HWY_INLINE void ConvertRow(data::Format format, const void* row, int64_t n, int64_t columns, Asker& asker,
+// One row as fp32, padded with zeros to a multiple of kRowPadding.
+HWY_INLINE void ConvertRow(data::Format format, const void* row, int64_t columns, Asker& asker,
                            float* HWY_RESTRICT out) {
   using data::Format;
   const bool whole = columns % kRowPadding == 0;
-  if (whole && format == Format::kBf16) return ConvertWhole<Format::kBf16>(row, n, columns, asker, out);
+  if (whole && format == Format::kBf16) return ConvertWhole<Format::kBf16>(row, columns, asker, out);
   if constexpr (kConvertsFp16) {
-    if (whole && format == Format::kFp16) return ConvertWhole<Format::kFp16>(row, n, columns, asker, out);
+    if (whole && format == Format::kFp16) return ConvertWhole<Format::kFp16>(row, columns, asker, out);
   }
   data::ToFloat(format, row, out, columns);
   for (int64_t c = columns; c < RoundUp(columns, kRowPadding); ++c) out[c] = 0;

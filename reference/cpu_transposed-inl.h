@@ -134,7 +134,7 @@ HWY_INLINE void TransposeWords(const void* const* k, int64_t columns, uint32_t* 
 // Meanwhile asks for as many lines as kLanes rows hold: all at once they would wait for each other.
 template <int kRows>
 HWY_INLINE void ScoreWords(const float* HWY_RESTRICT q, int64_t columns, const uint32_t* HWY_RESTRICT words,
-                           int64_t first, Asker& asker, float* HWY_RESTRICT S) {
+                           const void* const* k, Asker& asker, float* HWY_RESTRICT S) {
   static_assert(kRows >= 1 && kRows <= 4);
   const D d;
   const hn::RebindToUnsigned<D> du;
@@ -142,11 +142,11 @@ HWY_INLINE void ScoreWords(const float* HWY_RESTRICT q, int64_t columns, const u
   V even0 = hn::Zero(d), even1 = even0, even2 = even0, even3 = even0;
   V odd0 = even0, odd1 = even0, odd2 = even0, odd3 = even0;
   constexpr int64_t kStepsPerLine = 16 / kLanes;
-  int64_t row = first, byte = 0;
+  int64_t byte = 0;
   for (int64_t c = 0; c < columns; c += 2 * kStepsPerLine) {
-    asker.ReadLine(row, byte);
+    asker.ReadLine(*k, byte);
     byte += 64;
-    if (byte >= 2 * columns) byte = 0, ++row;
+    if (byte >= 2 * columns) byte = 0, ++k;
     for (int64_t n = 0; n < kStepsPerLine; ++n, words += kLanes, q += 2 * kRows) {
       const auto word = hn::Load(du, words);
       const V even = hn::BitCast(d, hn::ShiftLeft<16>(word)), odd = hn::BitCast(d, hn::And(word, upper));
@@ -165,34 +165,33 @@ HWY_INLINE void ScoreWords(const float* HWY_RESTRICT q, int64_t columns, const u
 #undef BITFLASH_STEP
 #undef BITFLASH_END
 
-// Scores of all rows of PackQueries and keys [first, first + kLanes) of k, S [rows, kDecodeTileKeys]. words:
+// Scores of all rows of PackQueries and kLanes keys k, S [rows, kDecodeTileKeys]. words:
 // [columns / 2][kLanes].
 HWY_INLINE void ScoreTransposed(const float* HWY_RESTRICT q, int64_t rows, int64_t columns, const void* const* k,
-                                int64_t first, Asker& asker, uint32_t* HWY_RESTRICT words, float* HWY_RESTRICT S) {
-  TransposeWords(k + first, columns, words);
-  Asker none = Asker::ForNothing(k);
+                                Asker& asker, uint32_t* HWY_RESTRICT words, float* HWY_RESTRICT S) {
+  TransposeWords(k, columns, words);
+  Asker none;
   for (int64_t row = 0; row < rows; row += 4, q += 4 * columns, S += 4 * kDecodeTileKeys) {
     Asker& ask = row == 0 ? asker : none;
     switch (rows - row) {
       case 1:
-        ScoreWords<1>(q, columns, words, first, ask, S);
+        ScoreWords<1>(q, columns, words, k, ask, S);
         break;
       case 2:
-        ScoreWords<2>(q, columns, words, first, ask, S);
+        ScoreWords<2>(q, columns, words, k, ask, S);
         break;
       case 3:
-        ScoreWords<3>(q, columns, words, first, ask, S);
+        ScoreWords<3>(q, columns, words, k, ask, S);
         break;
       default:
-        ScoreWords<4>(q, columns, words, first, ask, S);
+        ScoreWords<4>(q, columns, words, k, ask, S);
     }
   }
 }
 
 #else
 
-void ScoreTransposed(const float* q, int64_t rows, int64_t columns, const void* const* k, int64_t first, Asker& asker,
-                     uint32_t* words,
+void ScoreTransposed(const float* q, int64_t rows, int64_t columns, const void* const* k, Asker& asker, uint32_t* words,
                      float* S);  // not there
 
 #endif  // HWY_TARGET != HWY_SCALAR

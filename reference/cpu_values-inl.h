@@ -82,7 +82,7 @@ HWY_INLINE void AddValues(const float* HWY_RESTRICT P, const void* const* v, int
   BITFLASH_START(3)
   for (int64_t k = begin; k < end; ++k) {
     const void* row = v[k];
-    asker.Read<kFormat>(k, c, kVectors * kLanes);
+    asker.Read<kFormat>(row, c, kVectors * kLanes);
     V v0;
     [[maybe_unused]] V v1, v2, v3, v4, v5, v6, v7;
     LoadSome<kFormat, kVectors>(row, c, v0, v1);
