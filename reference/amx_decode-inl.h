@@ -11,7 +11,8 @@
 namespace bitflash::reference {
 namespace {
 
-// The lines of K and V, 16 keys of the one and 16 of the other in turn, to be asked for.
+// The lines of K and V, 16 keys of the one and 16 of the other in turn, to be asked for: from memory for the
+// second-level cache, where more requests can be under way than to the first, and later from there for the first.
 class LinesAhead {
  public:
   LinesAhead(const AmxRows* K, int64_t k_bytes, const AmxRows* V, int64_t v_bytes)
@@ -31,7 +32,7 @@ class LinesAhead {
       int64_t run = (end_ - at_ + 63) / 64;
       run = run < count ? run : count;
       count -= run;
-      for (; run > 0; --run, at_ += 64) AskFor(at_);
+      for (; run > 0; --run, at_ += 64) AskFor(at_), AskFarFor(at_ + to_far_);
       if (at_ >= end_) NextRow();
     }
   }
@@ -51,6 +52,7 @@ class LinesAhead {
     rows_ = 16;
     if (step_ == bytes_) bytes_ *= 16, rows_ = 1;  // no gaps
     row_ = at_ = reinterpret_cast<const char*>(tile->first);
+    to_far_ = reinterpret_cast<const char*>(tile[kAmxTilesFar - kAmxTilesAhead].first) - at_;
     end_ = at_ + bytes_;
   }
 
@@ -58,7 +60,7 @@ class LinesAhead {
   int64_t k_bytes_, v_bytes_;
   bool in_V_ = false;
   const char *row_ = nullptr, *at_ = nullptr, *end_ = nullptr;
-  int64_t bytes_ = 0, step_ = 0, rows_ = 0, left_ = 0, share_ = 0;
+  int64_t bytes_ = 0, step_ = 0, rows_ = 0, to_far_ = 0, left_ = 0, share_ = 0;
 };
 
 class DecodeBlocks {

@@ -11,7 +11,7 @@ namespace bitflash::reference {
 namespace {
 
 constexpr int64_t kTileKeys = 16;  // of a tile of rows
-constexpr int64_t kMostTiles = kDecodePartKeys / kTileKeys + kAmxTilesAhead + 1;
+constexpr int64_t kMostTiles = kDecodePartKeys / kTileKeys + kAmxTilesFar + 1;
 
 // Whether tiles of K or V can be loaded from where they are, but for the last rows of a sequence.
 bool IsReadable(const CpuJob& job, const CpuTensor& tensor, int64_t columns) {

@@ -71,6 +71,7 @@ AMX_INLINE void LoadColumns(const float* from, F* x) {
 }
 
 AMX_INLINE void AskFor(const void* address) { __builtin_prefetch(address); }
+AMX_INLINE void AskFarFor(const void* address) { __builtin_prefetch(address, 0, 2); }
 
 // bf16, nearest even, subnormal numbers to 0: to[2 i] = even[i], to[2 i + 1] = odd[i].
 AMX_INLINE void StorePairs(F even, F odd, uint16_t* to) {

@@ -102,6 +102,7 @@ void LoadColumns(const float* from, F* x) {
   }
 }
 void AskFor(const void*) {}
+void AskFarFor(const void*) {}
 
 float Widen(uint16_t bits) { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
 

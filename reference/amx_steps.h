@@ -29,10 +29,10 @@ inline constexpr int64_t AmxUnitElements(int64_t head_dim) { return kAmxUnitKeys
 // What one thread works in, bytes, aligned to 64.
 int64_t AmxScratchBytes(int64_t head_dim, int64_t head_dim_v);
 
-// Decode: keys between two looks at the row maximum, and how many tiles of 16 keys ahead of those that are read memory
-// is asked for.
+// Decode: keys between two looks at the row maximum, and how many tiles of 16 keys ahead of those that are read lines
+// are asked for: for the first-level cache, and for the second.
 inline constexpr int64_t kAmxDecodeKeys = 32;
-inline constexpr int64_t kAmxTilesAhead = 2;
+inline constexpr int64_t kAmxTilesAhead = 2, kAmxTilesFar = 6;
 int64_t AmxDecodeScratchBytes(int64_t rows, int64_t head_dim, int64_t head_dim_v);
 
 // Keys of one unit; `keys` of them are there, the rest becomes 0.
@@ -77,7 +77,7 @@ struct AmxDecodePart {
   const uint16_t* const* Q = nullptr;  // [rows]: rows of bf16
   const int32_t* begin = nullptr;      // [rows]: the keys that a row sees, counted from the part's first
   const int32_t* end = nullptr;
-  // Of every 16 keys: those of whole blocks of kAmxDecodeKeys, and kAmxTilesAhead more, which are only asked for.
+  // Of every 16 keys: those of whole blocks of kAmxDecodeKeys, and kAmxTilesFar more, which are only asked for.
   const AmxRows* K = nullptr;
   const AmxRows* V = nullptr;
   void* scratch = nullptr;  // AmxDecodeScratchBytes

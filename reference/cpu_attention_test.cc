@@ -75,16 +75,18 @@ TEST_CASE("head dimensions and masks across tiles") {
 TEST_CASE("decode: groups, several queries, many parts") {
   for (const int64_t group : {1, 2, 3, 4, 7, 8}) {
     for (const int64_t queries : {1, 3}) {
-      CAPTURE(group);
-      CAPTURE(queries);
-      CheckOnEveryTarget(ShapedProblem({.heads_q = 2 * group,
-                                        .heads_kv = 2,
-                                        .seqlen_q = queries,
-                                        .seqlen_k = 2 * kDecodePartKeys + 77,
-                                        .head_dim = 64,
-                                        .head_dim_v = 64,
-                                        .mask = data::Mask::Window(kDecodePartKeys + 100, 0)},
-                                       group, group % 2 == 0 ? Format::kBf16 : Format::kFp16));
+      for (const Format format : {Format::kFp32, group % 2 == 0 ? Format::kBf16 : Format::kFp16}) {
+        CAPTURE(group);
+        CAPTURE(queries);
+        CheckOnEveryTarget(ShapedProblem({.heads_q = 2 * group,
+                                          .heads_kv = 2,
+                                          .seqlen_q = queries,
+                                          .seqlen_k = 2 * kDecodePartKeys + 77,
+                                          .head_dim = 64,
+                                          .head_dim_v = 64,
+                                          .mask = data::Mask::Window(kDecodePartKeys + 100, 0)},
+                                         group, format));
+      }
     }
   }
 }

@@ -12,8 +12,8 @@ struct Workspace {
   explicit Workspace(const data::Attention& a)
       : Q(a.group() * a.seqlen_q * RoundUp(a.head_dim, kRowPadding)),
         scratch(DecodeScratchFloats(a.group() * a.seqlen_q, a.head_dim, a.head_dim_v)),
-        k_rows(kDecodePartKeys),
-        v_rows(kDecodePartKeys),
+        k_rows(kDecodePartKeys + kDecodeKeysAhead),
+        v_rows(kDecodePartKeys + kDecodeKeysAhead),
         visible(a.seqlen_q) {}
   AlignedFloats Q, scratch;
   std::vector<const void*> k_rows, v_rows;
@@ -31,12 +31,13 @@ void Run(const CpuJob& job, const DecodeSpan& span, const RowState& state, Works
   }
   const int64_t keys = span.end - span.first_key;
   const auto rows = [&](const CpuTensor& tensor, std::vector<const void*>& table) {
-    KeyRows in = {.format = tensor.format, .first = nullptr, .step = 0, .table = nullptr};
+    KeyRows in = {.format = tensor.format, .first = nullptr, .step = 0, .table = nullptr, .listed = 0};
     if (job.paged.page_size == 0) {
       in.first = tensor.Row(span.n, span.h_kv, span.first_key);
       in.step = tensor.strides.row * tensor.element_bytes;
     } else {
-      job.KeyRows(tensor, span.n, span.h_kv, span.first_key, keys, table.data());
+      in.listed = std::min(keys + kDecodeKeysAhead, job.keys(span.n) - span.first_key);
+      job.KeyRows(tensor, span.n, span.h_kv, span.first_key, in.listed, table.data());
       in.table = table.data();
     }
     return in;

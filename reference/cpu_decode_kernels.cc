@@ -38,7 +38,7 @@ HWY_EXPORT(NormalizeRow);
 }  // namespace
 
 int64_t DecodeScratchFloats(int64_t rows, int64_t head_dim, int64_t head_dim_v) {
-  return 2 * rows * kDecodeTileKeys + RoundUp(rows + 4, kRowPadding) +
+  return rows * RoundUp(head_dim, kRowPadding) + 2 * rows * kDecodeTileKeys + RoundUp(rows + 4, kRowPadding) +
          kDecodeTileKeys * (RoundUp(head_dim, kRowPadding) + RoundUp(head_dim_v, kRowPadding));
 }
 void RunDecode(const DecodePart& part) { HWY_DYNAMIC_DISPATCH(DecodeRows)(part); }

@@ -84,12 +84,16 @@ struct PrefillTask {
 int64_t PrefillScratchFloats(int64_t heads, int64_t rows, int64_t head_dim_v);
 void RunPrefill(const PrefillTask& task);
 
+// Rows of K or V behind a part's last that its table lists where they are, only to be asked for.
+inline constexpr int64_t kDecodeKeysAhead = 144;
+
 // Rows of K or V in memory, at equal distances or each where a table says.
 struct KeyRows {
   data::Format format = data::Format::kFp32;
   const std::byte* first = nullptr;  // row 0; looked at without a table
   int64_t step = 0;                  // bytes from row to row
   const void* const* table = nullptr;
+  int64_t listed = 0;  // rows in the table
 
   const void* Row(int64_t j) const { return table == nullptr ? first + j * step : table[j]; }
 };

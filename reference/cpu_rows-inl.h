@@ -8,6 +8,7 @@
 #endif
 
 #include <algorithm>
+#include <type_traits>
 
 #include "data/convert_simd.h"
 #include "hwy/cache_control.h"
@@ -26,67 +27,39 @@ inline constexpr bool kConvertsFp16 = true;
 inline constexpr bool kConvertsFp16 = false;
 #endif
 
-// Whether K and V are asked for crosswise, see DecodeTiles. With AVX2 (Zen 3) fp32 takes two thirds of the time. With
-// AVX-512 (Sapphire Rapids) it gains 15 % where four query heads share keys of 512 bytes and costs 10 to 20 % where
-// every query head has its own.
-inline constexpr bool kCrosswise = kVectorsPerSum > 1;
-
-// How far behind what is read the same stream is asked for otherwise. Where rows are not adjacent, what is asked for in
-// vain costs time and nothing else.
-inline constexpr int64_t kBytesAhead = 2048;
-
-// Asks for memory while rows are read, a line whenever one is read: few lines can be on their way to the first-level
-// cache at a time.
-class Asker {
+// How memory is asked for while rows of a block are read, a line whenever one is read.
+//
+// With short vectors crosswise, see DecodeTiles, and strictly in order: with AVX2 (Zen 3) the processor's own
+// prefetching follows that, and little else (asked for in the order in which four rows multiply 64 bytes of V after the
+// other, fp32 takes half again as long).
+class CrosswiseAsker {
  public:
-  Asker() = default;  // asks for nothing
-
-  // Crosswise: for `count` rows of `bytes` bytes and what lies behind the last, line by line and one behind the other,
-  // because the processor's own prefetching wants them in order. Else for what lies kBytesAhead behind what is read.
-  Asker(const void* const* rows, int64_t count, int64_t bytes) : next_(rows), last_(rows + count), bytes_(bytes) {
-    on_ = true;
-    if constexpr (kCrosswise) NextRow();
+  // For `count` rows of `bytes` bytes.
+  CrosswiseAsker(const void* const* rows, int64_t count, int64_t bytes, int64_t, int64_t)
+      : on_(true), next_(rows), last_(rows + count), bytes_(bytes) {
+    NextRow();
   }
+  CrosswiseAsker() = default;  // for nothing, where rows are read once more
 
   // Columns [c, c + count) of a row are read.
   template <data::Format kFormat>
   HWY_INLINE void Read(const void* row, int64_t c, int64_t count) {
     constexpr int64_t kBytes = kFormat == data::Format::kFp32 ? 4 : 2;
-    if (!on_ || c * kBytes % kLine != 0) return;
-    [[maybe_unused]] const uintptr_t ahead = reinterpret_cast<uintptr_t>(row) + c * kBytes + kBytesAhead;
-    for (int64_t byte = 0; byte < count * kBytes; byte += kLine) {
-      if constexpr (kCrosswise) {
-        NextLine();
-      } else {
-        AskFor(ahead + byte);
-      }
-    }
+    if (c * kBytes % kLine != 0) return;
+    for (int64_t byte = 0; byte < count * kBytes; byte += kLine) ReadLine(row, byte);
   }
-
-  // As Read, line by line: `ahead` is what the next block of rows holds.
-  HWY_INLINE void ReadLine([[maybe_unused]] uintptr_t ahead) {
+  HWY_INLINE void ReadLine(const void*, int64_t) {
     if (!on_) return;
-    if constexpr (kCrosswise) {
-      NextLine();
-    } else {
-      AskFor(ahead);
-    }
+    hwy::Prefetch(reinterpret_cast<const char*>(at_));
+    at_ += kLine;
+    if (HWY_UNLIKELY(at_ >= end_)) NextRow();
   }
 
  private:
   static constexpr int64_t kLine = 64;
 
-  // The row may end before, and its array; to ask is no access.
-  static HWY_INLINE void AskFor(uintptr_t address) { hwy::Prefetch(reinterpret_cast<const char*>(address)); }
-
-  HWY_INLINE void NextLine() {
-    AskFor(at_);
-    at_ += kLine;
-    if (HWY_UNLIKELY(at_ >= end_)) NextRow();
-  }
-
   HWY_INLINE void NextRow() {
-    if (next_ == last_) {
+    if (next_ == last_) {  // on, behind the last row: a flag that changed would have to be looked at
       end_ = ~uintptr_t{0};
       return;
     }
@@ -95,11 +68,43 @@ class Asker {
   }
 
   bool on_ = false;
-  const void* const* next_ = nullptr;
-  const void* const* last_ = nullptr;
+  const void *const *next_ = nullptr, *const *last_ = nullptr;
   int64_t bytes_ = 0;
   uintptr_t at_ = 0, end_ = 0;
 };
+
+// With 512-bit vectors in the order of reading: for what lies `near` and `far` bytes behind, first from memory for the
+// second-level cache, later from there for the first (Sapphire Rapids).
+class AheadAsker {
+ public:
+  // far 0: only near.
+  AheadAsker(const void* const*, int64_t, int64_t, int64_t near, int64_t far) : near_(near), far_(far) {}
+  AheadAsker() = default;  // for what is there: less work than to ask whether to
+
+  template <data::Format kFormat>
+  HWY_INLINE void Read(const void* row, int64_t c, int64_t count) {
+    constexpr int64_t kBytes = kFormat == data::Format::kFp32 ? 4 : 2;
+    if (count * kBytes < kLine && c * kBytes % kLine != 0) return;
+    for (int64_t byte = 0; byte < count * kBytes; byte += kLine) ReadLine(row, c * kBytes + byte);
+  }
+  // A row may end before what is asked for, and its array: to ask is no access.
+  HWY_INLINE void ReadLine(const void* row, int64_t byte) {
+    const uintptr_t line = reinterpret_cast<uintptr_t>(row) + static_cast<uintptr_t>(byte);
+    hwy::Prefetch(reinterpret_cast<const char*>(line + static_cast<uintptr_t>(near_)));
+    if (far_ != 0) __builtin_prefetch(reinterpret_cast<const char*>(line + static_cast<uintptr_t>(far_)), 0, 2);
+  }
+
+ private:
+  static constexpr int64_t kLine = 64;
+
+  int64_t near_ = 0, far_ = 0;
+};
+
+inline constexpr bool kCrosswise = kVectorsPerSum > 1;
+using Asker = std::conditional_t<kCrosswise, CrosswiseAsker, AheadAsker>;
+
+// AheadAsker: how far behind what is read.
+inline constexpr int64_t kBytesNear = 2048, kBytesFar = 16384;
 
 // kLanes columns of a row from c, converted while they are loaded.
 template <data::Format kFormat>

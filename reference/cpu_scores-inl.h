@@ -40,8 +40,8 @@ HWY_INLINE void ScoreFourKeys(const float* HWY_RESTRICT q, int64_t columns, cons
 
 #else
 
-// Rows whose scores are computed together: with four keys they fit the registers, or with two.
-inline constexpr int64_t kScoreRows = kVectorsPerSum == 1 ? 4 : kVectorsPerSum == 2 ? 2 : 1;
+// Rows whose scores are computed together: as many as have sums in registers for one key.
+inline constexpr int64_t kScoreRows = kVectorsPerSum <= 2 ? 4 : 1;
 
 // The kPartialSums sums of one product.
 struct ProductSums {
@@ -92,20 +92,37 @@ HWY_INLINE void StoreFourScores(V4 x0, V4 x1, V4 x2, V4 x3, float* HWY_RESTRICT 
   hn::StoreU(JoinFour(x0, x1, x2, x3), hn::Full128<float>(), S);
 }
 
-// S[0..3] = q k[0], ..., q k[3].
-template <data::Format kFormat>
-HWY_INLINE void ScoreOneRow(const float* HWY_RESTRICT q, int64_t columns, const void* const* k, Asker& asker,
-                            float* HWY_RESTRICT S) {
-  const void *k0 = k[0], *k1 = k[1], *k2 = k[2], *k3 = k[3];
-  ProductSums s0 = ZeroSums(), s1 = s0, s2 = s0, s3 = s0;
+// The sums of one key and kRows rows.
+struct KeySums {
+  ProductSums row0, row1, row2, row3;
+};
+
+// A key is read from its first column to its last, and keys one after the other, so that the processor's own
+// prefetching follows: from memory 1.05 to 1.2 times as fast as two or four keys side by side (AVX2 on Zen 3, lines
+// asked for). n: the key's number in its block.
+template <data::Format kFormat, int kRows>
+HWY_INLINE KeySums MultiplyKey(const float* HWY_RESTRICT q, int64_t columns, const void* k, Asker& asker) {
+  KeySums sums = {ZeroSums(), ZeroSums(), ZeroSums(), ZeroSums()};
   for (int64_t c = 0; c < columns; c += kPartialSums) {
-    for (const void* row : {k0, k1, k2, k3}) asker.Read<kFormat>(row, c, kPartialSums);
-    AddProducts<kFormat>(q, k0, c, s0);
-    AddProducts<kFormat>(q, k1, c, s1);
-    AddProducts<kFormat>(q, k2, c, s2);
-    AddProducts<kFormat>(q, k3, c, s3);
+    asker.Read<kFormat>(k, c, kPartialSums);
+    AddProducts<kFormat>(q, k, c, sums.row0);
+    if constexpr (kRows > 1) AddProducts<kFormat>(q + columns, k, c, sums.row1);
+    if constexpr (kRows > 2) {
+      AddProducts<kFormat>(q + 2 * columns, k, c, sums.row2);
+      AddProducts<kFormat>(q + 3 * columns, k, c, sums.row3);
+    }
   }
-  StoreFourScores(FoldTo4(s0), FoldTo4(s1), FoldTo4(s2), FoldTo4(s3), S);
+  return sums;
+}
+
+// The same after the first steps of RowSum.
+struct FoldedSums {
+  hn::Vec<hn::Full128<float> > row0, row1, row2, row3;
+};
+template <data::Format kFormat, int kRows>
+HWY_INLINE FoldedSums FoldedKey(const float* HWY_RESTRICT q, int64_t columns, const void* k, Asker& asker) {
+  const KeySums sums = MultiplyKey<kFormat, kRows>(q, columns, k, asker);
+  return {FoldTo4(sums.row0), FoldTo4(sums.row1), FoldTo4(sums.row2), FoldTo4(sums.row3)};
 }
 
 #if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
@@ -133,14 +150,15 @@ HWY_INLINE void StoreSixteenScores(V x0, V x1, V x2, V x3, float* HWY_RESTRICT S
   hn::StoreU(hn::UpperHalf(quarter, upper), quarter, S + 3 * kDecodeTileKeys);
 }
 
-// ScoreFourKeys of two or four rows: each key is loaded once.
+// ScoreFourKeys of four keys side by side, so that an element of q is loaded once for all of them: from the
+// second-level cache 1.1 to 1.2 times as fast as one key after the other, and no slower from memory.
 template <data::Format kFormat, int kRows>
-HWY_INLINE void ScoreSomeRows(const float* HWY_RESTRICT q, int64_t columns, const void* const* k, Asker& asker,
-                              float* HWY_RESTRICT S) {
-  static_assert(kRows == 2 || kRows == 4);
+HWY_INLINE void ScoreSideBySide(const float* HWY_RESTRICT q, int64_t columns, const void* const* k, Asker& asker,
+                                float* HWY_RESTRICT S) {
   const void *k0 = k[0], *k1 = k[1], *k2 = k[2], *k3 = k[3];
   const D d;
-  const float *q0 = q, *q1 = q + columns, *q2 = q + (kRows > 2 ? 2 : 0) * columns, *q3 = q + (kRows - 1) * columns;
+  const float *q0 = q, *q1 = q + (kRows > 1 ? columns : 0), *q2 = q + (kRows > 2 ? 2 : 0) * columns;
+  const float* q3 = q + (kRows - 1) * columns;
   V a0 = hn::Zero(d), a1 = a0, a2 = a0, a3 = a0, b0 = a0, b1 = a0, b2 = a0, b3 = a0;
   V e0 = a0, e1 = a0, e2 = a0, e3 = a0, f0 = a0, f1 = a0, f2 = a0, f3 = a0;
   for (int64_t c = 0; c < columns; c += kPartialSums) {
@@ -149,8 +167,10 @@ HWY_INLINE void ScoreSomeRows(const float* HWY_RESTRICT q, int64_t columns, cons
     const V x2 = LoadRow<kFormat>(k2, c), x3 = LoadRow<kFormat>(k3, c);
     V y = hn::LoadU(d, q0 + c);
     a0 = hn::MulAdd(y, x0, a0), a1 = hn::MulAdd(y, x1, a1), a2 = hn::MulAdd(y, x2, a2), a3 = hn::MulAdd(y, x3, a3);
-    y = hn::LoadU(d, q1 + c);
-    b0 = hn::MulAdd(y, x0, b0), b1 = hn::MulAdd(y, x1, b1), b2 = hn::MulAdd(y, x2, b2), b3 = hn::MulAdd(y, x3, b3);
+    if constexpr (kRows > 1) {
+      y = hn::LoadU(d, q1 + c);
+      b0 = hn::MulAdd(y, x0, b0), b1 = hn::MulAdd(y, x1, b1), b2 = hn::MulAdd(y, x2, b2), b3 = hn::MulAdd(y, x3, b3);
+    }
     if constexpr (kRows > 2) {
       y = hn::LoadU(d, q2 + c);
       e0 = hn::MulAdd(y, x0, e0), e1 = hn::MulAdd(y, x1, e1), e2 = hn::MulAdd(y, x2, e2), e3 = hn::MulAdd(y, x3, e3);
@@ -163,34 +183,17 @@ HWY_INLINE void ScoreSomeRows(const float* HWY_RESTRICT q, int64_t columns, cons
                        JoinRows(a3, b3, e3, f3), S);
   } else {
     StoreFourScores(HalveTo4(d, a0), HalveTo4(d, a1), HalveTo4(d, a2), HalveTo4(d, a3), S);
-    StoreFourScores(HalveTo4(d, b0), HalveTo4(d, b1), HalveTo4(d, b2), HalveTo4(d, b3), S + kDecodeTileKeys);
-  }
-}
-
-#elif HWY_TARGET == HWY_AVX2
-
-// ScoreFourKeys of two rows, two keys at a time.
-template <data::Format kFormat, int kRows>
-HWY_INLINE void ScoreSomeRows(const float* HWY_RESTRICT q, int64_t columns, const void* const* k, Asker& asker,
-                              float* HWY_RESTRICT S) {
-  static_assert(kRows == 2);
-  const hn::Full128<float> d4;
-  const hn::Half<decltype(d4)> d2;
-  for (int64_t n = 0; n < 4; n += 2) {
-    const void *k0 = k[n], *k1 = k[n + 1];
-    ProductSums a0 = ZeroSums(), a1 = a0, b0 = a0, b1 = a0;
-    for (int64_t c = 0; c < columns; c += kPartialSums) {
-      for (const void* row : {k0, k1}) asker.Read<kFormat>(row, c, kPartialSums);
-      AddProducts<kFormat>(q, k0, c, a0);
-      AddProducts<kFormat>(q, k1, c, a1);
-      AddProducts<kFormat>(q + columns, k0, c, b0);
-      AddProducts<kFormat>(q + columns, k1, c, b1);
+    if constexpr (kRows > 1) {
+      StoreFourScores(HalveTo4(d, b0), HalveTo4(d, b1), HalveTo4(d, b2), HalveTo4(d, b3), S + kDecodeTileKeys);
     }
-    const auto scores = JoinFour(FoldTo4(a0), FoldTo4(a1), FoldTo4(b0), FoldTo4(b1));
-    hn::StoreU(hn::LowerHalf(d2, scores), d2, S + n);
-    hn::StoreU(hn::UpperHalf(d2, scores), d2, S + kDecodeTileKeys + n);
   }
 }
+
+#else
+
+template <data::Format kFormat, int kRows>
+void ScoreSideBySide(const float* q, int64_t columns, const void* const* k, Asker& asker,
+                     float* S);  // not there
 
 #endif
 
@@ -199,10 +202,20 @@ HWY_INLINE void ScoreSomeRows(const float* HWY_RESTRICT q, int64_t columns, cons
 template <data::Format kFormat, int kRows>
 HWY_INLINE void ScoreFourKeys(const float* HWY_RESTRICT q, int64_t columns, const void* const* k, Asker& asker,
                               float* HWY_RESTRICT S) {
-  if constexpr (kRows == 1) {
-    ScoreOneRow<kFormat>(q, columns, k, asker, S);
+  static_assert(kRows == 1 || kRows == 2 || kRows == 4);
+  if constexpr (kVectorsPerSum == 1) {
+    ScoreSideBySide<kFormat, kRows>(q, columns, k, asker, S);
   } else {
-    ScoreSomeRows<kFormat, kRows>(q, columns, k, asker, S);
+    const FoldedSums x0 = FoldedKey<kFormat, kRows>(q, columns, k[0], asker);
+    const FoldedSums x1 = FoldedKey<kFormat, kRows>(q, columns, k[1], asker);
+    const FoldedSums x2 = FoldedKey<kFormat, kRows>(q, columns, k[2], asker);
+    const FoldedSums x3 = FoldedKey<kFormat, kRows>(q, columns, k[3], asker);
+    StoreFourScores(x0.row0, x1.row0, x2.row0, x3.row0, S);
+    if constexpr (kRows > 1) StoreFourScores(x0.row1, x1.row1, x2.row1, x3.row1, S + kDecodeTileKeys);
+    if constexpr (kRows > 2) {
+      StoreFourScores(x0.row2, x1.row2, x2.row2, x3.row2, S + 2 * kDecodeTileKeys);
+      StoreFourScores(x0.row3, x1.row3, x2.row3, x3.row3, S + 3 * kDecodeTileKeys);
+    }
   }
 }
 

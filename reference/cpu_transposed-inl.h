@@ -15,6 +15,7 @@
 
 #include "hwy/highway.h"
 #include "reference/cpu_kernels.h"
+#include "reference/cpu_multiply-inl.h"
 #include "reference/cpu_rows-inl.h"
 #include "reference/cpu_softmax-inl.h"
 
@@ -24,6 +25,16 @@ namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
 inline constexpr bool kTransposes = HWY_TARGET != HWY_SCALAR;
+
+// Rows of q [rows, columns] as ScoreTransposed reads them: of every four rows, or the last ones, column by column.
+inline void PackQueries(const float* q, int64_t rows, int64_t columns, float* packed) {
+  for (int64_t first = 0; first < rows; first += 4) {
+    const int64_t end = std::min<int64_t>(first + 4, rows);
+    for (int64_t c = 0; c < columns; ++c) {
+      for (int64_t row = first; row < end; ++row) *packed++ = q[row * columns + c];
+    }
+  }
+}
 
 #if HWY_TARGET != HWY_SCALAR
 
@@ -108,52 +119,43 @@ HWY_INLINE void TransposeWords(const void* const* k, int64_t columns, uint32_t* 
   for (; c < columns; c += 16, words += 8 * kLanes) TransposeSixteen(k, 2 * c, words);
 }
 
-// The lines of the kLanes rows behind k's, one after the other.
-class LinesBehind {
- public:
-  LinesBehind(const void* const* k, int64_t columns) : k_(k), bytes_(2 * columns) {
-    distance_ = kLanes * (static_cast<const std::byte*>(k[1]) - static_cast<const std::byte*>(k[0]));
-  }
-  HWY_INLINE uintptr_t Next() {
-    const uintptr_t line = reinterpret_cast<uintptr_t>(k_[row_]) + static_cast<uintptr_t>(distance_ + byte_);
-    byte_ += 64;
-    if (byte_ >= bytes_) byte_ = 0, row_ = std::min(row_ + 1, kLanes - 1);
-    return line;
-  }
-
- private:
-  const void* const* k_;
-  int64_t bytes_, distance_, row_ = 0, byte_ = 0;
-};
-
 // Named accumulators, as in cpu_multiply-inl.h.
-#define BITFLASH_STEP(i)                                                  \
-  if constexpr (kRows > (i)) {                                            \
-    even##i = hn::MulAdd(hn::Set(d, q[(i)*columns + c]), even, even##i);  \
-    odd##i = hn::MulAdd(hn::Set(d, q[(i)*columns + c + 1]), odd, odd##i); \
+#define BITFLASH_STEP(i)                                            \
+  if constexpr (kRows > (i)) {                                      \
+    const V qe = hn::Set(d, q[i]), qo = hn::Set(d, q[kRows + (i)]); \
+    even##i = hn::MulAdd(qe, even, even##i);                        \
+    odd##i = hn::MulAdd(qo, odd, odd##i);                           \
+    if constexpr (kLanes < 16) Keep(qe), Keep(qo);                  \
   }
 #define BITFLASH_END(i) \
   if constexpr (kRows > (i)) hn::StoreU(hn::Add(even##i, odd##i), d, S + (i)*kDecodeTileKeys);
 
-// Scores of kRows rows and kLanes keys: a chain of the even columns, one of the odd, and their sum. Meanwhile asks for
-// as many lines as kLanes rows hold: all at once they would wait for each other.
+// Scores of kRows rows of PackQueries and kLanes keys: a chain of the even columns, one of the odd, and their sum.
+// Meanwhile asks for as many lines as kLanes rows hold: all at once they would wait for each other.
 template <int kRows>
 HWY_INLINE void ScoreWords(const float* HWY_RESTRICT q, int64_t columns, const uint32_t* HWY_RESTRICT words,
-                           Asker& asker, LinesBehind& lines, float* HWY_RESTRICT S) {
+                           const void* const* k, Asker& asker, float* HWY_RESTRICT S) {
   static_assert(kRows >= 1 && kRows <= 4);
   const D d;
   const hn::RebindToUnsigned<D> du;
   const auto upper = hn::Set(du, 0xFFFF0000u);
   V even0 = hn::Zero(d), even1 = even0, even2 = even0, even3 = even0;
   V odd0 = even0, odd1 = even0, odd2 = even0, odd3 = even0;
-  for (int64_t c = 0; c < columns; c += 2, words += kLanes) {
-    if (kLanes == 16 || c % (32 / kLanes) == 0) asker.ReadLine(lines.Next());
-    const auto word = hn::Load(du, words);
-    const V even = hn::BitCast(d, hn::ShiftLeft<16>(word)), odd = hn::BitCast(d, hn::And(word, upper));
-    BITFLASH_STEP(0)
-    BITFLASH_STEP(1)
-    BITFLASH_STEP(2)
-    BITFLASH_STEP(3)
+  constexpr int64_t kStepsPerLine = 16 / kLanes;
+  int64_t byte = 0;
+  for (int64_t c = 0; c < columns; c += 2 * kStepsPerLine) {
+    asker.ReadLine(*k, byte);
+    byte += 64;
+    if (byte >= 2 * columns) byte = 0, ++k;
+    for (int64_t n = 0; n < kStepsPerLine; ++n, words += kLanes, q += 2 * kRows) {
+      const auto word = hn::Load(du, words);
+      const V even = hn::BitCast(d, hn::ShiftLeft<16>(word)), odd = hn::BitCast(d, hn::And(word, upper));
+      BITFLASH_STEP(0)
+      BITFLASH_STEP(1)
+      BITFLASH_STEP(2)
+      BITFLASH_STEP(3)
+      Keep(even), Keep(odd);
+    }
   }
   BITFLASH_END(0)
   BITFLASH_END(1)
@@ -163,27 +165,27 @@ HWY_INLINE void ScoreWords(const float* HWY_RESTRICT q, int64_t columns, const u
 #undef BITFLASH_STEP
 #undef BITFLASH_END
 
-// Scores of all rows of q [rows, columns] and kLanes keys k, S [rows, kDecodeTileKeys]. words: [columns / 2][kLanes].
+// Scores of all rows of PackQueries and kLanes keys k, S [rows, kDecodeTileKeys]. words:
+// [columns / 2][kLanes].
 HWY_INLINE void ScoreTransposed(const float* HWY_RESTRICT q, int64_t rows, int64_t columns, const void* const* k,
                                 Asker& asker, uint32_t* HWY_RESTRICT words, float* HWY_RESTRICT S) {
   TransposeWords(k, columns, words);
-  LinesBehind lines(k, columns);
-  int64_t row = 0;
-  for (; row + 4 <= rows; row += 4) {
-    ScoreWords<4>(q + row * columns, columns, words, asker, lines, S + row * kDecodeTileKeys);
-    asker = {};  // once is enough
-  }
-  q += row * columns;
-  S += row * kDecodeTileKeys;
-  switch (rows - row) {
-    case 3:
-      return ScoreWords<3>(q, columns, words, asker, lines, S);
-    case 2:
-      return ScoreWords<2>(q, columns, words, asker, lines, S);
-    case 1:
-      return ScoreWords<1>(q, columns, words, asker, lines, S);
-    default:
-      return;
+  Asker none;
+  for (int64_t row = 0; row < rows; row += 4, q += 4 * columns, S += 4 * kDecodeTileKeys) {
+    Asker& ask = row == 0 ? asker : none;
+    switch (rows - row) {
+      case 1:
+        ScoreWords<1>(q, columns, words, k, ask, S);
+        break;
+      case 2:
+        ScoreWords<2>(q, columns, words, k, ask, S);
+        break;
+      case 3:
+        ScoreWords<3>(q, columns, words, k, ask, S);
+        break;
+      default:
+        ScoreWords<4>(q, columns, words, k, ask, S);
+    }
   }
 }
 

@@ -17,41 +17,55 @@ namespace bitflash::reference {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// Vectors of columns that 4 rows, or fewer, sum up in registers: half of them hold sums.
+// Vectors of columns that four rows sum up in registers, half of which hold sums; and how many as fewer rows do, so
+// that rows of V are read whole, or nearly.
 inline constexpr int kValueVectors = kVectorsPerSum == 1 ? 4 : 2;
+inline constexpr int kTwoRowVectors = 4, kOneRowVectors = kVectorsPerSum == 1 ? 4 : 8;
+
+// The first one or two of kVectors vectors of columns from c.
+template <data::Format kFormat, int kVectors>
+HWY_INLINE void LoadSome(const void* row, int64_t c, V& first, V& second) {
+  if constexpr (kVectors == 1) {
+    first = LoadRow<kFormat>(row, c);
+  } else if constexpr (kFormat == data::Format::kBf16) {
+    LoadBf16Pair(row, c, first, second);
+  } else {
+    first = LoadRow<kFormat>(row, c), second = LoadRow<kFormat>(row, c + kLanes);
+  }
+}
 
 // Named accumulators and no lambdas, as in cpu_multiply-inl.h.
-#define BITFLASH_START(i)                                                               \
-  V x##i##0 = hn::Zero(d), x##i##1 = x##i##0, x##i##2 = x##i##0, x##i##3 = x##i##0;     \
-  if constexpr (kRows > (i)) {                                                          \
-    const V factor = hn::Set(d, r[i]);                                                  \
-    const float* from = O + (i)*o_row + c;                                              \
-    x##i##0 = hn::Mul(hn::LoadU(d, from), factor);                                      \
-    if constexpr (kVectors > 1) x##i##1 = hn::Mul(hn::LoadU(d, from + kLanes), factor); \
-    if constexpr (kVectors > 2) {                                                       \
-      x##i##2 = hn::Mul(hn::LoadU(d, from + 2 * kLanes), factor);                       \
-      x##i##3 = hn::Mul(hn::LoadU(d, from + 3 * kLanes), factor);                       \
-    }                                                                                   \
+#define BITFLASH_DECLARE(i)                                                         \
+  V x##i##0 = hn::Zero(d), x##i##1 = x##i##0, x##i##2 = x##i##0, x##i##3 = x##i##0; \
+  [[maybe_unused]] V x##i##4 = x##i##0, x##i##5 = x##i##0, x##i##6 = x##i##0, x##i##7 = x##i##0;
+#define BITFLASH_START_ONE(i, n) x##i##n = hn::Mul(hn::LoadU(d, from + (n)*kLanes), factor);
+#define BITFLASH_STEP_ONE(i, n) x##i##n = hn::MulAdd(p, v##n, x##i##n);
+#define BITFLASH_END_ONE(i, n) hn::StoreU(x##i##n, d, to + (n)*kLanes);
+#define BITFLASH_ALL(ONE, i)                \
+  ONE(i, 0)                                 \
+  if constexpr (kVectors > 1) ONE(i, 1)     \
+  if constexpr (kVectors > 2) {             \
+    ONE(i, 2) ONE(i, 3)                     \
+  }                                         \
+  if constexpr (kVectors > 4) {             \
+    ONE(i, 4) ONE(i, 5) ONE(i, 6) ONE(i, 7) \
   }
-#define BITFLASH_STEP(i)                                              \
-  if constexpr (kRows > (i)) {                                        \
-    const V p = hn::Set(d, P[(i)*kDecodeTileKeys + k]);               \
-    x##i##0 = hn::MulAdd(p, v0, x##i##0);                             \
-    if constexpr (kVectors > 1) x##i##1 = hn::MulAdd(p, v1, x##i##1); \
-    if constexpr (kVectors > 2) {                                     \
-      x##i##2 = hn::MulAdd(p, v2, x##i##2);                           \
-      x##i##3 = hn::MulAdd(p, v3, x##i##3);                           \
-    }                                                                 \
+#define BITFLASH_START(i)                  \
+  BITFLASH_DECLARE(i)                      \
+  if constexpr (kRows > (i)) {             \
+    const V factor = hn::Set(d, r[i]);     \
+    const float* from = O + (i)*o_row + c; \
+    BITFLASH_ALL(BITFLASH_START_ONE, i)    \
   }
-#define BITFLASH_END(i)                                              \
-  if constexpr (kRows > (i)) {                                       \
-    float* to = O + (i)*o_row + c;                                   \
-    hn::StoreU(x##i##0, d, to);                                      \
-    if constexpr (kVectors > 1) hn::StoreU(x##i##1, d, to + kLanes); \
-    if constexpr (kVectors > 2) {                                    \
-      hn::StoreU(x##i##2, d, to + 2 * kLanes);                       \
-      hn::StoreU(x##i##3, d, to + 3 * kLanes);                       \
-    }                                                                \
+#define BITFLASH_STEP(i)                                \
+  if constexpr (kRows > (i)) {                          \
+    const V p = hn::Set(d, P[(i)*kDecodeTileKeys + k]); \
+    BITFLASH_ALL(BITFLASH_STEP_ONE, i)                  \
+  }
+#define BITFLASH_END(i)               \
+  if constexpr (kRows > (i)) {        \
+    float* to = O + (i)*o_row + c;    \
+    BITFLASH_ALL(BITFLASH_END_ONE, i) \
   }
 
 // O[row, c...] = r[row] O + sum_k P[row, k] V[k, c...] for kRows rows and kVectors vectors of columns, keys
@@ -59,7 +73,8 @@ inline constexpr int kValueVectors = kVectorsPerSum == 1 ? 4 : 2;
 template <data::Format kFormat, int kRows, int kVectors>
 HWY_INLINE void AddValues(const float* HWY_RESTRICT P, const void* const* v, int64_t begin, int64_t end, int64_t c,
                           Asker& asker, const float* HWY_RESTRICT r, float* HWY_RESTRICT O, int64_t o_row) {
-  static_assert((kRows == 1 || kRows == 2 || kRows == 4) && (kVectors == 1 || kVectors == 2 || kVectors == 4));
+  static_assert(kRows == 1 || kRows == 2 || kRows == 4);
+  static_assert(kVectors == 1 || kVectors == 2 || kVectors == 4 || kVectors == 8);
   const D d;
   BITFLASH_START(0)
   BITFLASH_START(1)
@@ -68,16 +83,13 @@ HWY_INLINE void AddValues(const float* HWY_RESTRICT P, const void* const* v, int
   for (int64_t k = begin; k < end; ++k) {
     const void* row = v[k];
     asker.Read<kFormat>(row, c, kVectors * kLanes);
-    V v0, v1, v2, v3;
-    if constexpr (kFormat == data::Format::kBf16 && kVectors > 1) {
-      LoadBf16Pair(row, c, v0, v1);
-      if constexpr (kVectors > 2) LoadBf16Pair(row, c + 2 * kLanes, v2, v3);
-    } else {
-      v0 = LoadRow<kFormat>(row, c);
-      if constexpr (kVectors > 1) v1 = LoadRow<kFormat>(row, c + kLanes);
-      if constexpr (kVectors > 2) {
-        v2 = LoadRow<kFormat>(row, c + 2 * kLanes), v3 = LoadRow<kFormat>(row, c + 3 * kLanes);
-      }
+    V v0;
+    [[maybe_unused]] V v1, v2, v3, v4, v5, v6, v7;
+    LoadSome<kFormat, kVectors>(row, c, v0, v1);
+    if constexpr (kVectors > 2) LoadSome<kFormat, kVectors>(row, c + 2 * kLanes, v2, v3);
+    if constexpr (kVectors > 4) {
+      LoadSome<kFormat, kVectors>(row, c + 4 * kLanes, v4, v5);
+      LoadSome<kFormat, kVectors>(row, c + 6 * kLanes, v6, v7);
     }
     BITFLASH_STEP(0)
     BITFLASH_STEP(1)
@@ -90,6 +102,11 @@ HWY_INLINE void AddValues(const float* HWY_RESTRICT P, const void* const* v, int
   BITFLASH_END(3)
 }
 
+#undef BITFLASH_DECLARE
+#undef BITFLASH_START_ONE
+#undef BITFLASH_STEP_ONE
+#undef BITFLASH_END_ONE
+#undef BITFLASH_ALL
 #undef BITFLASH_START
 #undef BITFLASH_STEP
 #undef BITFLASH_END
@@ -101,6 +118,9 @@ HWY_INLINE void AddAllColumns(const float* P, const void* const* v, int64_t begi
   int64_t c = 0;
   for (; c + kVectors * kLanes <= columns; c += kVectors * kLanes) {
     AddValues<kFormat, kRows, kVectors>(P, v, begin, end, c, asker, r, O, columns);
+  }
+  for (; kVectors > 4 && c + 4 * kLanes <= columns; c += 4 * kLanes) {
+    AddValues<kFormat, kRows, 4>(P, v, begin, end, c, asker, r, O, columns);
   }
   for (; kVectors > 2 && c + 2 * kLanes <= columns; c += 2 * kLanes) {
     AddValues<kFormat, kRows, 2>(P, v, begin, end, c, asker, r, O, columns);
