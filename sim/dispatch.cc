@@ -84,6 +84,9 @@ int64_t SectionOf(const Attention& a, const Tiling& t, int64_t heads) {
 
 Dispatch DispatchOf(const Kernel& kernel, const LaunchSpec& launch, const Attention& a, const Tiling& t) {
   Dispatch d;
+  int64_t blocks = 0;
+  for (const BlockRun& run : launch.blocks) blocks += run.count;
+  d.blocks.reserve(static_cast<size_t>(blocks));
   for (const BlockRun& run : launch.blocks) {
     for (int64_t n = 0; n < run.count; ++n) d.blocks.push_back(run.at(n));
   }
@@ -126,14 +129,16 @@ Dispatch DispatchOf(const Kernel& kernel, const LaunchSpec& launch, const Attent
 }
 
 std::vector<DispatchedBlock> InOrder(const Dispatch& d, const LaunchSpec& launch, size_t most) {
-  std::vector<int32_t> tiles(d.blocks.size(), 1);
+  std::vector<int32_t> tiles;
   if (d.block_per_tile) {
-    for (size_t n = 0; n < tiles.size(); ++n) tiles[n] = static_cast<int32_t>(launch.keys(d.blocks[n]).tiles());
+    for (const BlockIndex& block : d.blocks) tiles.push_back(static_cast<int32_t>(launch.keys(block).tiles()));
   }
   std::vector<DispatchedBlock> all;
+  all.reserve(std::min(most, d.blocks.size() * static_cast<size_t>(launch.heads)));
   const auto append = [&](const Pass& pass, int64_t n, int32_t block) {
     const auto head = static_cast<int32_t>(d.heads.At(pass.first + n));
-    for (int32_t tile = 0; tile < tiles[static_cast<size_t>(block)]; ++tile) all.push_back({head, block, tile});
+    const int32_t of_block = d.block_per_tile ? tiles[static_cast<size_t>(block)] : 1;
+    for (int32_t tile = 0; tile < of_block; ++tile) all.push_back({head, block, tile});
   };
   for (const Pass& pass : d.passes) {
     const std::vector<int32_t>& order = d.orders[pass.order];
@@ -143,7 +148,7 @@ std::vector<DispatchedBlock> InOrder(const Dispatch& d, const LaunchSpec& launch
       }
     } else {
       for (int64_t n = 0; n < pass.heads && all.size() < most; ++n) {
-        for (const int32_t block : order) append(pass, n, block);
+        for (size_t at = 0; at < order.size() && all.size() < most; ++at) append(pass, n, order[at]);
       }
     }
   }

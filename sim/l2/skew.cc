@@ -54,7 +54,7 @@ ByScale Skew::Replay() {
       std::min({std::max(kLeastReads, kHeads * of_head), kMostReads, kMostBlocks * std::max(of_block, kTiny)});
   // As many blocks as that takes, and those that are at work when it is done.
   order_ = InOrder(dispatch_, spec_, static_cast<size_t>(2 * most / of_block) + 2 * residents_.size());
-  walks_.resize(dispatch_.blocks.size());
+  if (order_.size() > dispatch_.blocks.size()) walks_.resize(dispatch_.blocks.size());
 
   for (int64_t n = 0; n < static_cast<int64_t>(residents_.size()); ++n) Start(n % sms_, n, 0);
   for (int64_t sm = 0; sm < sms_; ++sm) Share(sm, 0);
@@ -93,15 +93,19 @@ double Skew::SlicesOfHead() const {
   return static_cast<double>(keys) / keys_per_slice_;
 }
 
-const Skew::Walk& Skew::WalkOf(int32_t block) {
+Skew::Walk Skew::WalkOf(int32_t block) {
+  if (walks_.empty()) return NewWalkOf(block);
   std::optional<Walk>& walk = walks_[static_cast<size_t>(block)];
-  if (walk) return *walk;
+  return walk ? *walk : walk.emplace(NewWalkOf(block));
+}
+
+Skew::Walk Skew::NewWalkOf(int32_t block) const {
   const KeyRuns runs = spec_.keys(dispatch_.blocks[static_cast<size_t>(block)]);
   const Range keys = runs.keys();
   const double first = static_cast<double>(keys.begin) / keys_per_slice_;
   const double last = static_cast<double>(keys.begin + keys.count) / keys_per_slice_;
   const bool down = runs.tiles() > 0 && 2 * runs.begin()->first.j * Bc_ > 2 * keys.begin + keys.count;
-  return walk.emplace(down ? Walk{last, first} : Walk{first, last});
+  return down ? Walk{last, first} : Walk{first, last};
 }
 
 int Skew::SideOf(int64_t sm) const { return partitions_ == 1 ? 0 : kSidesOfGpcs[GpcOf(sm, sms_)]; }
@@ -115,7 +119,7 @@ void Skew::Start(int64_t sm, int64_t own, double now) {
     const double units = launch_.stream_bytes / static_cast<double>(blocks_) / unit_;
     stacks_.Pass(SideOf(sm), now, units);
     const DispatchedBlock& work = order_[static_cast<size_t>(next)];
-    const Walk& walk = WalkOf(work.block);
+    const Walk walk = WalkOf(work.block);
     const double slowness = 1 + kSpeedSpread * (Uniform(1, static_cast<uint64_t>(started_++)) - 0.5);
     if (walk.left() < kTiny) continue;
     On(sm)[on_[static_cast<size_t>(sm)].residents++] = {

@@ -61,7 +61,8 @@ class Skew {
   };
 
   double SlicesOfHead() const;
-  const Walk& WalkOf(int32_t block);
+  Walk WalkOf(int32_t block);
+  Walk NewWalkOf(int32_t block) const;
   int SideOf(int64_t sm) const;
   Resident* On(int64_t sm) { return &residents_[static_cast<size_t>(sm * launch_.blocks_per_sm)]; }
   void Start(int64_t sm, int64_t own, double now);
@@ -78,7 +79,7 @@ class Skew {
   const double unit_, keys_per_slice_;
   const double rate_;  // slices that an SM gets further in a tick
   Stacks stacks_;
-  std::vector<std::optional<Walk>> walks_;  // by Dispatch::blocks
+  std::vector<std::optional<Walk>> walks_;  // by Dispatch::blocks, where blocks come more than once
   std::vector<DispatchedBlock> order_;
   std::vector<Resident> residents_;  // by SM, the oldest block first
   std::vector<Sm> on_;

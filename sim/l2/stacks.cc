@@ -154,19 +154,25 @@ void Stacks::ComeBack(uint32_t at, int32_t tick) {
 }
 
 // How much of the side was touched since `touched`, of what was touched in the same tick the half. kUnit.
-int64_t Stacks::DepthOf(int32_t touched, int32_t now, int side) const {
-  if (touched == kNever) return deepest_;
+int64_t Stacks::DepthOf(int32_t touched, int32_t now, int side) {
+  int32_t& out = out_[static_cast<size_t>(side)];
+  if (touched <= out) return deepest_;
   const int32_t* const newest = newest_[static_cast<size_t>(side)].data();
-  int64_t depth = (newest[touched] + kUnit) / 2;
-  constexpr int32_t kAtOnce = 64;
-  for (int32_t end = now + 1; end > touched + 1 && depth < deepest_;) {
-    const int32_t begin = std::max(touched + 1, end - kAtOnce);
+  int64_t depth = 0;
+  constexpr int32_t kAtOnce = 16;  // ticks that vector registers add up
+  int32_t tick = now;
+  while (tick - kAtOnce >= touched) {
+    tick -= kAtOnce;
     int32_t sum = 0;
-    for (int32_t tick = begin; tick < end; ++tick) sum += newest[tick];
+    for (int32_t n = 1; n <= kAtOnce; ++n) sum += newest[tick + n];
     depth += sum;
-    end = begin;
+    if (depth < deepest_) continue;
+    out = tick;
+    return deepest_;
   }
-  return std::min(depth, deepest_);
+  for (; tick > touched; --tick) depth += newest[tick];
+  if (depth >= deepest_) out = touched;
+  return std::min(depth + (newest[touched] + kUnit) / 2, deepest_);
 }
 
 }  // namespace bitflash::sim::l2

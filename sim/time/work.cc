@@ -1,5 +1,6 @@
 #include "sim/time/work.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace bitflash::sim {
@@ -36,17 +37,10 @@ class WorkStream : public Stream {
     launch.passes = std::move(dispatch.passes);
     launch.heads = dispatch.heads;
     launch.fixed_shares = dispatch.fixed_shares;
-    // Without a mask the blocks of a run have as many tiles as its first one, but for a shorter last part.
-    const bool full = a_.mask.kind == data::Mask::Kind::kFull;
     std::vector<BlockGroup> blocks;
     if (!dispatch.block_per_tile) {
-      for (const BlockRun& run : spec.blocks) {
-        const BlockGroup first = OneBlock(run.keys);
-        int64_t total = 0;
-        for (const KeyRun& keys : run.keys) total += keys.total;
-        const bool alike = run.count == 1 || (total == run.count * first.tiles && (full || total == 0));
-        for (int64_t n = 0; n < run.count; ++n) blocks.push_back(alike ? first : OneBlock(spec.keys(run.at(n))));
-      }
+      blocks.reserve(dispatch.blocks.size());
+      for (const BlockRun& run : spec.blocks) AppendRun(spec, run, blocks);
     }
     for (const std::vector<int32_t>& order : dispatch.orders) {
       std::vector<BlockGroup>& groups = launch.orders.emplace_back();
@@ -65,6 +59,41 @@ class WorkStream : public Stream {
   std::vector<LaunchWork>& launches() { return launches_; }
 
  private:
+  // The blocks of a run, one by one.
+  void AppendRun(const LaunchSpec& spec, const BlockRun& run, std::vector<BlockGroup>& blocks) const {
+    const auto count = static_cast<size_t>(run.count);
+    const BlockGroup first = OneBlock(run.keys);
+    int64_t total = 0;
+    for (const KeyRun& keys : run.keys) total += keys.total;
+    // Without a mask the blocks of a run have as many tiles as its first one, but for a shorter last part.
+    using Kind = data::Mask::Kind;
+    const bool full = a_.mask.kind == Kind::kFull;
+    if (run.count == 1 || (total == run.count * first.tiles && (full || total == 0))) {
+      blocks.insert(blocks.end(), count, first);
+      return;
+    }
+    // Under a causal mask neither where a query tile's keys end nor where its masked ones begin ever decreases from one
+    // query tile to the next. So where two have as many of both, those between do, too; under a window they need not.
+    const bool ends_only = (a_.mask.kind == Kind::kCausal || a_.mask.kind == Kind::kCausalTopLeft) && run.step.j == 0 &&
+                           run.step.split == 0;
+    BlockGroup before = first;
+    blocks.push_back(first);
+    for (int64_t n = 1, alike = 1; n < run.count;) {
+      // Twice as many at once for as long as they are alike, and one by one when not.
+      const int64_t at = ends_only ? std::min(run.count, n + alike) - 1 : n;
+      const BlockGroup group = OneBlock(spec.keys(run.at(at)));
+      const bool same = group.tiles == before.tiles && group.masked == before.masked;
+      if (!same && at > n) {
+        alike = 1;
+        continue;
+      }
+      blocks.insert(blocks.end(), static_cast<size_t>(at + 1 - n), group);
+      alike = same ? 2 * (at + 1 - n) : 1;
+      n = at + 1;
+      before = group;
+    }
+  }
+
   const Kernel& kernel_;
   const Attention& a_;
   const Tiling& t_;
