@@ -127,6 +127,24 @@ void Stacks::PlayTick(int32_t tick, const uint32_t* begin, const uint32_t* end) 
   }
 }
 
+// How much of the side was touched since `touched`, of what was touched in the same tick the half. kUnit.
+int64_t Stacks::DepthOf(int32_t touched, int32_t now, int side) {
+  int32_t& out = out_[static_cast<size_t>(side)];
+  if (touched <= out) return deepest_;
+  const int32_t* const newest = newest_[static_cast<size_t>(side)].data();
+  int64_t depth = 0;
+  int32_t tick = now;
+  for (; tick - 4 >= touched; tick -= 4) {
+    depth += newest[tick] + newest[tick - 1] + newest[tick - 2] + newest[tick - 3];
+    if (depth < deepest_) continue;
+    out = tick - 4;
+    return deepest_;
+  }
+  while (tick > touched) depth += newest[tick--];
+  if (depth >= deepest_) out = touched;
+  return std::min(depth + (newest[touched] + kUnit) / 2, deepest_);
+}
+
 // A slice is read that was not in use: counts it, and notes that the other side looks at what is at home there.
 void Stacks::ComeBack(uint32_t at, int32_t tick) {
   const int side = static_cast<int>(at & 1);
@@ -151,28 +169,6 @@ void Stacks::ComeBack(uint32_t at, int32_t tick) {
   }
   if (!before) return;
   for (size_t n = 0; n < missed.size(); ++n) again_[n] += missed[n];
-}
-
-// How much of the side was touched since `touched`, of what was touched in the same tick the half. kUnit.
-int64_t Stacks::DepthOf(int32_t touched, int32_t now, int side) {
-  int32_t& out = out_[static_cast<size_t>(side)];
-  if (touched <= out) return deepest_;
-  const int32_t* const newest = newest_[static_cast<size_t>(side)].data();
-  int64_t depth = 0;
-  constexpr int32_t kAtOnce = 16;  // ticks that vector registers add up
-  int32_t tick = now;
-  while (tick - kAtOnce >= touched) {
-    tick -= kAtOnce;
-    int32_t sum = 0;
-    for (int32_t n = 1; n <= kAtOnce; ++n) sum += newest[tick + n];
-    depth += sum;
-    if (depth < deepest_) continue;
-    out = tick;
-    return deepest_;
-  }
-  for (; tick > touched; --tick) depth += newest[tick];
-  if (depth >= deepest_) out = touched;
-  return std::min(depth + (newest[touched] + kUnit) / 2, deepest_);
 }
 
 }  // namespace bitflash::sim::l2

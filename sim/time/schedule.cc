@@ -99,7 +99,16 @@ class Least {
   double operator[](size_t n) const { return values_[n]; }
   void Set(size_t n, double value) {
     values_[n] = value;
-    for (size_t node = (leaves_ + n) / 2; node > 0; node /= 2) winners_[node] = Better(node);
+    // What wins so far stays in registers, without a branch that nobody can predict.
+    auto winner = static_cast<uint32_t>(n);
+    for (size_t node = leaves_ + n; node > 1; node /= 2) {
+      const uint32_t other = winners_[node ^ 1];
+      const double there = values_[other];
+      const bool loses = (there < value) | ((there == value) & (other < winner));
+      winner = loses ? other : winner;
+      value = loses ? there : value;
+      winners_[node / 2] = winner;
+    }
   }
 
  private:
