@@ -27,10 +27,12 @@ int64_t UnitsOf(const Attention& a, const Shared& launch, const CacheParameters&
 
 }  // namespace
 
-Skew::Skew(const LaunchSpec& spec, const Dispatch& dispatch, const Attention& a, const Tiling& t, const data::Gpu& gpu,
+Skew::Skew(const Kernel& kernel, const LaunchSpec& spec, const Attention& a, const Tiling& t, const data::Gpu& gpu,
            const CacheParameters& cache, const Shared& launch)
-    : spec_(spec),
-      dispatch_(dispatch),
+    : kernel_(kernel),
+      spec_(spec),
+      a_(a),
+      t_(t),
       launch_(launch),
       partitions_(cache.partitions),
       sms_(gpu.sms),
@@ -48,12 +50,14 @@ Skew::Skew(const LaunchSpec& spec, const Dispatch& dispatch, const Attention& a,
 ByScale Skew::Replay() {
   const double of_head = SlicesOfHead();
   const double all = of_head * static_cast<double>(spec_.heads);
-  blocks_ = static_cast<int64_t>(dispatch_.blocks.size()) * spec_.heads;
+  for (const BlockRun& run : spec_.blocks) blocks_ += run.count * spec_.heads;
   const double of_block = std::max(all, 1.0) / static_cast<double>(blocks_);
   const double most =
       std::min({std::max(kLeastReads, kHeads * of_head), kMostReads, kMostBlocks * std::max(of_block, kTiny)});
   // As many blocks as that takes, and those that are at work when it is done.
-  order_ = InOrder(dispatch_, spec_, static_cast<size_t>(2 * most / of_block) + 2 * residents_.size());
+  const auto most_blocks = static_cast<size_t>(2 * most / of_block) + 2 * residents_.size();
+  dispatch_ = DispatchOf(kernel_, spec_, a_, t_, static_cast<int64_t>(most_blocks));
+  order_ = InOrder(dispatch_, spec_, most_blocks);
   if (order_.size() > dispatch_.blocks.size()) walks_.resize(dispatch_.blocks.size());
 
   for (int64_t n = 0; n < static_cast<int64_t>(residents_.size()); ++n) Start(n % sms_, n, 0);

@@ -29,7 +29,7 @@ struct Shared {
 // read on the way is for Stacks.
 class Skew {
  public:
-  Skew(const LaunchSpec& spec, const Dispatch& dispatch, const Attention& attention, const Tiling& tiling,
+  Skew(const Kernel& kernel, const LaunchSpec& spec, const Attention& attention, const Tiling& tiling,
        const data::Gpu& gpu, const CacheParameters& cache, const Shared& launch);
 
   // Of the slices that all blocks ask for, the share that is read from DRAM though it was read before.
@@ -70,8 +70,10 @@ class Skew {
   void Share(int64_t sm, double now);
   void MoveOn(int64_t sm, Resident& block, double now);
 
+  const Kernel& kernel_;
   const LaunchSpec& spec_;
-  const Dispatch& dispatch_;
+  const Attention& a_;
+  const Tiling& t_;
   const Shared& launch_;
   const int partitions_;
   const int64_t sms_, group_, Bc_;
@@ -79,6 +81,7 @@ class Skew {
   const double unit_, keys_per_slice_;
   const double rate_;  // slices that an SM gets further in a tick
   Stacks stacks_;
+  Dispatch dispatch_;                       // as much as is played
   std::vector<std::optional<Walk>> walks_;  // by Dispatch::blocks, where blocks come more than once
   std::vector<DispatchedBlock> order_;
   std::vector<Resident> residents_;  // by SM, the oldest block first
