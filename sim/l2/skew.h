@@ -58,12 +58,13 @@ class Skew {
     int64_t residents = 0;
     double due = 0;      // when a block ends
     int32_t after = -1;  // the next SM that is due in the same tick
+    int side = 0;        // the partition that is near
   };
 
   double SlicesOfHead() const;
   Walk WalkOf(int32_t block);
   Walk NewWalkOf(int32_t block) const;
-  int SideOf(int64_t sm) const;
+  int SideOf(int64_t sm) const { return on_[static_cast<size_t>(sm)].side; }
   Resident* On(int64_t sm) { return &residents_[static_cast<size_t>(sm * launch_.blocks_per_sm)]; }
   void Start(int64_t sm, int64_t own, double now);
   void End(int64_t sm, double now);
@@ -79,7 +80,9 @@ class Skew {
   const int64_t sms_, group_, Bc_;
   const int64_t units_;  // of a partition
   const double unit_, keys_per_slice_;
-  const double rate_;  // slices that an SM gets further in a tick
+  const double rate_;          // slices that an SM gets further in a tick
+  std::vector<double> steps_;  // of one block for a slice, by residents and which of them it is: a triangle
+  double passing_ = 0;         // slices of Q and O that pass for a block
   Stacks stacks_;
   Dispatch dispatch_;                       // as much as is played
   std::vector<std::optional<Walk>> walks_;  // by Dispatch::blocks, where blocks come more than once
