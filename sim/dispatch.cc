@@ -7,6 +7,7 @@
 #include "sim/ceil_div.h"
 #include "sim/operands.h"
 #include "sim/runs.h"
+#include "sim/splits.h"
 
 namespace bitflash::sim {
 namespace {
@@ -24,7 +25,6 @@ std::vector<Axis> AxesOf(std::string_view kernel, std::string_view launch) {
   using enum Axis;
   if (launch == "fa2_forward") return {kernel == "pytorch-fa2" ? kTile : kTileReverse};
   if (launch == "fa2_splitkv") return {kTile, kSplit};
-  if (launch == "split_kv_decode") return {kSplit, kTile};
   if (launch == "standard_softmax") return {kColumn, kTile};
   if (launch == "standard_output") return {kColumn, kTileReverse};
   return {kTile};
@@ -80,17 +80,46 @@ int64_t SectionOf(const Attention& a, const Tiling& t, int64_t heads) {
   return most * group;
 }
 
+// Blocks come part by part, each with ascending query tiles. Over a prompt they are half a million for every head.
+void ListTileByTile(const LaunchSpec& launch, int64_t parts, int64_t most, Dispatch& d) {
+  const int64_t of_tile = std::max<int64_t>(1, parts * launch.heads);
+  const int64_t tiles = most / of_tile + 1;  // the last one in part, or not needed
+  for (const BlockRun& run : launch.blocks) {
+    for (int64_t n = 0; n < run.count; ++n) {
+      const BlockIndex block = run.at(n);
+      if (block.i >= tiles) break;
+      const auto tile = static_cast<size_t>(block.i);
+      if (d.orders.size() <= tile) d.orders.resize(tile + 1);
+      d.orders[tile].push_back(static_cast<int32_t>(d.blocks.size()));
+      d.blocks.push_back(block);
+    }
+  }
+  for (size_t tile = 0; tile < d.orders.size(); ++tile) d.passes.push_back({0, launch.heads, false, tile});
+}
+
 }  // namespace
 
-Dispatch DispatchOf(const Kernel& kernel, const LaunchSpec& launch, const Attention& a, const Tiling& t) {
+bool IsBlockPerTile(const LaunchSpec& launch) { return launch.name == "standard_scores"; }
+
+// gridDim is (parts, heads, query tiles).
+bool IsTileByTile(const LaunchSpec& launch) { return launch.name == "split_kv_decode"; }
+
+Dispatch DispatchOf(const Kernel& kernel, const LaunchSpec& launch, const Attention& a, const Tiling& t, int64_t most) {
   Dispatch d;
-  for (const BlockRun& run : launch.blocks) {
-    for (int64_t n = 0; n < run.count; ++n) d.blocks.push_back(run.at(n));
-  }
   const bool masked = a.mask.kind != data::Mask::Kind::kFull;
   const int64_t heads = launch.heads;
   // FlashAttention-2's blockIdx is (query tile, sequence, head): csrc/flash_attn/src/flash_fwd_kernel.h.
   d.heads = {heads, a.batch, launch.name == "fa2_forward" && kernel.name == "pytorch-fa2"};
+  if (IsTileByTile(launch)) {
+    ListTileByTile(launch, SplitParts(a, t), most, d);
+    return d;
+  }
+  int64_t blocks = 0;
+  for (const BlockRun& run : launch.blocks) blocks += run.count;
+  d.blocks.reserve(static_cast<size_t>(blocks));
+  for (const BlockRun& run : launch.blocks) {
+    for (int64_t n = 0; n < run.count; ++n) d.blocks.push_back(run.at(n));
+  }
   if (kernel.name == "fa3") {
     d.orders.push_back(Sorted(d.blocks, {masked ? Axis::kTileReverse : Axis::kTile}));
     const int64_t section = SectionOf(a, t, heads);
@@ -100,24 +129,11 @@ Dispatch DispatchOf(const Kernel& kernel, const LaunchSpec& launch, const Attent
     d.fixed_shares = !masked;
     return d;
   }
-  std::vector<int32_t> order = Sorted(d.blocks, AxesOf(kernel.name, launch.name));
-  if (launch.name == "split_kv_decode") {
-    // The parts of a query tile for all heads, then the next query tile: gridDim is (parts, heads, query tiles).
-    for (const int32_t block : order) {
-      const int64_t i = d.blocks[static_cast<size_t>(block)].i;
-      if (d.orders.empty() || d.blocks[static_cast<size_t>(d.orders.back().front())].i != i) {
-        d.passes.push_back({0, heads, false, d.orders.size()});
-        d.orders.emplace_back();
-      }
-      d.orders.back().push_back(block);
-    }
-    return d;
-  }
-  d.orders.push_back(std::move(order));
+  d.orders.push_back(Sorted(d.blocks, AxesOf(kernel.name, launch.name)));
   d.passes.push_back({0, heads, false, 0});
   // cuDNN's persistent blocks draw the next tile from a counter, with a mask or without: each tile begins when the next
   // of all before it ends, not when that of its own share does (data/golden/l2/*_tiles.csv).
-  if (launch.name == "standard_scores") {
+  if (IsBlockPerTile(launch)) {
     // Key tiles fastest (gpu/standard_scores.cuh, standard_scores_hopper.cuh); with TMA one persistent block an SM.
     d.block_per_tile = true;
     d.fixed_shares = t.tma;
@@ -126,14 +142,16 @@ Dispatch DispatchOf(const Kernel& kernel, const LaunchSpec& launch, const Attent
 }
 
 std::vector<DispatchedBlock> InOrder(const Dispatch& d, const LaunchSpec& launch, size_t most) {
-  std::vector<int32_t> tiles(d.blocks.size(), 1);
+  std::vector<int32_t> tiles;
   if (d.block_per_tile) {
-    for (size_t n = 0; n < tiles.size(); ++n) tiles[n] = static_cast<int32_t>(launch.keys(d.blocks[n]).tiles());
+    for (const BlockIndex& block : d.blocks) tiles.push_back(static_cast<int32_t>(launch.keys(block).tiles()));
   }
   std::vector<DispatchedBlock> all;
+  all.reserve(std::min(most, d.blocks.size() * static_cast<size_t>(launch.heads)));
   const auto append = [&](const Pass& pass, int64_t n, int32_t block) {
     const auto head = static_cast<int32_t>(d.heads.At(pass.first + n));
-    for (int32_t tile = 0; tile < tiles[static_cast<size_t>(block)]; ++tile) all.push_back({head, block, tile});
+    const int32_t of_block = d.block_per_tile ? tiles[static_cast<size_t>(block)] : 1;
+    for (int32_t tile = 0; tile < of_block; ++tile) all.push_back({head, block, tile});
   };
   for (const Pass& pass : d.passes) {
     const std::vector<int32_t>& order = d.orders[pass.order];
@@ -143,7 +161,7 @@ std::vector<DispatchedBlock> InOrder(const Dispatch& d, const LaunchSpec& launch
       }
     } else {
       for (int64_t n = 0; n < pass.heads && all.size() < most; ++n) {
-        for (const int32_t block : order) append(pass, n, block);
+        for (size_t at = 0; at < order.size() && all.size() < most; ++at) append(pass, n, order[at]);
       }
     }
   }

@@ -38,7 +38,15 @@ struct Dispatch {
 };
 
 // Rules are re-stated from the kernels' sources; README.md of sim/l2 lists them.
-Dispatch DispatchOf(const Kernel& kernel, const LaunchSpec& launch, const Attention& attention, const Tiling& tiling);
+// Who needs the first `most` blocks only may get a list without later query tiles.
+Dispatch DispatchOf(const Kernel& kernel, const LaunchSpec& launch, const Attention& attention, const Tiling& tiling,
+                    int64_t most = INT64_MAX);
+
+// Dispatch::block_per_tile.
+bool IsBlockPerTile(const LaunchSpec& launch);
+
+// The parts of a query tile for all heads, then the next query tile: orders[n] has the parts of query tile n.
+bool IsTileByTile(const LaunchSpec& launch);
 
 // One block: head `head` of Heads(attention, tiling), Dispatch::blocks[block], and with Dispatch::block_per_tile the
 // tile-th of its key tiles.

@@ -85,7 +85,12 @@ void Cache::Link(uint32_t at, Hint hint, uint32_t newer) {
 }
 
 bool Cache::Find(uint32_t at, Hint hint) {
-  if (!entries_[at].present) return false;
+  Entry& e = entries_[at];
+  if (!e.present) return false;
+  if (e.hint == hint && e.newer == kNone) {  // it is the newest already
+    e.used = now_;
+    return true;
+  }
   Unlink(at);
   LinkNewest(at, hint);
   return true;

@@ -49,9 +49,8 @@ class Launches final : public Stream {
     // Those keys, and as many heads that begin and end, are far from filling it.
     const double head = static_cast<double>(a_.seqlen_k) * shared.kv_bytes * cache.partitions;
     if ((shared.regions + 2) * head < kFarFromFull * shared.capacity) return ByScale{};
-    const Dispatch dispatch = DispatchOf(kernel_, spec, a_, t_);
-    if (dispatch.block_per_tile) return std::nullopt;
-    Skew skew(spec, dispatch, a_, t_, gpu_, cache, shared);
+    if (IsBlockPerTile(spec)) return std::nullopt;
+    Skew skew(kernel_, spec, a_, t_, gpu_, cache, shared);
     const ByScale again = skew.Replay();
     if (work_) work_->reads += skew.reads(), work_->blocks += skew.blocks();
     return again;

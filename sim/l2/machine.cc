@@ -42,7 +42,13 @@ class Machine::Run {
         order_(InOrder(dispatch_, spec)),
         together_(spec.name == "standard_softmax" ? kRowsTogether : 1),
         build_(BuildOf(machine.kernel_, spec.name, machine.a_, machine.t_, machine.gpu_)),
-        launch_(static_cast<int>(machine.launches_.size())) {}
+        launch_(static_cast<int>(machine.launches_.size())) {
+    for (size_t id = 0; id < hints_.size(); ++id) {
+      for (const bool write : {false, true}) {
+        hints_[id][write ? 1 : 0] = HintOf(m_.kernel_, spec_.name, static_cast<TensorId>(id), write, m_.a_, m_.t_);
+      }
+    }
+  }
 
   int64_t moves() const { return moves_; }
   int64_t leaked() const { return std::llround(leaked_); }
@@ -197,7 +203,7 @@ class Machine::Run {
     double ready = now;
     Event event;
     const int side = SideOf(slot.sm);
-    const Hint hint = HintOf(m_.kernel_, spec_.name, move.tensor, move.write, m_.a_, m_.t_);
+    const Hint hint = hints_[static_cast<size_t>(move.tensor)][move.write ? 1 : 0];
     const int64_t rows = together_ > 1 && move.rows == 1 ? slot.work.tile : move.rows;
     m_.layout_.ForGranules(
         move.tensor, slot.work.head, move.row, rows, move.col, move.cols, [&](int64_t granule, int64_t bytes) {
@@ -270,6 +276,7 @@ class Machine::Run {
   const int64_t together_;
   const Build build_;
   const int launch_;
+  std::array<std::array<Hint, 2>, kTensorCount> hints_{};  // by tensor, of reads and of writes
   std::array<int, kGpcs> sides_{};
   std::vector<Slot> slots_;
   std::vector<std::vector<int64_t>> on_sm_;

@@ -27,10 +27,12 @@ int64_t UnitsOf(const Attention& a, const Shared& launch, const CacheParameters&
 
 }  // namespace
 
-Skew::Skew(const LaunchSpec& spec, const Dispatch& dispatch, const Attention& a, const Tiling& t, const data::Gpu& gpu,
+Skew::Skew(const Kernel& kernel, const LaunchSpec& spec, const Attention& a, const Tiling& t, const data::Gpu& gpu,
            const CacheParameters& cache, const Shared& launch)
-    : spec_(spec),
-      dispatch_(dispatch),
+    : kernel_(kernel),
+      spec_(spec),
+      a_(a),
+      t_(t),
       launch_(launch),
       partitions_(cache.partitions),
       sms_(gpu.sms),
@@ -43,18 +45,31 @@ Skew::Skew(const LaunchSpec& spec, const Dispatch& dispatch, const Attention& a,
       stacks_(cache, a.batch * a.heads_kv, static_cast<int64_t>(static_cast<double>(a.seqlen_k) / keys_per_slice_) + 1,
               units_),
       residents_(static_cast<size_t>(sms_ * launch.blocks_per_sm)),
-      on_(static_cast<size_t>(sms_)) {}
+      on_(static_cast<size_t>(sms_)) {
+  for (int64_t sm = 0; sm < sms_; ++sm) {
+    on_[static_cast<size_t>(sm)].side = partitions_ == 1 ? 0 : kSidesOfGpcs[GpcOf(sm, sms_)];
+  }
+  double all = 0, weight = 1;
+  for (int64_t residents = 1; residents <= launch.blocks_per_sm; ++residents, weight *= launch.younger) {
+    all += weight;
+    double part = all / rate_;  // its part of the SM, turned over
+    for (int64_t n = 0; n < residents; ++n, part /= launch.younger) steps_.push_back(part);
+  }
+}
 
 ByScale Skew::Replay() {
   const double of_head = SlicesOfHead();
   const double all = of_head * static_cast<double>(spec_.heads);
-  blocks_ = static_cast<int64_t>(dispatch_.blocks.size()) * spec_.heads;
+  for (const BlockRun& run : spec_.blocks) blocks_ += run.count * spec_.heads;
+  passing_ = launch_.stream_bytes / static_cast<double>(blocks_) / unit_;
   const double of_block = std::max(all, 1.0) / static_cast<double>(blocks_);
   const double most =
       std::min({std::max(kLeastReads, kHeads * of_head), kMostReads, kMostBlocks * std::max(of_block, kTiny)});
   // As many blocks as that takes, and those that are at work when it is done.
-  order_ = InOrder(dispatch_, spec_, static_cast<size_t>(2 * most / of_block) + 2 * residents_.size());
-  walks_.resize(dispatch_.blocks.size());
+  const auto most_blocks = static_cast<size_t>(2 * most / of_block) + 2 * residents_.size();
+  dispatch_ = DispatchOf(kernel_, spec_, a_, t_, static_cast<int64_t>(most_blocks));
+  order_ = InOrder(dispatch_, spec_, most_blocks);
+  if (order_.size() > dispatch_.blocks.size()) walks_.resize(dispatch_.blocks.size());
 
   for (int64_t n = 0; n < static_cast<int64_t>(residents_.size()); ++n) Start(n % sms_, n, 0);
   for (int64_t sm = 0; sm < sms_; ++sm) Share(sm, 0);
@@ -93,31 +108,32 @@ double Skew::SlicesOfHead() const {
   return static_cast<double>(keys) / keys_per_slice_;
 }
 
-const Skew::Walk& Skew::WalkOf(int32_t block) {
+Skew::Walk Skew::WalkOf(int32_t block) {
+  if (walks_.empty()) return NewWalkOf(block);
   std::optional<Walk>& walk = walks_[static_cast<size_t>(block)];
-  if (walk) return *walk;
+  return walk ? *walk : walk.emplace(NewWalkOf(block));
+}
+
+Skew::Walk Skew::NewWalkOf(int32_t block) const {
   const KeyRuns runs = spec_.keys(dispatch_.blocks[static_cast<size_t>(block)]);
   const Range keys = runs.keys();
   const double first = static_cast<double>(keys.begin) / keys_per_slice_;
   const double last = static_cast<double>(keys.begin + keys.count) / keys_per_slice_;
   const bool down = runs.tiles() > 0 && 2 * runs.begin()->first.j * Bc_ > 2 * keys.begin + keys.count;
-  return walk.emplace(down ? Walk{last, first} : Walk{first, last});
+  return down ? Walk{last, first} : Walk{first, last};
 }
-
-int Skew::SideOf(int64_t sm) const { return partitions_ == 1 ? 0 : kSidesOfGpcs[GpcOf(sm, sms_)]; }
 
 // Gives the SM its next block, as its youngest, if there is one.
 void Skew::Start(int64_t sm, int64_t own, double now) {
   for (;; own += static_cast<int64_t>(residents_.size())) {
     const int64_t next = dispatch_.fixed_shares ? own : next_++;
     if (next >= static_cast<int64_t>(order_.size())) return;
-    // Q and O pass.
-    const double units = launch_.stream_bytes / static_cast<double>(blocks_) / unit_;
-    stacks_.Pass(SideOf(sm), now, units);
+    stacks_.Pass(SideOf(sm), now, passing_);
     const DispatchedBlock& work = order_[static_cast<size_t>(next)];
-    const Walk& walk = WalkOf(work.block);
-    const double slowness = 1 + kSpeedSpread * (Uniform(1, static_cast<uint64_t>(started_++)) - 0.5);
+    const Walk walk = WalkOf(work.block);
+    const int64_t number = started_++;
     if (walk.left() < kTiny) continue;
+    const double slowness = 1 + kSpeedSpread * (Uniform(1, static_cast<uint64_t>(number)) - 0.5);
     On(sm)[on_[static_cast<size_t>(sm)].residents++] = {
         work.head / group_, walk, now, slowness, 0, own + static_cast<int64_t>(residents_.size())};
     return;
@@ -144,12 +160,10 @@ void Skew::Share(int64_t sm, double now) {
   Sm& on = on_[static_cast<size_t>(sm)];
   if (on.residents == 0) return;
   ++busy_;
-  double all = 0, weight = 1;
-  for (int64_t n = 0; n < on.residents; ++n, weight *= launch_.younger) all += weight;
-  double part = all / rate_;  // steps of one block for a slice: its part of the SM, turned over
-  for (int64_t n = 0; n < on.residents; ++n, part /= launch_.younger) {
+  const double* const steps = &steps_[static_cast<size_t>(on.residents * (on.residents - 1) / 2)];
+  for (int64_t n = 0; n < on.residents; ++n) {
     Resident& block = On(sm)[n];
-    const double pace = part * block.slowness;
+    const double pace = steps[n] * block.slowness;
     if (pace != block.pace && block.pace > 0) MoveOn(sm, block, now);
     block.pace = pace;
     on.due = n == 0 ? block.end() : std::min(on.due, block.end());

@@ -29,7 +29,7 @@ struct Shared {
 // read on the way is for Stacks.
 class Skew {
  public:
-  Skew(const LaunchSpec& spec, const Dispatch& dispatch, const Attention& attention, const Tiling& tiling,
+  Skew(const Kernel& kernel, const LaunchSpec& spec, const Attention& attention, const Tiling& tiling,
        const data::Gpu& gpu, const CacheParameters& cache, const Shared& launch);
 
   // Of the slices that all blocks ask for, the share that is read from DRAM though it was read before.
@@ -58,27 +58,34 @@ class Skew {
     int64_t residents = 0;
     double due = 0;      // when a block ends
     int32_t after = -1;  // the next SM that is due in the same tick
+    int side = 0;        // the partition that is near
   };
 
   double SlicesOfHead() const;
-  const Walk& WalkOf(int32_t block);
-  int SideOf(int64_t sm) const;
+  Walk WalkOf(int32_t block);
+  Walk NewWalkOf(int32_t block) const;
+  int SideOf(int64_t sm) const { return on_[static_cast<size_t>(sm)].side; }
   Resident* On(int64_t sm) { return &residents_[static_cast<size_t>(sm * launch_.blocks_per_sm)]; }
   void Start(int64_t sm, int64_t own, double now);
   void End(int64_t sm, double now);
   void Share(int64_t sm, double now);
   void MoveOn(int64_t sm, Resident& block, double now);
 
+  const Kernel& kernel_;
   const LaunchSpec& spec_;
-  const Dispatch& dispatch_;
+  const Attention& a_;
+  const Tiling& t_;
   const Shared& launch_;
   const int partitions_;
   const int64_t sms_, group_, Bc_;
   const int64_t units_;  // of a partition
   const double unit_, keys_per_slice_;
-  const double rate_;  // slices that an SM gets further in a tick
+  const double rate_;          // slices that an SM gets further in a tick
+  std::vector<double> steps_;  // of one block for a slice, by residents and which of them it is: a triangle
+  double passing_ = 0;         // slices of Q and O that pass for a block
   Stacks stacks_;
-  std::vector<std::optional<Walk>> walks_;  // by Dispatch::blocks
+  Dispatch dispatch_;                       // as much as is played
+  std::vector<std::optional<Walk>> walks_;  // by Dispatch::blocks, where blocks come more than once
   std::vector<DispatchedBlock> order_;
   std::vector<Resident> residents_;  // by SM, the oldest block first
   std::vector<Sm> on_;

@@ -115,16 +115,36 @@ Stacks::Again Stacks::Replay(double half) {
 }
 
 void Stacks::PlayTick(int32_t tick, const uint32_t* begin, const uint32_t* end) {
+  Line* const lines = lines_.data();
+  const std::array<int32_t*, 2> newest = {newest_[0].data(), newest_[1].data()};
+  const int32_t of_home = of_home_, of_copy = of_copy_;
   for (const uint32_t* at = begin; at != end; ++at) {
-    Line& line = lines_[*at];
+    Line& line = lines[*at];
     if (line.copy == tick) continue;  // another block of this side reads it now
     if (tick - line.copy > kTogether) ComeBack(*at, tick);
-    const int side = static_cast<int>(*at & 1);
-    Newest(side, line.home) -= of_home_;
-    Newest(side, line.copy) -= of_copy_;
-    Newest(side, tick) += of_home_ + of_copy_;
+    int32_t* const of_side = newest[*at & 1];
+    of_side[line.home] -= of_home;
+    of_side[line.copy] -= of_copy;
+    of_side[tick] += of_home + of_copy;
     line = {tick, tick};
   }
+}
+
+// How much of the side was touched since `touched`, of what was touched in the same tick the half. kUnit.
+int64_t Stacks::DepthOf(int32_t touched, int32_t now, int side) {
+  int32_t& out = out_[static_cast<size_t>(side)];
+  if (touched <= out) return deepest_;
+  const int32_t* const newest = newest_[static_cast<size_t>(side)].data();
+  int32_t depth = 0, tick = now;
+  for (; tick - 4 >= touched; tick -= 4) {
+    depth += newest[tick] + newest[tick - 1] + newest[tick - 2] + newest[tick - 3];
+    if (depth < deepest_) continue;
+    out = tick - 4;
+    return deepest_;
+  }
+  while (tick > touched) depth += newest[tick--];
+  if (depth >= deepest_) out = touched;
+  return std::min<int64_t>(depth + (newest[touched] + kUnit) / 2, deepest_);
 }
 
 // A slice is read that was not in use: counts it, and notes that the other side looks at what is at home there.
@@ -151,22 +171,6 @@ void Stacks::ComeBack(uint32_t at, int32_t tick) {
   }
   if (!before) return;
   for (size_t n = 0; n < missed.size(); ++n) again_[n] += missed[n];
-}
-
-// How much of the side was touched since `touched`, of what was touched in the same tick the half. kUnit.
-int64_t Stacks::DepthOf(int32_t touched, int32_t now, int side) const {
-  if (touched == kNever) return deepest_;
-  const int32_t* const newest = newest_[static_cast<size_t>(side)].data();
-  int64_t depth = (newest[touched] + kUnit) / 2;
-  constexpr int32_t kAtOnce = 64;
-  for (int32_t end = now + 1; end > touched + 1 && depth < deepest_;) {
-    const int32_t begin = std::max(touched + 1, end - kAtOnce);
-    int32_t sum = 0;
-    for (int32_t tick = begin; tick < end; ++tick) sum += newest[tick];
-    depth += sum;
-    end = begin;
-  }
-  return std::min(depth, deepest_);
 }
 
 }  // namespace bitflash::sim::l2

@@ -60,7 +60,7 @@ class Stacks {
   std::pair<std::vector<uint32_t>, std::vector<uint32_t>> Sorted() const;
   void PlayTick(int32_t tick, const uint32_t* begin, const uint32_t* end);
   void ComeBack(uint32_t at, int32_t tick);
-  int64_t DepthOf(int32_t touched, int32_t now, int side) const;
+  int64_t DepthOf(int32_t touched, int32_t now, int side);
   const ByScale& MissedAt(int64_t depth) const { return missed_[static_cast<size_t>(depth / kDepthStep)]; }
   int32_t& Newest(int side, int32_t tick) { return newest_[static_cast<size_t>(side)][static_cast<size_t>(tick)]; }
 
@@ -78,7 +78,9 @@ class Stacks {
   std::vector<Row> rows_;
   int64_t reads_ = 0;
   size_t ticks_ = 1;
-  std::array<std::vector<int32_t>, 2> newest_;  // by side and tick: what was touched last in it, kUnit
+  std::array<std::vector<int32_t>, 2> newest_;     // by side and tick: what was touched last in it, kUnit
+  std::array<int32_t, 2> out_ = {kNever, kNever};  // by side: what was touched then or before is deepest_ down. What
+                                                   // is touched again only moves up, so nothing comes nearer again.
   ByScale again_{};
 };
 

@@ -30,13 +30,19 @@ class Cursor {
   double Advance(int64_t blocks, const SmModel& model) {
     double passed = 0;
     while (blocks > 0 && !done()) {
-      const int64_t here = std::min(blocks, in_group() - at_);
-      passed += static_cast<double>(here) * WorkOf(model, group());
-      at_ += here, block_ += here, blocks -= here;
-      if (at_ == in_group()) {
-        at_ = 0, ++group_;
-        SkipEmpty();
+      const std::vector<BlockGroup>& groups = work_->orders[pass().order];
+      const int64_t heads = pass().heads_inside ? pass().heads : 1;
+      const int64_t before = blocks;
+      size_t n = group_;
+      int64_t at = at_;
+      while (blocks > 0 && n < groups.size()) {
+        const int64_t in_group = groups[n].blocks * heads, here = std::min(blocks, in_group - at);
+        passed += static_cast<double>(here) * WorkOf(model, groups[n]);
+        at += here, blocks -= here;
+        if (at == in_group) at = 0, ++n;
       }
+      group_ = n, at_ = at, block_ += before - blocks;
+      SkipEmpty();
     }
     return passed;
   }
@@ -58,7 +64,6 @@ class Cursor {
  private:
   const Pass& pass() const { return work_->passes[pass_]; }
   int64_t counted_head() const { return pass().first + (pass().heads_inside ? at_ % pass().heads : head_); }
-  int64_t in_group() const { return group().blocks * (pass().heads_inside ? pass().heads : 1); }
 
   // From the end of an order to its next head, or the next pass.
   void SkipEmpty() {
@@ -99,7 +104,16 @@ class Least {
   double operator[](size_t n) const { return values_[n]; }
   void Set(size_t n, double value) {
     values_[n] = value;
-    for (size_t node = (leaves_ + n) / 2; node > 0; node /= 2) winners_[node] = Better(node);
+    // What wins so far stays in registers, without a branch that nobody can predict.
+    auto winner = static_cast<uint32_t>(n);
+    for (size_t node = leaves_ + n; node > 1; node /= 2) {
+      const uint32_t other = winners_[node ^ 1];
+      const double there = values_[other];
+      const bool loses = (there < value) | (!(value < there) & (other < winner));
+      winner = loses ? other : winner;
+      value = loses ? there : value;
+      winners_[node / 2] = winner;
+    }
   }
 
  private:

@@ -1,5 +1,6 @@
 #include "sim/time/work.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace bitflash::sim {
@@ -30,22 +31,20 @@ class WorkStream : public Stream {
       launches_.push_back(OnePass(std::string(spec.name), 1, {{1, 0, spec.grid.blocks()}}));
       return;
     }
-    Dispatch dispatch = DispatchOf(kernel_, spec, a_, t_);
     LaunchWork& launch = launches_.emplace_back();
     launch.name = spec.name;
+    if (IsTileByTile(spec)) return FillTileByTile(spec, launch);
+    Dispatch dispatch = DispatchOf(kernel_, spec, a_, t_);
     launch.passes = std::move(dispatch.passes);
     launch.heads = dispatch.heads;
     launch.fixed_shares = dispatch.fixed_shares;
-    // Without a mask the blocks of a run have as many tiles as its first one, but for a shorter last part.
-    const bool full = a_.mask.kind == data::Mask::Kind::kFull;
     std::vector<BlockGroup> blocks;
     if (!dispatch.block_per_tile) {
+      blocks.reserve(dispatch.blocks.size());
       for (const BlockRun& run : spec.blocks) {
-        const BlockGroup first = OneBlock(run.keys);
-        int64_t total = 0;
-        for (const KeyRun& keys : run.keys) total += keys.total;
-        const bool alike = run.count == 1 || (total == run.count * first.tiles && (full || total == 0));
-        for (int64_t n = 0; n < run.count; ++n) blocks.push_back(alike ? first : OneBlock(spec.keys(run.at(n))));
+        ForAlike(spec, run, [&](int64_t, int64_t count, const BlockGroup& block) {
+          blocks.insert(blocks.end(), static_cast<size_t>(count), block);
+        });
       }
     }
     for (const std::vector<int32_t>& order : dispatch.orders) {
@@ -65,6 +64,71 @@ class WorkStream : public Stream {
   std::vector<LaunchWork>& launches() { return launches_; }
 
  private:
+  // The blocks of a run: visit(first, count, what each of them does) for those that are alike.
+  template <class Visit>
+  void ForAlike(const LaunchSpec& spec, const BlockRun& run, const Visit& visit) const {
+    const BlockGroup first = OneBlock(run.keys);
+    int64_t total = 0;
+    for (const KeyRun& keys : run.keys) total += keys.total;
+    // Without a mask the blocks of a run have as many tiles as its first one, but for a shorter last part.
+    using Kind = data::Mask::Kind;
+    const bool full = a_.mask.kind == Kind::kFull;
+    if (run.count == 1 || (total == run.count * first.tiles && (full || total == 0))) {
+      return visit(int64_t{0}, run.count, first);
+    }
+    // Under a causal mask neither where a query tile's keys end nor where its masked ones begin ever decreases from one
+    // query tile to the next. So where two have as many of both, those between do, too; under a window they need not.
+    const bool ends_only = (a_.mask.kind == Kind::kCausal || a_.mask.kind == Kind::kCausalTopLeft) && run.step.j == 0 &&
+                           run.step.split == 0;
+    BlockGroup before = first;
+    visit(int64_t{0}, int64_t{1}, first);
+    for (int64_t n = 1, alike = 1; n < run.count;) {
+      // Twice as many at once for as long as they are alike, and one by one when not.
+      const int64_t at = ends_only ? std::min(run.count, n + alike) - 1 : n;
+      const BlockGroup group = OneBlock(spec.keys(run.at(at)));
+      const bool same = group.tiles == before.tiles && group.masked == before.masked;
+      if (!same && at > n) {
+        alike = 1;
+        continue;
+      }
+      visit(n, at + 1 - n, group);
+      alike = same ? 2 * (at + 1 - n) : 1;
+      n = at + 1;
+      before = group;
+    }
+  }
+
+  // The orders of query tiles without a list of all their blocks, of which a prompt has half a million for every head.
+  void FillTileByTile(const LaunchSpec& spec, LaunchWork& launch) const {
+    struct Alike {
+      BlockGroup block;
+      int64_t end = 0;  // query tiles before it
+    };
+    std::vector<Alike> alike;   // part by part
+    std::vector<size_t> parts;  // where each is in `alike`: at the query tile that it has come to
+    int64_t part = -1, tiles = 0;
+    const auto append = [&](const BlockIndex& last, const BlockGroup& block) {
+      if (last.split != part) parts.push_back(alike.size()), part = last.split;
+      alike.push_back({block, last.i + 1});
+      tiles = std::max(tiles, last.i + 1);
+    };
+    for (const BlockRun& run : spec.blocks) {
+      ForAlike(spec, run, [&](int64_t first, int64_t count, const BlockGroup& block) {
+        if (run.step.split == 0) return append(run.at(first + count - 1), block);
+        for (int64_t n = first; n < first + count; ++n) append(run.at(n), block);
+      });
+    }
+    launch.heads = {spec.heads, a_.batch, false};
+    launch.orders.resize(static_cast<size_t>(tiles));
+    for (int64_t tile = 0; tile < tiles; ++tile) {
+      for (size_t& at : parts) {
+        while (alike[at].end <= tile) ++at;
+        Append(launch.orders[static_cast<size_t>(tile)], alike[at].block);
+      }
+      launch.passes.push_back({0, spec.heads, false, static_cast<size_t>(tile)});
+    }
+  }
+
   const Kernel& kernel_;
   const Attention& a_;
   const Tiling& t_;
