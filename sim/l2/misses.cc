@@ -49,8 +49,7 @@ std::string ReasonOfRead(const Compared& c) {
   if (c.launch == "standard_scores") {
     return Text(
         "K of a head, %.0f MB, is read again by SMs of now one, now the other side of the L2, while S passes; streams "
-        "of "
-        "such reads, all SMs in step, keep more of it%s",
+        "of such reads, all SMs in step, keep more of it%s",
         head / 2, Chained(c).c_str());
   }
   if (c.launch == "standard_output") {

@@ -2,6 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <span>
+#include <string_view>
+#include <utility>
+
 #include "data/error.h"
 #include "verify/cli/numbers.h"
 #include "verify/cli/simulation.h"
@@ -22,6 +26,13 @@ WitnessChoice ParseWitness(const std::string& text) {
   if (text == "fp64") return WitnessChoice::kFp64;
   if (text == "simd") return WitnessChoice::kSimd;
   throw data::UsageError("--witness: " + UnknownName("witness", Printable(text), {"auto", "fp64", "simd"}));
+}
+
+// The first of some flags that was given.
+void RefuseGiven(std::span<const std::pair<const char*, bool>> flags, std::string_view why) {
+  for (const auto& [flag, given] : flags) {
+    if (given) throw data::UsageError(fmt::format("{} {}", flag, why));
+  }
 }
 
 }  // namespace
@@ -100,9 +111,7 @@ void RefuseProblemFlags(const VerifyFlags& flags) {
       {"--phase", flags.workload.phase.has_value()}, {"--seqlen", flags.workload.seqlen.has_value()},
       {"--seed", flags.workload.seed.has_value()},   {"--distribution", flags.inputs.distribution.has_value()},
       {"--cases", flags.cases.has_value()}};
-  for (const auto& [flag, given] : idle) {
-    if (given) throw data::UsageError(fmt::format("{} contradicts tensors from files: they hold the problem", flag));
-  }
+  RefuseGiven(idle, "contradicts tensors from files: they hold the problem");
 }
 
 void RefuseIdleFlags(const VerifyFlags& flags, bool generated) {
@@ -114,10 +123,7 @@ void RefuseIdleFlags(const VerifyFlags& flags, bool generated) {
                                                      {"--k-scale", flags.k_scale.has_value()},
                                                      {"--v-scale", flags.v_scale.has_value()},
                                                      {"--output-dtype", flags.output_dtype && !flags.plugin}};
-  for (const auto& [flag, given] : of_tensors) {
-    if (given)
-      throw data::UsageError(fmt::format("{} needs tensors from files (--in, --q, --k and --v, --case)", flag));
-  }
+  RefuseGiven(of_tensors, "needs tensors from files (--in, --q, --k and --v, --case)");
   if (!generated) return;
   const std::pair<const char*, bool> of_shape[] = {{"--layers", w.layers.has_value()},
                                                    {"--heads-kv", w.heads_kv.has_value()},
@@ -129,11 +135,8 @@ void RefuseIdleFlags(const VerifyFlags& flags, bool generated) {
                                                    {"--softmax-scale", w.softmax_scale.has_value()},
                                                    {"--softcap", w.softcap.has_value()},
                                                    {"--distribution", flags.inputs.distribution.has_value()}};
-  for (const auto& [flag, given] : of_shape) {
-    if (!given) continue;
-    throw data::UsageError(fmt::format(
-        "{} needs a shape (--model, or --heads-q, --head-dim and --seqlen): generated cases choose their own", flag));
-  }
+  RefuseGiven(of_shape,
+              "needs a shape (--model, or --heads-q, --head-dim and --seqlen): generated cases choose their own");
 }
 
 void RequireSameShape(const WorkloadFlags& flags, const Attention& a) {

@@ -7,6 +7,7 @@
 
 #include "verify/cli/explain_json.h"
 #include "verify/cli/explain_writer.h"
+#include "verify/cli/shell.h"
 #include "verify/cli/text.h"
 #include "verify/schema_check.h"
 
@@ -25,16 +26,6 @@ Explanation ExplainModel(const std::string& name, Phase phase, int64_t seqlen, c
                      .model = model};
   if (full_mask) input.attention.mask = *(input.mask = Mask::Full());
   return Explain(input);
-}
-
-std::vector<std::string> Lines(const std::string& text) {
-  std::vector<std::string> lines;
-  for (size_t begin = 0; begin < text.size();) {
-    const size_t end = text.find('\n', begin);
-    lines.push_back(text.substr(begin, end - begin));
-    begin = end + 1;
-  }
-  return lines;
 }
 
 // One line, so that a phrase is found wherever the text was wrapped.

@@ -29,13 +29,6 @@ std::string Folded(const std::string& line) {
   return folded;
 }
 
-std::vector<std::string> Lines(const std::string& text) {
-  std::istringstream in(text);
-  std::vector<std::string> lines;
-  for (std::string line; std::getline(in, line);) lines.push_back(line);
-  return lines;
-}
-
 // In blocks of code, what follows "$ ".
 std::vector<Example> ExamplesOf(const std::string& document) {
   std::vector<Example> examples;

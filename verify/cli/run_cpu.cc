@@ -52,12 +52,11 @@ void RunOnCpu(CpuRunResult& r, const KernelInputs& inputs) {
   // As simulated kernels write it: patterns.
   if (r.o.type().bytes() == 2) r.o = r.o.View(data::ElementType::Unsigned(2));
   const data::Attention& whole = problem.attention;
-  const int64_t kv_columns = whole.head_dim + (whole.v_is_in_k ? 0 : whole.head_dim_v);
   r.multiply_adds = r.kv_bytes = 0;
   for (int64_t b = 0; b < whole.batch; ++b) {
     const data::Attention one = SequenceOf(whole, r.lengths, b);
     r.multiply_adds += VisiblePairs(one) * (whole.head_dim + whole.head_dim_v);
-    r.kv_bytes += one.heads_kv * one.seqlen_k * kv_columns * data::StorageBytes(whole.format);
+    r.kv_bytes += one.k_bytes() + one.v_bytes();
   }
 }
 

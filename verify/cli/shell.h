@@ -3,6 +3,7 @@
 #define BITFLASH_VERIFY_CLI_SHELL_H_
 
 #include <string>
+#include <vector>
 
 namespace bitflash::verify {
 
@@ -28,6 +29,9 @@ class TemporaryFolder {
 // Runs `command` with /bin/sh in a folder; `bitflash` is the executable of this build. Environment variables that
 // change what bitflash prints are unset.
 Finished Shell(const std::string& command, const TemporaryFolder& folder);
+
+// Without their ends.
+std::vector<std::string> Lines(const std::string& text);
 
 std::string ReadText(const std::string& path);
 void WriteText(const std::string& path, const std::string& text);

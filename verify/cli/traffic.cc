@@ -106,7 +106,7 @@ struct TraceFlags {
 };
 
 void WriteTraceFile(const TraceFlags& flags, const Workload& workload, const std::vector<TrafficResult>& results,
-                    const Output& output) {
+                    const Output& output) try {
   if (!flags.path && flags.sms) throw data::UsageError("--trace-sms means something only with --trace FILE");
   if (!flags.path) return;
   if (results.size() != 1) {
@@ -115,17 +115,13 @@ void WriteTraceFile(const TraceFlags& flags, const Workload& workload, const std
   const TrafficResult& result = results.front();
   TraceLimits limits;
   if (flags.sms) limits.sms = ParseCount("--trace-sms", *flags.sms, 1, 100'000);
-  const TraceSummary summary = [&] {
-    try {
-      return WriteTrace(*flags.path, *result.kernel, result.attention, result.tiling, workload.gpu, result.count,
-                        limits);
-    } catch (const data::InputError& error) {
-      throw OutputError(error.what());
-    }
-  }();
+  const TraceSummary summary =
+      WriteTrace(*flags.path, *result.kernel, result.attention, result.tiling, workload.gpu, result.count, limits);
   output.Note(fmt::format("{}: {}, {} of {} blocks{}; open it at ui.perfetto.dev", *flags.path, Bytes(summary.bytes),
                           Grouped(summary.drawn_blocks), Grouped(summary.blocks),
                           summary.tiles_left_out ? " without their tiles" : ""));
+} catch (const data::InputError& error) {
+  throw OutputError(error.what());
 }
 
 }  // namespace
